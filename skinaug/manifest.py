@@ -1,0 +1,223 @@
+"""The table that every stage reads and writes: an immutable, validated list of images under a root folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from skinaug.errors import InputError, listing
+
+SCHEMA_VERSION = "1"
+REQUIRED: dict[str, pl.DataType] = {
+    "image_id": pl.String(),
+    "path": pl.String(),
+    "label": pl.String(),
+    "split": pl.String(),
+    "group_id": pl.String(),
+    "source": pl.String(),
+    "width": pl.Int32(),
+    "height": pl.Int32(),
+    "sha256": pl.String(),
+}
+SYNTHETIC = ("prompt", "prompt_set", "seed", "guidance_scale", "num_inference_steps", "scheduler", "weights")
+SPLITS = ("train", "val", "test")
+SOURCES = ("real", "synthetic")
+FILE_NAME = "manifest.parquet"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Images as rows: real data, a synthetic pool, a curated pool and a mix all look like this.
+
+    Attributes:
+        table: one row an image. Required: `image_id` (unique), `path` (POSIX, relative to `root`), `label`, `split`
+            (train, val, test), `group_id` (patient: never crosses splits), `source` (real, synthetic), `width` and
+            `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (I to VI), `age`
+            in years, `sex`, `lesion_id`. Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
+            `num_inference_steps`, `scheduler`, `weights` (a digest) and `parents` (image ids).
+        root: the folder that paths are relative to.
+        classes: label names; a label's position is its class index.
+        licence, citation: of the data, carried into every report.
+
+    Raises:
+        InputError: on construction, naming every bad row at once.
+    """
+
+    table: pl.DataFrame
+    root: Path
+    classes: tuple[str, ...]
+    licence: str = ""
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        missing = [name for name in REQUIRED if name not in self.table.columns]
+        if missing:
+            raise InputError(f"A manifest needs the columns {', '.join(missing)}; it has {', '.join(self.table.columns)}.")
+        table = self.table.with_columns(pl.col(name).cast(dtype) for name, dtype in REQUIRED.items())
+        object.__setattr__(self, "table", table)
+        object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        problems = _problems(table, self.classes)
+        if problems:
+            raise InputError(f"The manifest under {self.root} has {len(problems)} bad rows:\n{listing(problems)}")
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the rows' content, whatever their order and root folder."""
+        rows = self.table.select(sorted(self.table.columns)).sort("image_id").write_ndjson()
+        return hashlib.sha256(json.dumps([self.classes, rows]).encode()).hexdigest()
+
+    def paths(self) -> list[Path]:
+        """Absolute paths of the images, in row order."""
+        return [self.root / path for path in self.table["path"]]
+
+    def labels(self) -> list[int]:
+        """Class indices of the images, in row order."""
+        index = {name: position for position, name in enumerate(self.classes)}
+        return [index[label] for label in self.table["label"]]
+
+    def with_table(self, table: pl.DataFrame) -> Manifest:
+        """The same root, classes and licence with other rows."""
+        return replace(self, table=table)
+
+    def where(self, condition: pl.Expr) -> Manifest:
+        """The rows for which a polars expression holds."""
+        return self.with_table(self.table.filter(condition))
+
+    def split(self, name: str) -> Manifest:
+        """The rows of one split: train, val or test."""
+        return self.where(pl.col("split") == name)
+
+    @staticmethod
+    def concat(manifests: Sequence[Manifest]) -> Manifest:
+        """All rows of several manifests with equal classes; the root becomes their common parent folder."""
+        classes = {manifest.classes for manifest in manifests}
+        if len(classes) != 1:
+            raise InputError(f"Manifests with different classes cannot be joined: {sorted(classes)}")
+        root = Path(os.path.commonpath([manifest.root for manifest in manifests]))
+        return Manifest(
+            table=pl.concat([_rebase(manifest, root) for manifest in manifests], how="diagonal_relaxed"),
+            root=root,
+            classes=manifests[0].classes,
+            licence="; ".join(dict.fromkeys(m.licence for m in manifests if m.licence)),
+            citation="; ".join(dict.fromkeys(m.citation for m in manifests if m.citation)),
+        )
+
+    def write(self, folder: Path) -> Path:
+        """Save as `folder/manifest.parquet`, whole or not at all; a root inside `folder` is kept relative to it."""
+        folder = Path(os.path.abspath(folder))
+        root = os.path.relpath(self.root, folder) if self.root.is_relative_to(folder) else str(self.root)
+        about = {
+            "schema_version": SCHEMA_VERSION,
+            "root": root,
+            "classes": json.dumps(self.classes),
+            "licence": self.licence,
+            "citation": self.citation,
+        }
+        path = folder / FILE_NAME
+        partial = path.with_suffix(".partial")
+        pq.write_table(self.table.to_arrow().replace_schema_metadata(about), partial)
+        os.replace(partial, path)
+        return path
+
+    @staticmethod
+    def read(path: Path | str) -> Manifest:
+        """Load a manifest from its Parquet file or from the folder that holds it.
+
+        Raises:
+            InputError: no such file, another schema version, or bad rows.
+        """
+        path = Path(os.path.abspath(path))
+        path = path / FILE_NAME if path.is_dir() else path
+        if not path.is_file():
+            raise InputError(f"There is no manifest at {path}.")
+        arrow = pq.read_table(path)
+        about = {key.decode(): value.decode() for key, value in (arrow.schema.metadata or {}).items()}
+        if about.get("schema_version") != SCHEMA_VERSION:
+            found = about.get("schema_version", "none")
+            raise InputError(f"{path} has manifest schema {found}; this version reads {SCHEMA_VERSION}.")
+        return Manifest(
+            table=pl.DataFrame(pl.from_arrow(arrow)),
+            root=path.parent / about["root"],
+            classes=tuple(json.loads(about["classes"])),
+            licence=about["licence"],
+            citation=about["citation"],
+        )
+
+    def to_imagefolder(self, folder: Path) -> Path:
+        """Export as a Hugging Face ImageFolder: `<split>/<label>/<image>` and one `metadata.jsonl` a split.
+
+        `datasets.load_dataset("imagefolder", data_dir=folder)` reads it; `Manifest.from_imagefolder` reads it back.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: give an empty or a new folder to export to.")
+        for split in self.table["split"].unique(maintain_order=True):
+            part = self.split(split)
+            names = [
+                str(PurePosixPath(label, image_id + source.suffix.lower()))
+                for label, image_id, source in zip(part.table["label"], part.table["image_id"], part.paths(), strict=True)
+            ]
+            for name, source in zip(names, part.paths(), strict=True):
+                (folder / split / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, folder / split / name)
+            rows = part.table.drop("path").insert_column(0, pl.Series("file_name", names))
+            rows.write_ndjson(folder / split / "metadata.jsonl")
+        about = {"classes": self.classes, "licence": self.licence, "citation": self.citation}
+        (folder / "dataset_info.yaml").write_text(json.dumps(about, indent=2))  # JSON is YAML; not a data file to HF
+        return folder
+
+    @staticmethod
+    def from_imagefolder(folder: Path) -> Manifest:
+        """Import what `to_imagefolder` wrote."""
+        files = sorted(folder.glob("*/metadata.jsonl"))
+        if not files:
+            raise InputError(f"{folder} holds no <split>/metadata.jsonl: it is not an exported manifest.")
+        tables = []
+        for file in files:
+            rows = pl.read_ndjson(file, infer_schema_length=None)
+            tables.append(rows.with_columns(path=pl.format("{}/{}", pl.lit(file.parent.name), "file_name")).drop("file_name"))
+        about = json.loads((folder / "dataset_info.yaml").read_text())
+        return Manifest(pl.concat(tables, how="diagonal_relaxed"), folder, **about)
+
+
+def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
+    prefix = PurePosixPath(manifest.root.relative_to(root).as_posix())
+    return manifest.table.with_columns(path=pl.Series([str(prefix / path) for path in manifest.table["path"]], dtype=pl.String))
+
+
+def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
+    """One line a bad row: missing values, unknown words, repeated ids, paths that leave the root, groups across splits."""
+    path = pl.col("path")
+    crossing = table.group_by("group_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)["group_id"]
+    synthetic = [pl.col(name).is_null() for name in SYNTHETIC if name in table.columns]
+    lacking = [name for name in SYNTHETIC if name not in table.columns]
+    faults = {
+        "has no value in a required column": pl.any_horizontal(pl.col(name).is_null() for name in REQUIRED),
+        "repeats an image_id": pl.col("image_id").is_duplicated(),
+        f"has a label outside {list(classes)}": ~pl.col("label").is_in(list(classes)),
+        f"has a split outside {list(SPLITS)}": ~pl.col("split").is_in(list(SPLITS)),
+        f"has a source outside {list(SOURCES)}": ~pl.col("source").is_in(list(SOURCES)),
+        "has a path that is not inside the root": path.str.starts_with("/") | path.str.contains(r"(^|/)\.\.(/|$)"),
+        "has a group_id that is in several splits": pl.col("group_id").is_in(crossing.to_list()),
+        "is below one pixel": (pl.col("width") < 1) | (pl.col("height") < 1),
+        "is synthetic and outside the train split": (pl.col("source") == "synthetic") & (pl.col("split") != "train"),
+        f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic")
+        & (pl.lit(True) if lacking else pl.any_horizontal(synthetic)),
+    }
+    rows = table.with_row_index("row")
+    found = []
+    for text, condition in faults.items():
+        for row in rows.filter(condition.fill_null(False)).iter_rows(named=True):
+            found.append(f"row {row['row']} ({row['image_id']}, {row['path']}) {text}")
+    return found
