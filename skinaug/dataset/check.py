@@ -1,0 +1,123 @@
+"""Opens every image once: size, digests and a thumbnail, or why it cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from PIL import Image, UnidentifiedImageError
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from skinaug.errors import InputError, listing
+from skinaug.images import open_image, sha256_file
+
+THUMBNAIL_PX = 32  # what the perceptual hash looks at
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one reading of an image file tells.
+
+    Attributes:
+        width, height: pixels, upright by EXIF.
+        sha256: of the file.
+        pixels_sha256: of the decoded RGB picture: equal for the same picture in another lossless file.
+        thumbnail: grey, uint8 [32, 32].
+    """
+
+    width: int
+    height: int
+    sha256: str
+    pixels_sha256: str
+    thumbnail: np.ndarray
+
+
+def check_images(
+    root: Path, paths: Sequence[str], min_size_px: int = 32
+) -> tuple[list[Picture | None], dict[int, str]]:
+    """Read every image under `root` once.
+
+    Args:
+        root: no file outside it is read, links that lead out included.
+        paths: relative to it.
+        min_size_px: the shortest side that an image may have, in pixels.
+
+    Returns:
+        a Picture for every path, or None for those that cannot be used; and the reason for each of these, by row.
+    """
+    real_root = root.resolve()
+    with ThreadPoolExecutor() as pool, _progress() as progress:  # Pillow decodes outside the interpreter lock
+        results = pool.map(lambda path: _read(root, real_root, path, min_size_px), paths)
+        results = list(progress.track(results, total=len(paths), description="Checking images"))
+    pictures = [result if isinstance(result, Picture) else None for result in results]
+    return pictures, {row: result for row, result in enumerate(results) if isinstance(result, str)}
+
+
+def refuse_or_drop(bad: pl.DataFrame, on_bad: str, total: int) -> None:
+    """Stop for bad images unless they are to be dropped.
+
+    Args:
+        bad: `path, reason` of each.
+        on_bad: "fail" or "drop".
+        total: how many images were checked.
+
+    Raises:
+        InputError: there are bad images and `on_bad` is "fail", or all images are bad.
+    """
+    if bad.is_empty() or (on_bad == "drop" and len(bad) < total):
+        return
+    lines = [f"{path}: {reason}" for path, reason in bad.select("path", "reason").iter_rows()]
+    advice = "Repair or remove them, or leave them out with dataset.on_bad=drop." if len(bad) < total else ""
+    raise InputError(f"{len(bad)} of {total} images cannot be used:\n{listing(lines)}\n{advice}".rstrip())
+
+
+def _read(root: Path, real_root: Path, name: str, min_size_px: int) -> Picture | str:
+    """One picture, or the reason why not."""
+    path = root / name
+    if not Path(os.path.realpath(path)).is_relative_to(real_root):
+        return "leads out of the root"
+    if not path.is_file():
+        return "no such file"
+    try:
+        image = open_image(path)
+    except UnidentifiedImageError:
+        return "not an image"
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        return f"unreadable: {error}"
+    if min(image.size) < min_size_px:
+        return f"tiny: {image.width} x {image.height} px, below {min_size_px}"
+    return Picture(image.width, image.height, sha256_file(path), _pixels_sha256(image), _thumbnail(image))
+
+
+def _pixels_sha256(image: Image.Image) -> str:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
+def _thumbnail(image: Image.Image) -> np.ndarray:
+    return np.asarray(image.convert("L").resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS))
+
+
+class _Rate(ProgressColumn):
+    """Images a second so far."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f} images/s")
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())

@@ -1,0 +1,173 @@
+"""Pictures that occur more than once: exact copies are dropped, near-copies pull their patients' groups together.
+
+Candidates are found by perceptual hash, for each picture and its mirror image; the embedding of a pretrained backbone
+confirms them. A near-copy in another split would let a classifier be tested on what it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.fft import dctn
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from skinaug.errors import InputError, listing
+from skinaug.manifest import Manifest
+
+COMPARED_AT_ONCE = 8_000_000  # pairs of hashes: 64 MB
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Pooled features of a pretrained backbone, loaded only when called: float32 [N, D].
+
+    Attributes:
+        backbone: a timm name.
+        size: pixels a side.
+    """
+
+    backbone: str = "tf_efficientnet_lite0"
+    size: int = 128
+
+    def __call__(self, manifest: Manifest) -> np.ndarray:
+        from skinaug.metrics.features import embed  # torch and timm load here, not for a set without candidates
+
+        return embed(manifest, self.backbone, size=self.size)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """What to do about pictures that occur more than once.
+
+    Attributes:
+        conflicts: identical pictures with different labels: "drop" all of them, "fail", or "keep".
+        copies: identical pictures with one label: "drop" all but one, or "keep".
+        max_hamming: near-copies differ in at most this many of 64 bits of their perceptual hashes; None: look for none.
+        min_cosine: and their embeddings have at least this cosine, in [-1, 1].
+        embed: manifest to float [N, D]; None: the hashes alone decide.
+    """
+
+    conflicts: str = "drop"
+    copies: str = "drop"
+    max_hamming: int | None = 10
+    min_cosine: float = 0.9
+    embed: Callable[[Manifest], np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        choices = {"conflicts": ("drop", "fail", "keep"), "copies": ("drop", "keep")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"dataset.duplicates.{name}={getattr(self, name)}: choose from {', '.join(allowed)}.")
+
+
+def find_copies(pixels_sha256: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]) -> pl.DataFrame:
+    """Identical pictures, as `row, first, conflict`, for every row whose picture occurs more than once.
+
+    `first` is the row of the copy with the smallest `image_id`; `conflict` is whether the copies' labels differ.
+    """
+    table = pl.DataFrame({"picture": pixels_sha256, "label": labels, "image_id": image_ids}).with_row_index("row")
+    copies = table.filter(pl.len().over("picture") > 1)
+    return copies.select(
+        "row",
+        first=pl.col("row").sort_by("image_id").first().over("picture"),
+        conflict=pl.col("label").n_unique().over("picture") > 1,
+    )
+
+
+def find_near_copies(
+    manifest: Manifest,
+    thumbnails: np.ndarray,
+    max_hamming: int,
+    min_cosine: float,
+    embed: Callable[[Manifest], np.ndarray] | None,
+) -> pl.DataFrame:
+    """Pairs of near-identical pictures of different groups: `row, other, hamming, cosine` with row < other.
+
+    Args:
+        manifest: N images; only candidates are embedded.
+        thumbnails: grey, uint8 [N, 32, 32].
+        max_hamming, min_cosine, embed: as in `Duplicates`.
+    """
+    pairs, distances = hamming_pairs(*perceptual_hashes(thumbnails), max_hamming)
+    groups = manifest.table["group_id"].to_numpy()
+    across = groups[pairs[:, 0]] != groups[pairs[:, 1]]
+    pairs, distances = pairs[across], distances[across]
+    cosines = np.ones(len(pairs))
+    if embed is not None and len(pairs):
+        cosines = _cosines(manifest, pairs, embed)
+    table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances, "cosine": cosines})
+    return table.filter(pl.col("cosine") >= min_cosine)
+
+
+def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of pictures and of their mirror images: uint64 [N] each.
+
+    One bit for each of the 8 x 8 lowest frequencies of the discrete cosine transform: whether it is above their median
+    (Zauner 2010, the "pHash" of the imagehash package). Mirroring negates the odd horizontal frequencies.
+
+    Args:
+        thumbnails: grey, uint8 [N, 32, 32].
+    """
+    frequencies = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :8, :8]
+    mirrored = frequencies * (-1.0) ** np.arange(8)
+    return _above_median(frequencies), _above_median(mirrored)
+
+
+def hamming_pairs(hashes: np.ndarray, mirrored: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs within a Hamming distance, as they are or with one mirrored: int64 [P, 2] (row < other) and int64 [P]."""
+    count = len(hashes)
+    block = max(1, COMPARED_AT_ONCE // max(count, 1))
+    pairs, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
+    for start in range(0, count, block):
+        here, rest = hashes[start : start + block, None], slice(start, None)
+        distance = np.minimum(np.bitwise_count(here ^ hashes[rest]), np.bitwise_count(here ^ mirrored[rest]))
+        row, other = np.nonzero(np.triu(distance <= max_distance, k=1))
+        pairs.append(np.stack([row, other], axis=1) + start)
+        distances.append(distance[row, other].astype(np.int64))
+    return np.concatenate(pairs), np.concatenate(distances)
+
+
+def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
+    """Groups joined wherever a pair of rows links them; a joined group has the first of its names in sorted order.
+
+    Args:
+        groups: a name a row.
+        pairs: row numbers, int [P, 2].
+    """
+    names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    links = index[pairs]
+    graph = coo_array((np.ones(len(pairs)), (links[:, 0], links[:, 1])), shape=(len(names), len(names)))
+    _, component = connected_components(graph, directed=False)
+    _, first = np.unique(component, return_index=True)  # names are sorted, so the first is the smallest
+    return names[first[component]][index].tolist()
+
+
+def refuse_conflicts(pictures: pl.DataFrame) -> None:
+    """Raise an InputError that lists identical pictures with different labels (`first, path, label`)."""
+    lines = [
+        ", ".join(f"{path} is {label}" for path, label in part.select("path", "label").iter_rows())
+        for part in pictures.partition_by("first", maintain_order=True)
+    ]
+    if lines:
+        raise InputError(
+            f"{len(lines)} pictures occur with different labels:\n{listing(lines)}"
+            "\nCorrect the labels, or leave these pictures out with dataset.duplicates.conflicts=drop."
+        )
+
+
+def _above_median(frequencies: np.ndarray) -> np.ndarray:
+    flat = frequencies.reshape(len(frequencies), 64)
+    bits = flat > np.median(flat, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(np.uint64).reshape(-1)
+
+
+def _cosines(manifest: Manifest, pairs: np.ndarray, embed: Callable[[Manifest], np.ndarray]) -> np.ndarray:
+    rows, position = np.unique(pairs, return_inverse=True)
+    features = np.asarray(embed(manifest.with_table(manifest.table[rows])), dtype=np.float64)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    left, right = position.reshape(pairs.shape).T
+    return np.einsum("pd,pd->p", features[left], features[right])

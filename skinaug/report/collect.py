@@ -1,0 +1,221 @@
+"""The runs of a sweep and what their artifacts hold, read into plain tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skinaug.errors import InputError, listing
+
+PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
+DEFAULT_BASELINE = "real_small"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One job of a sweep: an arm at one seed.
+
+    Attributes:
+        overrides: what the job changed, by config key.
+        config: the job's whole config.
+        artifacts: folder of each stage's artifact, by stage; a stage that the arm did not need is absent.
+        folder: where run.json lies, if anywhere.
+    """
+
+    experiment: str
+    arm: str
+    seed: int
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}, seed {self.seed}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has got as far as test predictions."""
+        return "classify" in self.artifacts and (self.artifacts["classify"] / "predictions.parquet").is_file()
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run.json below a folder, in the order of the jobs.
+
+    Raises:
+        InputError: none there, or files that are no runs (all are named).
+    """
+    files = sorted(Path(folder).rglob("run.json"), key=_natural)
+    if not files:
+        raise InputError(f"No run.json below {folder}: give the folder of a sweep that has finished at least one job.")
+    runs, faults = [], []
+    for file in files:
+        try:
+            runs.append(_read_run(file))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            faults.append(f"{file}: {type(error).__name__}: {error}")
+    if faults:
+        raise InputError(f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again.")
+    return runs
+
+
+def _read_run(file: Path) -> Run:
+    content = json.loads(file.read_text())
+    return Run(
+        experiment=str(content["experiment"]),
+        arm=str(content["arm"]),
+        seed=int(content["seed"]),
+        overrides=dict(content["overrides"]),
+        config=dict(content["config"]),
+        artifacts={stage: Path(folder) for stage, folder in content["artifacts"].items()},
+        folder=file.parent,
+    )
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sorts job 10 after job 9."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path))]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The finished runs of a sweep, one an arm and seed, and the jobs that are not there.
+
+    Attributes:
+        runs: finished runs, in the order of the jobs.
+        missing: (arm, seed) of jobs that failed, or that other arms have and this one lacks.
+        baseline: the arm that the others are compared with.
+    """
+
+    runs: tuple[Run, ...]
+    missing: tuple[tuple[str, int], ...]
+    baseline: str
+
+    @property
+    def arms(self) -> list[str]:
+        return list(dict.fromkeys(run.arm for run in self.runs))
+
+    @property
+    def experiment(self) -> str:
+        return ", ".join(dict.fromkeys(run.experiment for run in self.runs))
+
+    def of(self, arm: str) -> list[Run]:
+        """An arm's runs, by seed."""
+        return sorted((run for run in self.runs if run.arm == arm), key=lambda run: run.seed)
+
+    def artifacts(self, stage: str) -> dict[Path, list[Run]]:
+        """The distinct artifacts of a stage with the runs that used them."""
+        found: dict[Path, list[Run]] = {}
+        for run in self.runs:
+            if stage in run.artifacts:
+                found.setdefault(run.artifacts[stage], []).append(run)
+        return found
+
+    @cached_property
+    def predictions(self) -> list[Predictions]:
+        """Test predictions of each run; checked to be of the same classes."""
+        tables = [pl.read_parquet(run.artifacts["classify"] / "predictions.parquet") for run in self.runs]
+        return _align(self.runs, [table.filter(pl.col("split") == "test") for table in tables])
+
+    @property
+    def classes(self) -> list[str]:
+        return self.predictions[0].classes
+
+
+def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
+    """Sort a sweep's runs into finished and missing ones.
+
+    Raises:
+        InputError: two finished runs of one arm and seed, no finished run, or a baseline that is no arm.
+    """
+    finished = tuple(run for run in runs if run.finished)
+    counts = Counter((run.arm, run.seed) for run in finished)
+    repeated = [f"{run.name}: {run.folder}" for run in finished if counts[run.arm, run.seed] > 1]
+    if repeated:
+        raise InputError(
+            f"Several runs have the same arm and seed:\n{listing(repeated)}\n"
+            "Report one sweep at a time, or name the arms apart with arm=<name>."
+        )
+    if not finished:
+        raise InputError(f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}")
+    arms = list(dict.fromkeys(run.arm for run in finished))
+    if baseline is not None and baseline not in arms:
+        raise InputError(f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}: set report.baseline.")
+    grid = {(arm, seed) for arm in {run.arm for run in runs} for seed in {run.seed for run in runs}}
+    default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
+    return Study(finished, tuple(sorted(grid - set(counts))), baseline or default)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A run's verdicts on the test images: labels int [N], probabilities float [N, C], image and group names [N]."""
+
+    classes: list[str]
+    images: list[str]
+    groups: list[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+
+
+def _align(runs: Sequence[Run], tables: Sequence[pl.DataFrame]) -> list[Predictions]:
+    classes = [[name.removeprefix(PROBABILITY) for name in table.columns if name.startswith(PROBABILITY)] for table in tables]
+    odd = [f"{run.name}: {', '.join(names)}" for run, names in zip(runs, classes, strict=True) if names != classes[0]]
+    if odd:
+        raise InputError(f"Runs of other classes than {', '.join(classes[0])} cannot be in one report:\n{listing(odd)}")
+    shared = _same_images(tables)
+    return [
+        _predictions(table, classes[0], "" if shared else f"{run.artifacts['dataset'].name}/")
+        for run, table in zip(runs, tables, strict=True)
+    ]
+
+
+def _same_images(tables: Sequence[pl.DataFrame]) -> bool:
+    """Whether an image_id means the same image in all runs (sweeps over data sets may use one id twice)."""
+    rows = pl.concat([table.select("image_id", "group_id", "label") for table in tables]).unique()
+    return not rows["image_id"].is_duplicated().any()
+
+
+def _predictions(table: pl.DataFrame, classes: list[str], prefix: str) -> Predictions:
+    index = {name: position for position, name in enumerate(classes)}
+    return Predictions(
+        classes=classes,
+        images=[prefix + image for image in table["image_id"]],
+        groups=[prefix + group for group in table["group_id"]],
+        labels=np.array([index[label] for label in table["label"]]),
+        probabilities=table.select(PROBABILITY + name for name in classes).to_numpy().astype(float),
+    )
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """A run's metrics.json: `val`, `test` and `train`."""
+    return json.loads((run.artifacts["classify"] / "metrics.json").read_text())
+
+
+def curves(run: Run) -> pl.DataFrame:
+    """A run's curves.csv: `step` and what was logged at it."""
+    return pl.read_csv(run.artifacts["classify"] / "curves.csv", infer_schema_length=None)
+
+
+def mix_table(run: Run) -> pl.DataFrame:
+    """Training images a class: `label`, `real`, `synthetic`."""
+    return pl.read_csv(run.artifacts["mix"] / "table.csv")
+
+
+def funnel(folder: Path) -> pl.DataFrame:
+    """A curated pool's funnel.csv: `label`, `step`, `kept`; steps in order, the first is `generated`."""
+    return pl.read_csv(folder / "funnel.csv")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """An artifact's artifact.json."""
+    return json.loads((folder / "artifact.json").read_text())

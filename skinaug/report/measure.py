@@ -1,0 +1,171 @@
+"""Scores of a study with their intervals, as tables of numbers: shares from 0 to 1, one CSV file each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skinaug.report import collect, statistics
+from skinaug.report.collect import Predictions, Study
+from skinaug.report.statistics import Estimate
+
+SCORES = {
+    "top1": "Top-1",
+    "top2": "Top-2",
+    "top3": "Top-3",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "auroc": "AUROC",
+}
+IMPROVES, HARMS, UNDECIDED = "improves", "harms", "no difference shown"
+Scores = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores of every run, on the test set and on its resampled versions.
+
+    Attributes:
+        scores: by (arm, seed): name -> float, and `recall` -> [C].
+        resampled: the same on B test sets, the same B for all runs: [B] and [B, C].
+        seed: of the random draws.
+    """
+
+    scores: dict[tuple[str, int], Scores]
+    resampled: dict[tuple[str, int], Scores]
+    seed: int
+
+    def seeds(self, *arms: str) -> list[int]:
+        """The seeds that all these arms have."""
+        return sorted(set.intersection(*({seed for name, seed in self.scores if name == arm} for arm in arms)))
+
+    def estimate(self, arm: str, metric: str) -> Estimate:
+        """An arm's score: mean over seeds and interval."""
+        return self._interval(self.seeds(arm), lambda values, seed: values[arm, seed][metric])
+
+    def difference(self, arm: str, baseline: str, metric: str) -> Estimate:
+        """Arm less baseline, paired by seed and by test image: both stand on the same resampled test sets."""
+        return self._interval(
+            self.seeds(arm, baseline),
+            lambda values, seed: values[arm, seed][metric] - values[baseline, seed][metric],
+        )
+
+    def _interval(self, seeds: Sequence[int], value: Callable[..., np.ndarray]) -> Estimate:
+        scores = np.stack([value(self.scores, seed) for seed in seeds])
+        resampled = np.stack([value(self.resampled, seed) for seed in seeds], axis=1)
+        return statistics.two_level(scores, resampled, np.random.default_rng(self.seed))
+
+
+def measure(study: Study, num_resamples: int, seed: int) -> Measured:
+    """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
+    names = sorted({group for predictions in study.predictions for group in predictions.groups})
+    index = {name: position for position, name in enumerate(names)}
+    rng = np.random.default_rng(seed)
+    counts = statistics.draw_counts(len(names), len(names), num_resamples, rng)
+    scores, resampled = {}, {}
+    for run, predictions in zip(study.runs, study.predictions, strict=True):
+        sums = _sums(predictions, index)
+        scores[run.arm, run.seed] = statistics.scores(statistics.total(sums))
+        resampled[run.arm, run.seed] = statistics.scores(statistics.resample(sums, counts))
+    return Measured(scores, resampled, seed)
+
+
+def _sums(predictions: Predictions, index: dict[str, int]) -> statistics.Sums:
+    groups = np.array([index[name] for name in predictions.groups])
+    terms = statistics.image_terms(predictions.probabilities, predictions.labels)
+    return statistics.group_sums(terms, groups, len(index))
+
+
+def metric_names(study: Study) -> list[str]:
+    """The scores worth a column: top-k only where k is below the number of classes."""
+    pointless = {f"top{k}" for k in statistics.TOPS if k > 1 and k >= len(study.classes)}
+    return [name for name in SCORES if name not in pointless]
+
+
+def verdict(low: float, high: float) -> str:
+    """In words, whether an interval of a difference excludes 0."""
+    return IMPROVES if low > 0 else HARMS if high < 0 else UNDECIDED
+
+
+def arms_frame(study: Study, measured: Measured) -> pl.DataFrame:
+    """One row an arm: seeds, training images a class (least and most), test images, every score with low and high."""
+    return pl.DataFrame([_arm_row(study, measured, arm) for arm in study.arms])
+
+
+def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:
+    images = pl.concat([collect.mix_table(run) for run in study.of(arm)])
+    tests = [len(p.images) for run, p in zip(study.runs, study.predictions, strict=True) if run.arm == arm]
+    row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(measured.seeds(arm))}
+    for source in ("real", "synthetic"):
+        row[f"{source}_min"], row[f"{source}_max"] = images[source].min(), images[source].max()
+    row["test_images"] = max(tests)
+    for name in metric_names(study):
+        estimate = measured.estimate(arm, name)
+        row |= {name: float(estimate.mean), f"{name}_low": float(estimate.low), f"{name}_high": float(estimate.high)}
+    return row
+
+
+DIFFERENCES = {
+    "arm": pl.String,
+    "baseline": pl.String,
+    "seeds": pl.Int64,
+    "metric": pl.String,
+    "difference": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "verdict": pl.String,
+}
+
+
+def differences_frame(study: Study, measured: Measured) -> pl.DataFrame:
+    """One row an arm and score: difference to the baseline over the seeds that both have, interval, verdict."""
+    rows = []
+    for arm in study.arms:
+        seeds = measured.seeds(arm, study.baseline)
+        if arm == study.baseline or not seeds:
+            continue
+        for name in metric_names(study):
+            estimate = measured.difference(arm, study.baseline, name)
+            low, high = float(estimate.low), float(estimate.high)
+            rows.append((arm, study.baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high)))
+    return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
+
+
+def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:
+    """One row an arm and class: recall with low and high."""
+    rows = []
+    for arm in study.arms:
+        estimate = measured.estimate(arm, "recall")
+        for i, label in enumerate(study.classes):
+            rows.append((arm, label, float(estimate.mean[i]), float(estimate.low[i]), float(estimate.high[i])))
+    schema = {"arm": pl.String, "label": pl.String, "recall": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
+    """One row a job, those that are missing included: images, steps, seconds, validation and test scores."""
+    rows = []
+    for run in study.runs:
+        saved = collect.metrics(run)
+        train = {name: value for name, value in saved["train"].items() if isinstance(value, int | float)}
+        validation = {f"val_{name}": saved["val"].get(name) for name in ("top1", "balanced_accuracy")}
+        test = {name: float(measured.scores[run.arm, run.seed][name]) for name in metric_names(study)}
+        about = {"experiment": run.experiment, "arm": run.arm, "seed": run.seed, "status": "finished"}
+        rows.append({**about, **train, **validation, **test, "folder": str(run.folder or "")})
+    rows += [{"experiment": study.experiment, "arm": arm, "seed": seed, "status": "missing"} for arm, seed in study.missing]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def confusion(study: Study, arm: str) -> np.ndarray:
+    """Share of a true class (row) that goes to each class (column), over an arm's seeds: float [C, C], rows add to 1."""
+    num_classes = len(study.classes)
+    counts = np.zeros((num_classes, num_classes))
+    for run, predictions in zip(study.runs, study.predictions, strict=True):
+        if run.arm == arm:
+            np.add.at(counts, (predictions.labels, predictions.probabilities.argmax(1)), 1)
+    with np.errstate(invalid="ignore"):
+        return counts / counts.sum(1, keepdims=True)

@@ -1,0 +1,254 @@
+"""Numbers to tables that people read: the same rows in HTML, Markdown and the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from skinaug.errors import InputError
+from skinaug.manifest import Manifest
+from skinaug.report import collect, statistics
+from skinaug.report.collect import Run, Study
+from skinaug.report.measure import SCORES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value and, in smaller print, its interval or count."""
+
+    text: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.note})" if self.note else self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells under a header; `words` leading columns hold text and stand left, the others figures."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    words: int = 1
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> Table:
+    """A Table of cells made from strings and numbers."""
+    return Table(header, [[cell if isinstance(cell, Cell) else Cell(number(cell)) for cell in row] for row in rows], words)
+
+
+def number(value: Any) -> str:
+    """Whole numbers with a comma at the thousands, others with one decimal, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    return str(value)
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None or share != share else f"{100 * share:.1f}"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")
+
+
+def span(low: int, high: int) -> str:
+    return number(low) if low == high else f"{number(low)}–{number(high)}"
+
+
+def arms_table(arms: pl.DataFrame) -> Table:
+    """Training images a class and every score with its interval; baseline marked."""
+    metrics = [name for name in SCORES if name in arms.columns]
+    rows = []
+    for row in arms.iter_rows(named=True):
+        scores = [Cell(percent(row[m]), f"{percent(row[f'{m}_low'])}–{percent(row[f'{m}_high'])}") for m in metrics]
+        counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
+        rows.append([Cell(row["arm"], "baseline" if row["baseline"] else ""), row["seeds"], *counts, *scores])
+    return table(["Arm", "Seeds", "Real / class", "Synthetic / class", *(SCORES[m] for m in metrics)], rows)
+
+
+def differences_table(differences: pl.DataFrame) -> Table:
+    """Differences to the baseline in points with interval, and the verdict by top-1."""
+    metrics = [name for name in SCORES if name in differences["metric"]]
+    rows = []
+    for (arm,), part in differences.group_by("arm", maintain_order=True):
+        by_metric = {row["metric"]: row for row in part.iter_rows(named=True)}
+        cells = [_difference(by_metric[metric]) for metric in metrics]
+        rows.append([arm, by_metric["top1"]["verdict"], *cells])
+    return table(["Arm", "Verdict by top-1", *(SCORES[m] for m in metrics)], rows, words=2)
+
+
+def _difference(row: Mapping[str, Any]) -> Cell:
+    return Cell(points(row["difference"]), f"{points(row['low'])} to {points(row['high'])}")
+
+
+def published_table(published: Mapping[str, Any], arms: pl.DataFrame) -> Table:
+    """Published rows with the half-width that their number of test images implies, ours beside them.
+
+    published: `citation`, `test_images` and `rows` of arm, real, synthetic and top1, top2, top3 in per cent.
+    """
+    ours = {row["arm"]: row for row in arms.iter_rows(named=True)}
+    rows = []
+    for row in published["rows"]:
+        theirs = [_published_score(row.get(top), published["test_images"]) for top in ("top1", "top2", "top3")]
+        mine = ours.get(row["arm"])
+        rows.append([row["arm"], row["real"], row["synthetic"], *theirs, *_our_scores(mine)])
+    header = ["Arm", "Real / class", "Synthetic / class", "Top-1", "Top-2", "Top-3", "Ours: real / class", "Synthetic / class"]
+    return table([*header, "Top-1", "Top-2", "Top-3"], rows)
+
+
+def check_published(published: Mapping[str, Any]) -> None:
+    """Raises InputError where keys of the published results are missing or their scores are not per cent."""
+    faults = [f"no {key!r}" for key in ("citation", "test_images", "rows") if key not in published]
+    for row in published.get("rows", []):
+        faults += [f"row {row} has no {key!r}" for key in ("arm", "real", "synthetic", "top1") if key not in row]
+        faults += [f"row {row}: top1 is a percentage" for key in ("top1",) if not 0 <= row.get(key, 0) <= 100]
+    if faults:
+        raise InputError(f"report.published cannot be read: {'; '.join(faults)}. conf/report/akrout2023.yaml is an example.")
+
+
+def _published_score(score: float | None, num_images: int) -> Cell:
+    if score is None:
+        return Cell("–")
+    return Cell(f"{score:.2f}", f"± {100 * statistics.half_width(score / 100, num_images):.2f}")
+
+
+def _our_scores(row: Mapping[str, Any] | None) -> list[Any]:
+    if row is None:
+        return [None] * 5
+    counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
+    tops = [top for top in ("top1", "top2", "top3")]
+    return [*counts, *(Cell(percent(row.get(top)), _half_interval(row, top)) for top in tops)]
+
+
+def _half_interval(row: Mapping[str, Any], metric: str) -> str:
+    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
+    return "" if low is None or high is None else f"{percent(low)}–{percent(high)}"
+
+
+def funnel_table(folder: Path) -> Table:
+    """Images a class that were generated and that each filter in turn left over."""
+    kept = collect.funnel(folder)
+    steps = list(dict.fromkeys(kept["step"]))
+    counts = {(label, step): count for label, step, count in kept.select("label", "step", "kept").iter_rows()}
+    labels = list(dict.fromkeys(kept["label"]))
+    rows = [[label, *_funnel_cells([counts[label, step] for step in steps])] for label in labels]
+    totals = [sum(counts[label, step] for label in labels) for step in steps]
+    return table(["Class", *steps], [*rows, ["all", *_funnel_cells(totals)]])
+
+
+def _funnel_cells(counts: Sequence[int]) -> list[Cell]:
+    first = counts[0]
+    shares = [f"{100 * count / first:.0f} %" if first else "" for count in counts[1:]]
+    return [Cell(number(first)), *(Cell(number(count), share) for count, share in zip(counts[1:], shares, strict=True))]
+
+
+def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
+    """Recall of each class (rows, with its number of test images) by arm (columns)."""
+    arms = list(dict.fromkeys(recalls["arm"]))
+    rows = []
+    for (label,), part in recalls.group_by("label", maintain_order=True):
+        cells = {arm: Cell(percent(r), f"{percent(low)}–{percent(high)}") for arm, _, r, low, high in part.iter_rows()}
+        rows.append([label, supports.get(label, 0), *(cells[arm] for arm in arms)])
+    return table(["Class", "Test images", *arms], rows)
+
+
+def data_table(manifest: Manifest) -> Table:
+    """Images and patients of each class and split."""
+    splits = ("train", "val", "test")
+    groups = manifest.table.group_by("label", "split").agg(pl.len(), pl.col("group_id").n_unique().alias("groups"))
+    counts = {(label, split): (images, patients) for label, split, images, patients in groups.iter_rows()}
+    rows = [[label, *(_images(*counts.get((label, split), (0, 0))) for split in splits)] for label in manifest.classes]
+    parts = [manifest.table.filter(pl.col("split") == split) for split in splits]
+    totals = [_images(part.height, part["group_id"].n_unique()) for part in parts]
+    return table(["Class", "Training", "Validation", "Test"], [*rows, ["all", *totals]])
+
+
+def _images(images: int, patients: int) -> Cell:
+    return Cell(number(images), f"{number(patients)} patient{'' if patients == 1 else 's'}")
+
+
+def runs_table(runs: pl.DataFrame) -> Table:
+    """Every job with its cost and scores; missing ones say so."""
+    scores = {name: SCORES[name] for name in ("top1", "balanced_accuracy", "auroc")}
+    rows = []
+    for row in runs.iter_rows(named=True):
+        cost = [row.get(name) for name in ("images", "steps", "best_step")]
+        seconds = None if row.get("seconds") is None else float(row["seconds"])
+        shown = [percent(row.get("val_top1")), *(percent(row[name]) for name in scores)]
+        rows.append([row["arm"], row["status"], row["seed"], *cost, seconds, *shown])
+    costs = ["Training images", "Steps", "Best step", "Seconds"]
+    return table(["Arm", "Status", "Seed", *costs, "Validation top-1", *scores.values()], rows, words=2)
+
+
+def stages_table(study: Study) -> Table:
+    """Artifacts that the runs stand on: how many a stage, what they cost, where they were made."""
+    rows = []
+    for stage in dict.fromkeys(stage for run in study.runs for stage in run.artifacts):
+        records = [collect.record(folder) for folder in study.artifacts(stage)]
+        seconds = sum(float(record["seconds"]) for record in records)
+        devices = ", ".join(dict.fromkeys(str(record["device"]) for record in records))
+        created = max(str(record["created"]) for record in records)
+        rows.append([stage, devices, created[:16].replace("T", " "), len(records), seconds])
+    return table(["Stage", "Device", "Last built (UTC)", "Artifacts", "Seconds in all"], rows, words=3)
+
+
+METHODS = {"textual_inversion": "textual inversion", "lora": "LoRA", "pipeline": "full fine-tuning"}
+
+
+def exposure_table(study: Study) -> Table:
+    """What of the real data each arm's training set, generator and filters have seen."""
+    return table(
+        ["Arm", "Generator", "Filters", "Real images trained on", "Real images seen by generator and filters"],
+        [_exposure(study.of(arm)[0]) for arm in study.arms],
+        words=3,
+    )
+
+
+def _exposure(run: Run) -> list[Any]:
+    trained = int(collect.mix_table(run)["real"].sum())
+    return [run.arm, _generator(run), ", ".join(_filters(run)) or "none", trained, seen(run)]
+
+
+def seen(run: Run) -> int:
+    """Real training images that the run's generator or filters have seen: all of the training split, or none."""
+    if _generator(run) == "none" and not _filters(run):
+        return 0
+    return len(Manifest.read(run.artifacts["dataset"]).split("train"))
+
+
+def _generator(run: Run) -> str:
+    folder = run.artifacts.get("finetune")
+    methods = [name for sub, name in METHODS.items() if folder is not None and (folder / sub).exists()]
+    return ", ".join(methods) or ("not fine-tuned" if "generate" in run.artifacts else "none")
+
+
+def _filters(run: Run) -> list[str]:
+    folder = run.artifacts.get("curate")
+    return [] if folder is None else list(dict.fromkeys(collect.funnel(folder)["step"]))[1:]
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table."""
+    align = ["---" if i < table.words else "---:" for i in range(len(table.header))]
+    lines = [[_escape(text) for text in table.header], align, *([_escape(str(cell)) for cell in row] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    replaced = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return replaced.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")
+
+
+def supports(study: Study) -> dict[str, int]:
+    """Test images of each class, in the first run."""
+    labels = sorted(study.predictions[0].labels.tolist())
+    return {study.classes[label]: len(list(same)) for label, same in groupby(labels)}

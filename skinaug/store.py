@@ -1,0 +1,311 @@
+"""Content-addressed artifacts: key, lock, atomic publish, provenance, and "why would this run?".
+
+An artifact is a folder `<root>/<stage>/<key>/`. Its key is the SHA-256 of everything that decides its content: the stage,
+the stage's version, its config subtree and its inputs' digests. It is built in `<root>/<stage>/<key>.partial/`, which
+survives a kill so that a stage can go on where it stopped, and published by one rename.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from skinaug.errors import InputError
+from skinaug.images import sha256_file
+
+RECORD = "artifact.json"
+KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
+PACKAGES = (
+    "skinaug", "torch", "torchvision", "lightning", "diffusers", "transformers", "peft", "timm", "torchmetrics",
+    "numpy", "scipy", "scikit-learn", "polars", "pillow", "safetensors",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides an artifact's content.
+
+    Attributes:
+        stage: the stage's name, also its folder in the store.
+        version: raised by hand when the stage's code changes what it makes from the same config and inputs.
+        config: the stage's config subtree, of JSON values.
+        inputs: digest (or key) of each input, by name.
+    """
+
+    stage: str
+    version: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of the canonical JSON of the recipe, shortened."""
+        content = [self.stage, self.version, self.config, self.inputs]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    def flat(self) -> dict[str, Any]:
+        """The recipe as dotted names and leaf values, for comparing two recipes."""
+        return {"version": self.version, **_flatten("config", self.config), **_flatten("inputs", self.inputs)}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, published folder. `key` identifies its content, `path` is where it lies."""
+
+    stage: str
+    key: str
+    path: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What `artifact.json` tells: config, inputs, packages, git revision, device, seconds, created."""
+        return json.loads((self.path / RECORD).read_text())
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts, shared by any number of processes."""
+
+    root: Path
+
+    def get(self, recipe: Recipe, build: Callable[[Path], None]) -> Artifact:
+        """The artifact of a recipe: found, or built once by `build(work_folder)` and published whole.
+
+        Of several processes that want it, one builds and the others wait. What `build` leaves in the work folder
+        when it fails or is killed is there for its next try.
+
+        Raises:
+            InputError: the store's folder cannot be written.
+        """
+        artifact = self.artifact(recipe)
+        if self.has(recipe):
+            self._touch(artifact)
+            return artifact
+        self._make_folder(artifact.path.parent)
+        try:
+            with self._lock(recipe):
+                if not self.has(recipe):
+                    self._build(recipe, artifact, build)
+        except InputError:
+            self._tidy(artifact)
+            raise
+        self._tidy(artifact)
+        return artifact
+
+    def has(self, recipe: Recipe) -> bool:
+        """Whether the artifact is there and complete."""
+        return (self.artifact(recipe).path / RECORD).is_file()
+
+    def why(self, recipe: Recipe) -> list[str]:
+        """Why the recipe would be built: the values that differ from its nearest artifact; empty when it is there."""
+        if self.has(recipe):
+            return []
+        others = [other for other in self.artifacts() if other.stage == recipe.stage]
+        if not others:
+            return [f"no {recipe.stage} artifact has been built yet"]
+        differences = [_differences(_recipe(other).flat(), recipe.flat()) for other in others]
+        return min(differences, key=len)
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Every finished artifact, by stage and key."""
+        for record in sorted(self.root.glob(f"*/*/{RECORD}")):
+            if record.parent.suffix != ".partial":
+                yield Artifact(record.parent.parent.name, record.parent.name, record.parent)
+
+    def unused(self, days: float) -> list[Path]:
+        """Folders that `gc` may delete: artifacts that no run has asked for in `days`, unless one that was asked for
+        is made from them, and abandoned work folders as old."""
+        limit = time.time() - days * 86400
+        artifacts = {artifact.key: artifact for artifact in self.artifacts()}
+        wanted: set[str] = set()
+        frontier = [a.key for a in artifacts.values() if (a.path / RECORD).stat().st_mtime >= limit]
+        while frontier:
+            key = frontier.pop()
+            if key in artifacts and key not in wanted:
+                wanted.add(key)
+                frontier.extend(artifacts[key].record["inputs"].values())
+        stale = [path for path in self.root.glob("*/*.partial") if path.stat().st_mtime < limit and not self._busy(path)]
+        return [artifact.path for key, artifact in artifacts.items() if key not in wanted] + stale
+
+    def remove(self, path: Path) -> None:
+        """Delete an artifact or a work folder; a kill half-way leaves nothing that looks finished."""
+        (path / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(path)
+
+    def artifact(self, recipe: Recipe) -> Artifact:
+        """Where the artifact of a recipe lies, built or not."""
+        return Artifact(recipe.stage, recipe.key, Path(os.path.abspath(self.root)) / recipe.stage / recipe.key)
+
+    def _touch(self, artifact: Artifact) -> None:
+        try:
+            os.utime(artifact.path / RECORD)  # gc keeps what was asked for lately
+        except OSError:
+            pass  # a store that is read-only here can still be used
+
+    def _make_folder(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(f"no permission to write {folder}")
+        except OSError as error:
+            raise InputError(
+                f"The store {self.root} cannot be written ({error}). Choose another folder with store=<folder>."
+            ) from error
+
+    def _lock(self, recipe: Recipe) -> FileLock:
+        """Held by the builder; the system frees it when the builder dies, so a dead one never blocks."""
+        lock = FileLock(self.artifact(recipe).path.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            print(f"{recipe.stage} {recipe.key} is being built by another process: waiting for it.", flush=True)
+            lock.acquire()
+        return lock
+
+    def _tidy(self, artifact: Artifact) -> None:
+        """Remove the lock file, and the folders that a refused build leaves empty. A process that still waits on the
+        removed lock finds the finished artifact, or is refused the same input, as soon as it gets it."""
+        artifact.path.with_suffix(".lock").unlink(missing_ok=True)
+        for folder in (artifact.path.parent, self.root):
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # not empty
+
+    def _busy(self, work: Path) -> bool:
+        lock = FileLock(work.with_suffix(".lock"))
+        try:
+            with lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def _build(self, recipe: Recipe, artifact: Artifact, build: Callable[[Path], None]) -> None:
+        work = artifact.path.with_suffix(".partial")
+        fresh = not work.exists()
+        work.mkdir(exist_ok=True)
+        earlier = work / "seconds"  # of tries that were killed: a resumed build costs what all its tries cost
+        started = time.monotonic()
+        try:
+            build(work)
+        except InputError:
+            if fresh:
+                shutil.rmtree(work)  # bad input leaves nothing behind
+            raise
+        finally:
+            seconds = time.monotonic() - started + (float(earlier.read_text()) if earlier.exists() else 0.0)
+            if work.exists():
+                earlier.write_text(f"{seconds:.3f}")
+        earlier.unlink()
+        record = {**_recipe_record(recipe), **provenance(), "seconds": round(seconds, 3)}
+        (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        _sync(work)
+        if artifact.path.exists():  # a removal that was killed half-way left it without its record
+            shutil.rmtree(artifact.path)
+        os.replace(work, artifact.path)
+
+
+def provenance() -> dict[str, Any]:
+    """Package versions, git revision, device, host, Python and time: what a rerun must match."""
+    return {
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "git_revision": _git_revision(),
+        "device": _device(),
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@functools.lru_cache(maxsize=64)
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the relative names and contents of all files below a folder, and over the folder's own place."""
+    folder = Path(os.path.abspath(folder))
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(sha256_file, files)
+        lines = [f"{digest} {path.relative_to(folder)}" for digest, path in zip(digests, files, strict=True)]
+    return hashlib.sha256("\n".join([str(folder), *lines]).encode()).hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _recipe_record(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "stage": recipe.stage,
+        "key": recipe.key,
+        "version": recipe.version,
+        "config": dict(recipe.config),
+        "inputs": dict(recipe.inputs),
+    }
+
+
+def _recipe(artifact: Artifact) -> Recipe:
+    record = artifact.record
+    return Recipe(record["stage"], record["version"], record["config"], record["inputs"])
+
+
+def _flatten(prefix: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping) and value:
+        return {name: leaf for key in value for name, leaf in _flatten(f"{prefix}.{key}", value[key]).items()}
+    return {prefix: value}
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    absent = "(absent)"
+    names = [name for name in sorted({*old, *new}) if old.get(name, absent) != new.get(name, absent)]
+    return [f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}" for name in names]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _device() -> str:
+    """The GPU's name where one is visible to torch, else the processor's."""
+    torch = sys.modules.get("torch")  # a stage that never loaded torch did not use a GPU
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {os.cpu_count()} cores"
+
+
+def _sync(folder: Path) -> None:
+    """Flush an artifact's files, so that after a power cut a published artifact is whole."""
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,121 @@
+"""Lightning Trainers as every stage uses them: quiet, repeatable, with a progress bar and nothing written unasked."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+def make_trainer(
+    accelerator: str = "auto", devices: int | str = "auto", precision: str = "auto", **options: Any
+) -> L.Trainer:
+    """A Trainer with this project's defaults; `options` are Lightning's own and win over them.
+
+    Args:
+        accelerator: auto, cpu, gpu or mps.
+        devices: number of devices, or auto for all.
+        precision: a Lightning precision, or auto: bf16-mixed on GPUs that have bfloat16, 32-true elsewhere.
+        options: keywords of `lightning.Trainer`, such as `max_steps`, `callbacks`, `logger`, `default_root_dir`.
+    """
+    quieten()
+    on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    callbacks = list(options.pop("callbacks", None) or [])
+    defaults: dict[str, Any] = {
+        "precision": pick_precision(precision, on_gpu),
+        # "warn" and not True: a few CUDA kernels of common networks have no deterministic form. CPU kernels all have.
+        "deterministic": "warn" if on_gpu else False,
+        "logger": False,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+    }
+    return L.Trainer(accelerator=accelerator, devices=devices, callbacks=[*callbacks, StepProgress()], **{**defaults, **options})
+
+
+def pick_precision(precision: str, on_gpu: bool) -> str:
+    """The Lightning precision that `auto` stands for; any other value is passed on."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def quieten() -> None:
+    """Silence Lightning's notices of hardware and tips, and warnings that our fixed settings would always draw."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+    warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+
+
+class StepProgress(Callback):
+    """One line for a whole fit or prediction: steps done, steps a second, time left, the latest validation score."""
+
+    def __init__(self) -> None:
+        self.progress: Progress | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.is_global_zero and stage in ("fit", "predict"):
+            self.progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn(),
+                TextColumn("{task.fields[score]}"), transient=True,
+            )  # fmt: skip
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        total = trainer.max_steps if trainer.max_steps > 0 else trainer.estimated_stepping_batches
+        self._start("training", total, trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._update(trainer.global_step)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        scores = trainer.progress_bar_metrics
+        self._update(trainer.global_step, "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start("predicting", sum(trainer.num_predict_batches), 0)
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self._update(None)
+
+    def _start(self, description: str, total: float, completed: int) -> None:
+        if self.progress is not None:
+            self.progress.add_task(description, total=total, completed=completed, score="")
+            self.progress.start()
+
+    def _update(self, completed: int | None, score: str | None = None) -> None:
+        if self.progress is None or not self.progress.task_ids:
+            return
+        fields = {} if score is None else {"score": score}
+        advance = {"advance": 1} if completed is None else {"completed": completed}
+        self.progress.update(self.progress.task_ids[0], **advance, **fields)
+
+    def _stop(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
+
+
+class RateColumn(ProgressColumn):
+    """Steps a second, or seconds a step where they are slow."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        return Text(f"{speed:.1f} steps/s" if speed >= 1 else f"{1 / speed:.1f} s/step")

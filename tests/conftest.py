@@ -1,0 +1,48 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from skinaug.images import sha256_file
+from skinaug.manifest import Manifest
+
+os.environ.setdefault("WANDB_SILENT", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+PAD_UFES_20 = Path(__file__).parents[2] / "shared" / "data" / "pad_ufes_20"
+
+
+@pytest.fixture(scope="session")
+def pad_ufes_20() -> Path:
+    """Real labelled photographs in PAD-UFES-20's layout; not part of the project."""
+    if not (PAD_UFES_20 / "metadata.csv").is_file():
+        pytest.skip("the real photographs of ../shared/data/pad_ufes_20 are not on this machine")
+    return PAD_UFES_20
+
+
+@pytest.fixture
+def make_manifest(tmp_path: Path):
+    """A function that draws a manifest: random pictures with the given rows' values."""
+
+    def make(rows: list[dict], root: Path | None = None, size: int = 16, classes: tuple[str, ...] | None = None) -> Manifest:
+        root = root or tmp_path / "images"
+        root.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(len(rows))
+        table = []
+        for number, row in enumerate(rows):
+            path = root / row.get("path", f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8)).save(path)
+            filled = {"image_id": f"i{number}", "path": path.name, "split": "train", "group_id": f"g{number}", "source": "real"}
+            table.append(filled | {"width": size, "height": size, "sha256": sha256_file(path)} | row)
+        names = classes or tuple(sorted({row["label"] for row in rows}))
+        return Manifest(pl.DataFrame(table), root, names, licence="CC0", citation="nobody")
+
+    return make

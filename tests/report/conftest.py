@@ -1,0 +1,172 @@
+"""A sweep's folders as the stages leave them, with plausible random content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from skinaug.images import sha256_file
+from skinaug.manifest import Manifest
+
+CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
+ARMS = {"real_small": (10, 0, 0.0), "real": (20, 0, 0.5), "hybrid": (10, 10, 0.25), "synthetic": (0, 20, -0.4)}
+STEPS = (20, 40, 60, 80, 100)
+SCORES = ("non_skin", "ensemble")
+
+
+@pytest.fixture
+def make_sweep(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a sweep and returns its folder; see `write_sweep`."""
+    return lambda **options: write_sweep(tmp_path / "sweep", tmp_path / "store", **options)
+
+
+def write_sweep(
+    folder: Path,
+    store: Path,
+    arms: dict[str, tuple[int, int, float]] = ARMS,  # real and synthetic a class, strength of the classifier
+    overrides: Callable[[str], dict[str, Any]] = lambda arm: {"mix": arm},
+    seeds: int = 3,
+    classes: tuple[str, ...] = CLASSES,
+    tests: int = 30,  # a class
+    size: int = 64,  # pixels
+    licence: str = "CC0-1.0",
+) -> Path:
+    rng = np.random.default_rng(0)
+    real, pool = _dataset(store / "dataset", classes, tests, size, licence, rng), None
+    shared = {"dataset": store / "dataset"}
+    if any(synthetic for _, synthetic, _ in arms.values()):
+        pool = _pool(store, classes, size, rng)
+    difficulty = rng.normal(size=real.split("test").table.height)
+    for job, (arm, seed) in enumerate((arm, seed) for seed in range(seeds) for arm in arms):
+        per_class_real, per_class_synthetic, strength = arms[arm]
+        artifacts = {**shared, "mix": store / f"mix{job}", "classify": store / f"classify{job}"}
+        if per_class_synthetic and pool is not None:
+            artifacts |= {stage: store / stage for stage in ("finetune", "generate", "curate")}
+        _mix(artifacts["mix"], classes, per_class_real, per_class_synthetic)
+        _classify(artifacts["classify"], real, difficulty, strength, np.random.default_rng((seed, job)))
+        run = {
+            "experiment": "akrout2023",
+            "arm": arm,
+            "seed": seed,
+            "overrides": {**overrides(arm), "seed": seed},
+            "config": {"seed": seed, "scale": "demo", "classify": {"steps": STEPS[-1], "learning_rate": 3e-4}},
+            "artifacts": {stage: str(path) for stage, path in artifacts.items()},
+        }
+        (folder / str(job)).mkdir(parents=True)
+        (folder / str(job) / "run.json").write_text(json.dumps(run))
+    return folder
+
+
+def _record(folder: Path, stage: str, seconds: float, **config: Any) -> None:
+    record = {
+        "stage": stage,
+        "key": folder.name,
+        "config": config,
+        "inputs": {},
+        "packages": {"skinaug": "0.1.0", "torch": "2.15.0", "numpy": np.__version__},
+        "git_revision": "0123456789abcdef0123456789abcdef01234567",
+        "device": "x86_64 CPU, 2 cores",
+        "seconds": seconds,
+        "created": "2026-01-02T03:04:05+00:00",
+    }
+    (folder / "artifact.json").write_text(json.dumps(record))
+
+
+def _draw(path: Path, size: int, kind: int, rng: np.random.Generator) -> None:
+    """A skin-coloured square with a blob whose colour and size go with the class."""
+    y, x = np.mgrid[:size, :size] / size - 0.5 + rng.normal(0, 0.08, (2, 1, 1))
+    tone = np.array([224, 178, 150]) * rng.uniform(0.45, 1.05)
+    blob = np.exp(-((x**2 + y**2) / (0.02 + 0.01 * kind)))[..., None]
+    colour = np.array([[190, 60, 60], [200, 90, 80], [80, 50, 40], [215, 140, 130], [180, 90, 60], [245, 235, 225]])[kind % 6]
+    pixels = tone * (1 - 0.8 * blob) + colour * 0.8 * blob + rng.normal(0, 5, (size, size, 3))
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def _images(folder: Path, rows: list[dict[str, Any]], classes: tuple[str, ...], size: int, rng: np.random.Generator) -> list:
+    (folder / "images").mkdir(parents=True)
+    for row in rows:
+        path = folder / "images" / f"{row['image_id']}.png"
+        _draw(path, size, classes.index(row["label"]), rng)
+        row |= {"path": f"images/{path.name}", "width": size, "height": size, "sha256": sha256_file(path)}
+    return rows
+
+
+def _dataset(folder: Path, classes: tuple[str, ...], tests: int, size: int, licence: str, rng: np.random.Generator) -> Manifest:
+    rows = []
+    for c, label in enumerate(classes):
+        for split, count in {"train": 20, "val": 6, "test": tests}.items():
+            groups = np.sort(rng.integers(max(1, count // 2), size=count))  # about two images a patient
+            ids = [(f"real_{c}_{split}_{i:03d}", f"patient_{c}_{split}_{g:03d}") for i, g in enumerate(groups)]
+            rows += [{"image_id": i, "label": label, "split": split, "group_id": g, "source": "real"} for i, g in ids]
+    table = pl.DataFrame(_images(folder, rows, classes, size, rng))
+    manifest = Manifest(table, folder, classes, licence=licence, citation="Nobody, A. (2026), Drawn images.")
+    manifest.write(folder)
+    _record(folder, "dataset", 4.2)
+    return manifest
+
+
+def _pool(store: Path, classes: tuple[str, ...], size: int, rng: np.random.Generator) -> Manifest:
+    (store / "finetune" / "textual_inversion").mkdir(parents=True)
+    (store / "finetune" / "labels.json").write_text(json.dumps({label: f"<{label}>" for label in classes}))
+    _record(store / "finetune", "finetune", 61.0, steps=200)
+    rows = []
+    for c, label in enumerate(classes):
+        for i in range(25):
+            image = f"synthetic_{c}_{i:03d}"
+            about = {"prompt": f"a photo of {label}", "prompt_set": "plain", "seed": i, "weights": "abc"}
+            sampling = {"guidance_scale": 2.5, "num_inference_steps": 20, "scheduler": "DDIMScheduler"}
+            row = {"image_id": image, "label": label, "split": "train", "group_id": image, "source": "synthetic"}
+            rows.append({**row, **about, **sampling})
+    pool = Manifest(pl.DataFrame(_images(store / "generate", rows, classes, size, rng)), store / "generate", classes)
+    pool.write(store / "generate")
+    _record(store / "generate", "generate", 120.5)
+    _curate(store / "curate", pool, classes)
+    return pool
+
+
+def _curate(folder: Path, pool: Manifest, classes: tuple[str, ...]) -> None:
+    folder.mkdir()
+    pool.where(pl.col("image_id").str.slice(-1) != "0").write(folder)
+    kept = [(label, step, 25 - i * (2 + c)) for c, label in enumerate(classes) for i, step in enumerate(("generated", *SCORES))]
+    pl.DataFrame(kept, schema=["label", "step", "kept"], orient="row").write_csv(folder / "funnel.csv")
+    _record(folder, "curate", 9.0)
+
+
+def _mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int) -> None:
+    folder.mkdir(parents=True)
+    pl.DataFrame({"label": classes, "real": real, "synthetic": synthetic}).write_csv(folder / "table.csv")
+    _record(folder, "mix", 0.1)
+
+
+def _classify(folder: Path, real: Manifest, difficulty: np.ndarray, strength: float, rng: np.random.Generator) -> None:
+    folder.mkdir(parents=True)
+    test = real.split("test")
+    num_classes = len(real.classes)
+    labels = np.array(test.labels())
+    logits = rng.normal(size=(len(test), num_classes))
+    logits[np.arange(len(test)), labels] += 1.2 + strength + difficulty + rng.normal(0, 0.05)
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    names = np.array(real.classes)
+    table = test.table.select("image_id", "group_id", "split", "label").with_columns(
+        pl.Series("prediction", names[probabilities.argmax(1)]),
+        *(pl.Series(f"p:{name}", probabilities[:, c]) for c, name in enumerate(names)),
+    )
+    validation = table.head(5).with_columns(split=pl.lit("val"))
+    pl.concat([table, validation]).write_parquet(folder / "predictions.parquet")
+    train = {"images": 120, "real": 60, "synthetic": 60, "steps": 100, "best_step": 80, "seconds": 12.5, "images_per_second": 310.0}
+    top1 = float((probabilities.argmax(1) == labels).mean())
+    scores = {"top1": top1, "balanced_accuracy": top1}
+    (folder / "metrics.json").write_text(json.dumps({"val": scores, "test": scores, "train": train}))
+    with (folder / "curves.csv").open("w") as file:
+        file.write("step,epoch,train/loss,val/loss,val/top1\n")
+        for i, step in enumerate(STEPS):
+            loss = 1.8 * np.exp(-i / 3) + rng.normal(0, 0.03)
+            file.write(f"{step},{i},{loss:.4f},,\n{step},{i},,{loss + 0.3:.4f},{top1 - 0.2 * np.exp(-i):.4f}\n")
+    _record(folder, "classify", 14.0)

@@ -1,0 +1,198 @@
+"""Artifacts: keys, one builder, atomic publication, kills, provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skinaug.errors import InputError
+from skinaug.store import Recipe, Store, folder_digest
+
+RECIPE = Recipe("generate", 1, {"steps": 20, "size": {"height": 64}}, {"dataset": "abc"})
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from skinaug.store import Recipe, Store
+
+def build(out):
+    with open(sys.argv[2], "a") as log:
+        log.write("built\\n")
+    for number in range(20):
+        if not (out / str(number)).exists():
+            time.sleep(float(sys.argv[3]))
+            (out / str(number)).write_text(str(number))
+            print(number, flush=True)
+
+Store(Path(sys.argv[1])).get(Recipe("generate", 1, {"a": 1}, {}), build)
+"""
+
+
+def start(store: Path, log: Path, seconds: float) -> subprocess.Popen:
+    arguments = [sys.executable, "-c", BUILDER, str(store), str(log), str(seconds)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def test_builds_once_and_keeps(tmp_path: Path):
+    calls = []
+    store = Store(tmp_path)
+    for _ in range(2):
+        artifact = store.get(RECIPE, lambda out: calls.append((out / "x").write_text("1")))
+    assert len(calls) == 1
+    assert sorted(path.name for path in artifact.path.iterdir()) == ["artifact.json", "x"]
+    assert sorted(path.name for path in (tmp_path / "generate").iterdir()) == [RECIPE.key]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage": "curate"},
+        {"version": 2},
+        {"config": {"steps": 21, "size": {"height": 64}}},
+        {"config": {"steps": 20, "size": {"height": 65}}},
+        {"config": {"steps": "20", "size": {"height": 64}}},
+        {"inputs": {"dataset": "abd"}},
+        {"inputs": {"dataset": "abc", "base": "1"}},
+    ],
+)
+def test_every_part_of_the_recipe_changes_the_key(change: dict):
+    assert replace(RECIPE, **change).key != RECIPE.key
+
+
+@given(st.permutations(["a", "b", "c", "seed"]))
+def test_key_ignores_the_order_of_values_and_knows_zero_from_none(order: list[str]):
+    config = {"a": 1, "b": [1, 2], "c": None, "seed": 0}
+    shuffled = {name: config[name] for name in order}
+    assert Recipe("mix", 1, shuffled, {}).key == Recipe("mix", 1, config, {}).key
+    assert Recipe("mix", 1, {**config, "seed": None}, {}).key != Recipe("mix", 1, config, {}).key
+
+
+def test_record_tells_what_a_rerun_needs(tmp_path: Path):
+    record = Store(tmp_path).get(RECIPE, lambda out: time.sleep(0.05)).record
+    assert record["config"] == RECIPE.config
+    assert record["inputs"] == RECIPE.inputs
+    assert record["seconds"] >= 0.05
+    assert record["packages"]["numpy"] == __import__("numpy").__version__
+    assert {"git_revision", "device", "host", "python", "created"} <= record.keys()
+
+
+def test_failed_build_publishes_nothing_and_its_work_is_there_for_the_next(tmp_path: Path):
+    store = Store(tmp_path)
+
+    def fail(out: Path) -> None:
+        (out / "half").write_text("1")
+        raise RuntimeError("no more memory")
+
+    with pytest.raises(RuntimeError, match="memory"):
+        store.get(RECIPE, fail)
+    assert not store.has(RECIPE)
+    seen = []
+    store.get(RECIPE, lambda out: seen.extend(path.name for path in out.iterdir()))
+    assert "half" in seen
+
+
+def test_bad_input_leaves_nothing_behind(tmp_path: Path):
+    def refuse(out: Path) -> None:
+        (out / "half").write_text("1")
+        raise InputError("no such class")
+
+    with pytest.raises(InputError):
+        Store(tmp_path / "store").get(RECIPE, refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_is_refused(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="store=<folder>"):
+        Store(tmp_path / "file").get(RECIPE, lambda out: None)
+
+
+def test_two_processes_build_once(tmp_path: Path):
+    processes = [start(tmp_path / "store", tmp_path / "log", 0.02) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_a_killed_builder_is_replaced_and_its_work_goes_on(tmp_path: Path):
+    first = start(tmp_path / "store", tmp_path / "log", 0.2)
+    for line in first.stdout:
+        if line.strip() == "5":
+            os.kill(first.pid, signal.SIGKILL)
+            break
+    first.wait()
+    assert not list((tmp_path / "store").glob("*/*/artifact.json"))
+    second = start(tmp_path / "store", tmp_path / "log", 0)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 0
+    assert "5" not in output.split()  # done before the kill, not done again
+    (record,) = (tmp_path / "store").glob("*/*/artifact.json")
+    assert sorted(path.name for path in record.parent.iterdir()) == sorted(["artifact.json", *map(str, range(20))])
+
+
+def test_why_names_the_value_that_changed(tmp_path: Path):
+    store = Store(tmp_path)
+    assert store.why(RECIPE) == ["no generate artifact has been built yet"]
+    store.get(RECIPE, lambda out: None)
+    assert store.why(RECIPE) == []
+    store.get(replace(RECIPE, config={"steps": 1, "size": {"height": 1}}, inputs={}), lambda out: None)
+    edited = replace(RECIPE, config={"steps": 25, "size": {"height": 64}})
+    assert store.why(edited) == ["config.steps: 20 -> 25"]
+
+
+def test_gc_keeps_what_a_used_artifact_is_made_from(tmp_path: Path):
+    store = Store(tmp_path)
+    pool = store.get(RECIPE, lambda out: None)
+    mix = store.get(Recipe("mix", 1, {}, {"generate": pool.key}), lambda out: None)
+    other = store.get(Recipe("mix", 1, {"ratio": 2}, {}), lambda out: None)
+    assert store.unused(days=1) == []
+    for artifact in (pool, other):
+        os.utime(artifact.path / "artifact.json", (0, 0))
+    assert store.unused(days=1) == [other.path]
+    os.utime(mix.path / "artifact.json", (0, 0))
+    assert {path.name for path in store.unused(days=1)} == {pool.key, mix.key, other.key}
+    store.remove(other.path)
+    assert not store.has(Recipe("mix", 1, {"ratio": 2}, {}))
+
+
+def test_gc_command(tmp_path: Path):
+    store = Store(tmp_path)
+    artifact = store.get(RECIPE, lambda out: None)
+    os.utime(artifact.path / "artifact.json", (0, 0))
+    command = [sys.executable, "-m", "skinaug", "store"]
+    listed = subprocess.run([*command, "ls", "--store", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "1 artifacts" in listed.stdout
+    dry = subprocess.run([*command, "gc", "--store", str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "would delete" in dry.stdout
+    assert artifact.path.exists()
+    subprocess.run([*command, "gc", "--yes", "--store", str(tmp_path)], capture_output=True, check=True)
+    assert not artifact.path.exists()
+
+
+def test_folder_digest_follows_content_and_names(tmp_path: Path):
+    def digest() -> str:
+        folder_digest.cache_clear()
+        return folder_digest(tmp_path)
+
+    (tmp_path / "a").write_text("1")
+    first = digest()
+    os.utime(tmp_path / "a", (1, 1))
+    assert digest() == first
+    (tmp_path / "a").write_text("2")
+    second = digest()
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert len({first, second, digest()}) == 3
+
+
+def test_record_is_json(tmp_path: Path):
+    artifact = Store(tmp_path).get(RECIPE, lambda out: None)
+    assert json.loads((artifact.path / "artifact.json").read_text())["key"] == RECIPE.key
