@@ -40,6 +40,9 @@ def create_backbone(name: str, num_classes: int, pretrained: bool = True, weight
     check_backbone(name, pretrained, weights)
     import timm
 
+    if "." in name and not timm.is_model_pretrained(name):
+        tags = ", ".join(timm.list_pretrained(name.partition(".")[0] + ".*"))
+        raise InputError(f"timm has no weights {name!r}. It has: {tags or 'none for this network'}.")
     if weights is not None:
         return _load_file(timm.create_model(name, num_classes=num_classes), Path(weights))
     if not pretrained:
@@ -53,16 +56,13 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
     """Refuse a network that cannot be made, without importing torch or timm; weights are checked where asked for.
 
     Raises:
-        InputError: an unknown name (near names are told), a missing weights file, or no way to the hub's weights.
+        InputError: an unknown name (near names are told), no such weights file, or no way to the hub's weights.
     """
     known = backbone_names()
-    base, _, tag = name.partition(".")
-    if base not in known or (tag and tag not in known[base]):
-        near = difflib.get_close_matches(base, known, n=5, cutoff=0.5) if base not in known else sorted(known[base])
-        raise InputError(
-            f"There is no backbone {name!r} in timm. Near it: {', '.join(near) or 'nothing'}. "
-            "All names: python -c 'import timm; print(timm.list_models())'."
-        )
+    base = name.partition(".")[0]
+    if base not in known:
+        near = ", ".join(difflib.get_close_matches(base, known, n=5, cutoff=0.5)) or "nothing"
+        raise InputError(f"timm has no network {name!r}. Near it: {near}. Give another: backbone=<timm name>.")
     if weights is not None:
         if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
             raise InputError(f"backbone.weights={weights} is no safetensors file: give the path of one.")
@@ -90,17 +90,13 @@ def set_image_size(network: nn.Module, image_size: int) -> nn.Module:
     return network
 
 
-def backbone_names() -> dict[str, set[str]]:
-    """timm's model names and the tags of each one's weights, read from its source files."""
+def backbone_names() -> set[str]:
+    """timm's model names, read from its source files."""
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         raise InputError("timm is not installed: pip install timm.")
-    sources = [file.read_text(encoding="utf-8") for file in Path(spec.origin).parent.glob("models/*.py")]
-    names = {name: set[str]() for text in sources for name in re.findall(r"@register_model\s+def (\w+)\(", text)}
-    for text in sources:
-        for name, tag in re.findall(r"""['"](\w+)\.([\w-]+)['"]""", text):
-            names.get(name, set()).add(tag)
-    return names
+    sources = Path(spec.origin).parent.glob("models/*.py")
+    return {name for file in sources for name in re.findall(r"@register_model\s+def (\w+)\(", file.read_text("utf-8"))}
 
 
 def hub_reachable() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -219,3 +219,46 @@ def funnel(folder: Path) -> pl.DataFrame:
 def record(folder: Path) -> dict[str, Any]:
     """An artifact's artifact.json."""
     return json.loads((folder / "artifact.json").read_text())
+
+
+def swept_numbers(study: Study) -> dict[str, dict[str, float]]:
+    """Overrides that give three or more arms different numbers: config key -> arm -> number."""
+    keys = dict.fromkeys(key for run in study.runs for key in run.overrides if key != "seed")
+    found = {}
+    for key in keys:
+        numbers = {arm: _number(study.of(arm)[0].overrides.get(key)) for arm in study.arms}
+        known = {arm: value for arm, value in numbers.items() if value is not None}
+        if len(set(known.values())) >= 3:
+            found[key] = known
+    return found
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def series(study: Study, key: str) -> dict[str, list[str]]:
+    """Arms that differ in nothing but the seed and one swept key, by what the others are set to."""
+    found: dict[str, list[str]] = {}
+    for arm in study.arms:
+        others = {name: value for name, value in study.of(arm)[0].overrides.items() if name not in (key, "seed")}
+        found.setdefault(", ".join(f"{name}={value}" for name, value in others.items()), []).append(arm)
+    return found
+
+
+def settings(study: Study) -> list[tuple[str, str]]:
+    """The values of the config that all runs share, as dotted names."""
+    flat = [dict(_flatten("", run.config)) for run in study.runs]
+    shared = set.intersection(*(set(values.items()) for values in flat))
+    return [(name, value) for name, value in flat[0].items() if (name, value) in shared]
+
+
+def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flatten(f"{prefix}.{name}" if prefix else str(name), inner)
+    else:
+        yield prefix, str(value)

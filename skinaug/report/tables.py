@@ -220,15 +220,18 @@ def _exposure(run: Run) -> list[Any]:
 
 def seen(run: Run) -> int:
     """Real training images that the run's generator or filters have seen: all of the training split, or none."""
-    if _generator(run) == "none" and not _filters(run):
+    if not _methods(run) and not _filters(run):
         return 0
     return len(Manifest.read(run.artifacts["dataset"]).split("train"))
 
 
 def _generator(run: Run) -> str:
+    return ", ".join(_methods(run)) or ("not fine-tuned" if "generate" in run.artifacts else "none")
+
+
+def _methods(run: Run) -> list[str]:
     folder = run.artifacts.get("finetune")
-    methods = [name for sub, name in METHODS.items() if folder is not None and (folder / sub).exists()]
-    return ", ".join(methods) or ("not fine-tuned" if "generate" in run.artifacts else "none")
+    return [] if folder is None else [name for weights, name in METHODS.items() if (folder / weights).exists()]
 
 
 def _filters(run: Run) -> list[str]:

@@ -69,7 +69,8 @@ def _blobs(lesion: Lesion, site: Site, rng: np.random.Generator) -> np.ndarray:
     # the tighter the cluster, the nearer the frame's centre; single lesions are what a photographer aims at
     spread = 0.40 * (1 - lesion.cluster) + 0.05 if count > 1 else 0.12 * (1 - lesion.cluster)
     centre = rng.normal(0, 0.07, 2)
-    xy = np.clip(centre + rng.uniform(-1, 1, (count, 2)) * spread * 1.15, -0.47, 0.47)
+    reach = 0.47 - 0.6 * np.minimum(radius, 0.3)[:, None]  # most of each lesion lies in the frame
+    xy = np.clip(centre + rng.uniform(-1, 1, (count, 2)) * spread * 1.15, -reach, reach)
     if site.limb_half_width > 0:
         axis = np.array([np.cos(site.limb_angle), np.sin(site.limb_angle)])
         across = np.array([-axis[1], axis[0]])

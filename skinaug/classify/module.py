@@ -1,0 +1,83 @@
+"""A timm network as a classifier in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from skinaug.metrics.classification import classification_metrics
+
+Batch = tuple[Tensor, Tensor]  # float [B, 3, H, W] and int [B]
+
+
+class ImageClassifier(L.LightningModule):
+    """Training, validation and prediction of a network that gives class logits.
+
+    Args:
+        network: float [B, 3, H, W] -> logits [B, C].
+        classes: C names.
+        loss: (logits, labels) -> scalar.
+        optimizer: made from the parameters; its learning rate is the peak of the schedule.
+        steps: optimizer steps of the whole training.
+        warmup_steps: of these, with a rising learning rate.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        classes: Sequence[str],
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        steps: int,
+        warmup_steps: int,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.classes, self.loss, self.optimizer = tuple(classes), loss, optimizer
+        self.steps, self.warmup_steps = steps, warmup_steps
+        self.judged: list[Batch] = []  # probabilities and labels of the running validation
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        images, labels = batch
+        loss = self.loss(self(images), labels)
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, labels = batch
+        self.judged.append((self(images).float().softmax(1), labels))
+
+    def on_validation_epoch_end(self) -> None:
+        probabilities, labels = (torch.cat(parts) for parts in zip(*self.judged, strict=True))
+        self.judged.clear()
+        scores = classification_metrics(probabilities, labels, self.classes)
+        self.log("val/loss", nn.functional.nll_loss(probabilities.clamp_min(1e-12).log(), labels))
+        for name in ("top1", "balanced_accuracy"):
+            self.log(f"val/{name}", scores.pop(name), prog_bar=True)
+        self.log_dict({f"val/{name}": value for name, value in scores.items() if name != "per_class"})
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self(batch[0]).float().softmax(1)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.network.parameters())
+        factor = partial(warmup_cosine, steps=self.steps, warmup_steps=self.warmup_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+
+def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:
+    """Share of the peak learning rate at a step: linear from 1 / (warmup + 1), then half a cosine down to 0 at `steps`."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return 0.5 * (1 + math.cos(math.pi * min((step - warmup_steps) / max(steps - warmup_steps, 1), 1.0)))

@@ -1,0 +1,59 @@
+"""Images to vectors: the pooled features of a pretrained network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor, nn
+
+from skinaug.backbone import create_backbone, set_image_size
+from skinaug.images import load_pixels
+from skinaug.manifest import Manifest
+
+
+def embed(
+    manifest: Manifest,
+    backbone: str | Callable[..., nn.Module],
+    size: int,
+    batch_size: int = 64,
+    cache: Path | None = None,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """Pooled features of every picture: float32 [N, D], in the manifest's order.
+
+    Args:
+        manifest: the pictures.
+        backbone: a timm name (with its pretrained weights) or a callable that makes the network from `num_classes=0`.
+        size: pixels a side at which the network sees them.
+        batch_size: images a forward pass; at most 32 batches are held in memory.
+        cache: file of decoded pictures (`images.load_pixels`).
+        device: where the network runs.
+    """
+    network = create_backbone(backbone, 0) if isinstance(backbone, str) else backbone(num_classes=0)
+    network = set_image_size(network, size).eval().to(device, memory_format=torch.channels_last)
+    starts = range(0, len(manifest), 32 * batch_size)
+    parts = [
+        embed_pixels(load_pixels(manifest.with_table(manifest.table.slice(start, starts.step)), size, cache), network, batch_size)
+        for start in track(starts, "embedding", transient=True, disable=len(starts) < 2)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, network.num_features), np.float32)
+
+
+@torch.inference_mode()
+def embed_pixels(pixels: np.ndarray, network: nn.Module, batch_size: int = 64) -> np.ndarray:
+    """Features of uint8 [N, H, W, 3] pictures, normalised as the network's weights expect: float32 [N, D]."""
+    device = next(network.parameters()).device
+    batches = torch.from_numpy(pixels).split(batch_size)
+    return np.concatenate([network(normalise(batch.to(device), network)).float().cpu().numpy() for batch in batches])
+
+
+def normalise(pixels: Tensor, network: nn.Module) -> Tensor:
+    """uint8 [N, H, W, 3] to float32 [N, 3, H, W] with the mean and deviation of the network's training images."""
+    statistics = getattr(network, "pretrained_cfg", None) or {}
+    mean = torch.tensor(statistics.get("mean", (0.5, 0.5, 0.5)), device=pixels.device)
+    deviation = torch.tensor(statistics.get("std", (0.5, 0.5, 0.5)), device=pixels.device)
+    return ((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2)  # strides stay those of channels_last

@@ -1,0 +1,79 @@
+"""Pictures for the report: real training images beside synthetic ones, class by class."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skinaug.images import open_image, square
+from skinaug.manifest import Manifest
+from skinaug.report.collect import Study
+
+THUMBNAIL = 96  # pixels a side
+MOST_POOLS = 4
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """An image as a data URI, with the text that describes it."""
+
+    uri: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Images of one class from one place."""
+
+    name: str
+    count: int
+    thumbnails: Sequence[Thumbnail]
+
+
+def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
+    """Random images of each class: one strip of real training images, one of each curated pool.
+
+    Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones.
+    """
+    data = [Manifest.read(folder).split("train") for folder in study.artifacts("dataset")]
+    places = {"real": data[0]} | pools(study)
+    return {
+        label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()] for label in study.classes
+    }
+
+
+def pools(study: Study) -> dict[str, Manifest]:
+    """The curated pools (as generated, where there is no curation), named by the arms that drew from them."""
+    found = list((study.artifacts("curate") or study.artifacts("generate")).items())[:MOST_POOLS]
+    names = _pool_names([list(dict.fromkeys(run.arm for run in runs)) for _, runs in found])
+    return {name: Manifest.read(folder) for name, (folder, _) in zip(names, found, strict=True)}
+
+
+def _pool_names(arms: Sequence[Sequence[str]]) -> list[str]:
+    if len(arms) == 1:
+        return ["synthetic"]
+    names = [f"synthetic, of {', '.join(some)}" for some in arms]
+    return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:
+    table = manifest.table.filter(manifest.table["label"] == label).sort("image_id")
+    order = np.random.default_rng(0).permutation(table.height)
+    chosen = table[order].unique("group_id", keep="first", maintain_order=True).head(count)
+    texts = chosen["prompt"] if "prompt" in chosen.columns else [f"real photograph, {label}"] * chosen.height
+    paths = manifest.with_table(chosen).paths()
+    return Strip(name, table.height, [_thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)])
+
+
+def _thumbnail(path: Path, text: str) -> Thumbnail:
+    image = open_image(path)
+    pixels = square(image, min(THUMBNAIL, *image.size))  # the square that the classifier sees
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=88)
+    return Thumbnail("data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode(), text)
