@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 from skinaug.store import Artifact, Recipe, Store, folder_digest
 
@@ -46,7 +46,7 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
 
     precision = {"precision": cfg.trainer.precision}
     backbone = {"backbone": plain(cfg.backbone), **precision}
-    add("dataset", plain(cfg.dataset), **_digest("root", cfg.dataset.get("root")))
+    add("dataset", plain(cfg.dataset), **_root(cfg))
     if needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
@@ -65,12 +65,21 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
 
 def needs_pool(cfg: DictConfig, stage: str) -> bool:
     """Whether a stage needs synthetic images: a mix of real images alone, and its classifier, do not."""
-    return instantiate(cfg.mix).needs_pool if stage in ("mix", "classify") else stage != "dataset"
+    return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage != "dataset"
 
 
 def plain(node: Any) -> Any:
     """A config node as resolved dicts, lists and scalars."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _root(cfg: DictConfig) -> dict[str, str]:
+    """{"root": where the photographs lie and their names, sizes and times}: reading every byte of a large collection
+    before each command would cost minutes. A source that renders its images has none."""
+    from skinaug.dataset.dataset import check_root, root_digest
+
+    root = check_root(build(cfg.dataset.source), cfg.dataset.root)
+    return {"root": f"{root} {root_digest(root)}"} if root else {}
 
 
 def _digest(name: str, path: str | None) -> dict[str, str]:
@@ -129,10 +138,10 @@ def build_curate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 
 def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    from skinaug.mix.mix import write_mix
+    from skinaug.mix.mix import mix
 
     pool = read(made["curate"]) if "curate" in made else None
-    write_mix(instantiate(cfg.mix), read(made["dataset"]), pool, out)
+    mix(build(cfg.mix), read(made["dataset"]), pool, out)
 
 
 def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
@@ -225,17 +234,16 @@ def check(cfg: DictConfig, stage: str) -> None:
     Raises:
         InputError: the data's folder, the mix, the prompts, the base or the backbone cannot work.
     """
-    from skinaug.dataset.check_root import check_root
+    from skinaug.backbone import check_backbone
+    from skinaug.dataset.dataset import check_root
 
     for name in ("store", "output"):
         check_writable(name, Path(cfg[name]))
-    check_root(cfg.dataset.get("root"), required="root" in cfg.dataset and cfg.dataset.root is not None)
+    check_root(build(cfg.dataset.source), cfg.dataset.root)
     if stage in ("mix", "classify"):
-        instantiate(cfg.mix)
+        build(cfg.mix)
     if stage == "classify":
-        from skinaug.backbone import check_backbone
-
-        check_backbone(cfg.backbone.name)
+        check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)
 
@@ -254,7 +262,14 @@ def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
     if needs_pool(cfg, stage):
         build(cfg.prompts).check_labels(manifest.classes)
     if stage in ("mix", "classify"):
-        instantiate(cfg.mix).check(manifest, pool_per_class=cfg.generate.per_class)
+        counts = build(cfg.mix).counts(manifest)
+        few = counts.filter(counts["synthetic"] > cfg.generate.per_class)
+        if few.height:
+            asked = listing(f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows())
+            raise InputError(
+                f"The mix {cfg.mix.name} asks for more synthetic images than the pool will have ({cfg.generate.per_class} a "
+                f"class before curation):\n{asked}\nRaise generate.per_class or ask for fewer."
+            )
 
 
 # --- commands -----------------------------------------------------------------------------------------------------------
@@ -302,6 +317,7 @@ def record_run(cfg: DictConfig, made: Made) -> None:
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
     from skinaug.report.collect import read_runs
+    from skinaug.report.report import print_report
 
     runs = read_runs(sweep)
     inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
@@ -310,8 +326,6 @@ def report(cfg: DictConfig, sweep: Path) -> None:
     artifact = store.get(recipe, lambda out: build(cfg.report)(runs=runs, out=out))
     folder = sweep / "report"
     shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
-    from skinaug.report.report import print_report
-
     print_report(folder)
 
 
@@ -348,11 +362,17 @@ def print_prompts(cfg: DictConfig) -> None:
 
 def print_mix(cfg: DictConfig) -> None:
     """The mix as a table. Trains nothing: where the curated pool is not there yet, the counts are those asked for."""
+    import polars as pl
+
+    from skinaug.mix.mix import show
+
     plan = recipes(cfg, "mix")
     store = Store(Path(cfg.store))
     if all(store.has(recipe) for name, recipe in plan.items() if name != "mix"):
-        made = run(cfg, "mix")
-        print((made["mix"].path / "table.csv").read_text())
-    else:
-        real = read(run(cfg, "dataset")["dataset"])
-        instantiate(cfg.mix).print_plan(real, pool_per_class=cfg.generate.per_class)
+        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
+        show(counts, cfg.mix.name)
+        return
+    check(cfg, "mix")
+    real = read(run(cfg, "dataset")["dataset"])
+    check_classes(cfg, "mix", real)
+    show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")

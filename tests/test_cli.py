@@ -1,0 +1,101 @@
+"""The command line as a user meets it: quick answers, and one clear message for each bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from skinaug.__main__ import STAGES
+
+
+def skinaug(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
+    environment.pop("SKINAUG_STORE", None)
+    command = [sys.executable, "-m", "skinaug", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def best_seconds(*arguments: str, cwd: Path) -> float:
+    """The quickest of three: the machine's other work must not fail the test."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert skinaug(*arguments, cwd=cwd).returncode == 0
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def test_help_lists_the_stages_and_imports_nothing_heavy(tmp_path: Path):
+    result = skinaug("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert all(stage in result.stdout for stage in STAGES)
+    probe = "import sys; from skinaug.__main__ import main; main(['--help']); print([m for m in sys.modules if m in "
+    probe += "('torch', 'hydra', 'polars', 'numpy')])"
+    heavy = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert heavy.stdout.strip().endswith("[]")
+
+
+def test_a_stage_shows_its_configuration_without_importing_torch(tmp_path: Path):
+    probe = "import sys; from skinaug.__main__ import main; main(['classify', '--cfg', 'job']); "
+    probe += "print([m for m in sys.modules if m in ('torch', 'lightning', 'diffusers', 'timm', 'polars')])"
+    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "synthetic_ratio" in result.stdout
+    assert result.stdout.strip().endswith("[]")
+    assert "Powered by Hydra" in skinaug("classify", "--help", cwd=tmp_path).stdout
+
+
+def test_a_wrong_stage_lists_the_stages(tmp_path: Path):
+    result = skinaug("clasify", cwd=tmp_path)
+    assert result.returncode == 2
+    assert all(stage in result.stderr for stage in STAGES)
+
+
+FOLDER = ["dataset=folder", "dataset.root=photos"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["classify", "dataset=folder"], ["dataset.root"]),
+        (["classify", "dataset=folder", "dataset.root=nowhere"], ["nowhere", "does not exist", "dataset.root"]),
+        (["classify", "dataset=folder", "dataset.root=empty"], ["empty", "no images", "dataset.root"]),
+        (["classify", "dataset=pad_ufes_20", "dataset.root=photos"], ["metadata.csv"]),
+        (["dataset", "dataset=csv", "dataset.root=table", "dataset.source.columns.label=diagnosis"], ["diagnosis", "path", "kind"]),
+        (["classify", "backbone=resnt18"], ["resnt18", "resnet18"]),
+        (["classify", "backbone=resnet18"], ["resnet18", "hub", "backbone.pretrained=false"]),
+        (["classify", "base=sd15"], ["base.path"]),
+        (["classify", "mix.synthetic_ratio=-1"], ["mix.synthetic_ratio=-1", "at least 0"]),
+        (["classify", "mix.real_ratio=1.5"], ["mix.real_ratio=1.5", "0 to 1"]),
+        (["classify", "mix.sythetic_ratio=1"], ["sythetic_ratio"]),
+        (["classify", "prompts=fancy"], ["fancy", "clinical"]),
+        (["classify", "store=file/store"], ["store=<folder>"]),
+        (["classify", "output=file/outputs"], ["output=<folder>"]),
+        (["classify", "-m", "seed=0,1", "output=file/outputs"], ["output"]),
+        (["classify", "-m", "mix.synthetic_ratio=-1,-2"], ["mix.synthetic_ratio=-1"]),
+        (["classify", "finetune.method.num_vectors=0"], ["num_vectors"]),
+        (["report", "report.runs=nowhere"], ["nowhere"]),
+        (["report"], ["report.runs"]),
+        (["why"], ["why <stage>"]),
+    ],
+    ids=lambda value: " ".join(value) if value and "=" in " ".join(value) else None,
+)
+def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, arguments: list[str], expected: list[str]):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos" / "acne").mkdir(parents=True)
+    (tmp_path / "photos" / "acne" / "a.png").write_bytes(b"not a picture")
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "metadata.csv").write_text("path,kind\na.png,acne\n")
+    (tmp_path / "table" / "a.png").write_bytes(b"x")
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    result = skinaug(*arguments, cwd=tmp_path)
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert all(text in result.stderr for text in expected), result.stderr
+    assert result.stderr.startswith("skinaug: ")
+    assert sorted(tmp_path.rglob("*")) == before
