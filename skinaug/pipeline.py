@@ -293,8 +293,6 @@ def execute(cfg: DictConfig, command: str, stage: str) -> None:
 
 def record_run(cfg: DictConfig, made: Made) -> None:
     """Write the job's run.json, from which a report finds its artifacts, and print its metrics."""
-    from skinaug.classify.classify import print_metrics
-
     hydra = HydraConfig.get()
     sweep = hydra.mode == RunMode.MULTIRUN
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
@@ -311,7 +309,9 @@ def record_run(cfg: DictConfig, made: Made) -> None:
     partial = folder / f"{RUN_FILE}.partial"
     partial.write_text(json.dumps(about, indent=2) + "\n")
     os.replace(partial, folder / RUN_FILE)
-    print_metrics(made["classify"].path)
+    test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
+    scores = "  ".join(f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc"))
+    console.print(f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False)
 
 
 def report(cfg: DictConfig, sweep: Path) -> None:

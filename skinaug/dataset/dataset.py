@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinaug.dataset.check import Picture, check_images, refuse_or_drop
+from skinaug.dataset.check_root import check_root
 from skinaug.dataset.duplicates import (
     Duplicates,
     find_copies,
@@ -22,7 +21,7 @@ from skinaug.dataset.duplicates import (
     merge_groups,
     refuse_conflicts,
 )
-from skinaug.dataset.sources import Source, list_images
+from skinaug.dataset.sources import Source
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import REQUIRED, SPLITS, Manifest
@@ -59,7 +58,7 @@ def build_dataset(
     fractions = split_fractions(val_fraction, test_fraction)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
-    folder = check_root(source, root) or out
+    folder = check_root(root, required=getattr(source, "needs_root", False)) or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
     table, pictures, dropped = _check(folder, table, min_size_px, on_bad)
     links = None
@@ -67,7 +66,9 @@ def build_dataset(
         table, links, copies = _without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
     table = complete_splits(table, fractions, seed).sort("image_id")
-    manifest = Manifest(table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation)
+    manifest = Manifest(
+        table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
+    )
     manifest.write(out)
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
@@ -77,41 +78,11 @@ def build_dataset(
     show(summary)
 
 
-def check_root(source: Source, root: str | None) -> Path | None:
-    """The absolute root folder; None for a source that renders its images. Cheap, so that a typing error shows at once.
-
-    Raises:
-        InputError: the root is needed and not given, does not exist, is no folder, or holds no images.
-    """
-    if root is None and not getattr(source, "needs_root", False):
-        return None
-    if not root:
-        raise InputError(f"The source {type(source).__name__} reads a folder of images: give it with dataset.root=<folder>.")
-    path = Path(os.path.abspath(os.path.expanduser(root)))
-    if not path.exists():
-        raise InputError(f"The folder {path} does not exist. Set dataset.root=<folder> to where the images are.")
-    if not path.is_dir():
-        raise InputError(f"{path} is a file. Set dataset.root=<folder> to the folder that holds the images.")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise InputError(f"The folder {path} cannot be read: change its permissions, or set another dataset.root=<folder>.")
-    if not list_images(path):
-        raise InputError(
-            f"The folder {path} holds no images (linked folders are not followed). "
-            "Set dataset.root=<folder> to where the images are."
-        )
-    return path
-
-
-def root_digest(root: Path) -> str:
-    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    stats = [(path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-
-
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:
     """Images and patients by class and split; how many were dropped and why; near-copies across patients."""
-    counts = manifest.table.group_by("label", "split").agg(images=pl.len(), patients=pl.col("group_id").n_unique())
+    counts = manifest.table.group_by("label", "split").agg(
+        images=pl.len(), patients=pl.col("group_id").n_unique()
+    )
     cells = {(label, split): {"images": i, "patients": p} for label, split, i, p in counts.iter_rows()}
     empty = {"images": 0, "patients": 0}
     reasons = dropped.group_by(pl.col("reason").str.split(":").list.first()).len().sort("reason")
@@ -126,7 +97,9 @@ def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | N
         },
         "dropped": dict(reasons.iter_rows()),
         "near_copies": None if links is None else len(links),
-        "near_copies_with_different_labels": None if links is None else int((links["label"] != links["other_label"]).sum()),
+        "near_copies_with_different_labels": None
+        if links is None
+        else int((links["label"] != links["other_label"]).sum()),
     }
 
 
@@ -142,13 +115,17 @@ def show(summary: dict[str, Any]) -> None:
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False)
     if summary["near_copies"]:
-        console.print(f"{summary['near_copies']} near-copies across patients: their groups were joined", highlight=False)
+        console.print(
+            f"{summary['near_copies']} near-copies across patients: their groups were joined", highlight=False
+        )
 
 
 def _load(source: Source, folder: Path) -> pl.DataFrame:
     table = source.load(folder)
     if table.is_empty():
-        raise InputError(f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>.")
+        raise InputError(
+            f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>."
+        )
     return table
 
 
@@ -168,7 +145,9 @@ def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.Da
     known = sorted(table["label"].unique())
     unknown = [name for name in classes if name not in known]
     if unknown or not classes:
-        raise InputError(f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}.")
+        raise InputError(
+            f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}."
+        )
     return table.filter(pl.col("label").is_in(list(classes)))
 
 
@@ -187,7 +166,8 @@ def _check(
 def _with_measurements(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.DataFrame:
     columns = ("width", "height", "sha256")
     return table.with_columns(
-        pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=REQUIRED[name]) for name in columns
+        pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=REQUIRED[name])
+        for name in columns
     )
 
 
@@ -195,27 +175,41 @@ def _without_copies(
     folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Rows with groups joined and copies dropped; near-copies as pairs; `path, reason` of the dropped."""
-    copies = find_copies([p.pixels_sha256 for p in pictures], table["label"].to_list(), table["image_id"].to_list())
+    copies = find_copies(
+        [p.pixels_sha256 for p in pictures], table["label"].to_list(), table["image_id"].to_list()
+    )
     about = table.with_row_index("row")
     named = copies.join(about, on="row").with_columns(first_path=table["path"].gather(copies["first"]))
     if rules.conflicts == "fail":
         refuse_conflicts(named.filter("conflict").sort("first", "path"))
     near = _near_copies(folder, table, pictures, rules)
     pairs = np.concatenate([copies.select("row", "first").to_numpy(), near.select("row", "other").to_numpy()])
-    table = table.with_columns(group_id=pl.Series(merge_groups(table["group_id"].to_list(), pairs.astype(np.int64))))
+    table = table.with_columns(
+        group_id=pl.Series(merge_groups(table["group_id"].to_list(), pairs.astype(np.int64)))
+    )
     conflict = pl.col("conflict") & (rules.conflicts == "drop")
     copy = ~pl.col("conflict") & (pl.col("row") != pl.col("first")) & (rules.copies == "drop")
     gone = named.filter(conflict | copy)
-    why = pl.when("conflict").then(pl.lit("same picture with different labels: ")).otherwise(pl.lit("copy: of "))
+    why = (
+        pl.when("conflict")
+        .then(pl.lit("same picture with different labels: "))
+        .otherwise(pl.lit("copy: of "))
+    )
     dropped = gone.select("path", reason=why + pl.when("conflict").then("label").otherwise("first_path"))
     keep = ~pl.Series(range(len(table))).is_in(gone["row"].to_list())
     return table.filter(keep), _readable(near, table), dropped
 
 
-def _near_copies(folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates) -> pl.DataFrame:
+def _near_copies(
+    folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
+) -> pl.DataFrame:
     if rules.max_hamming is None:
-        return pl.DataFrame(schema={"row": pl.Int64, "other": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64})
-    manifest = Manifest(table.with_columns(split=pl.lit("train")), folder, tuple(sorted(table["label"].unique())))
+        return pl.DataFrame(
+            schema={"row": pl.Int64, "other": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64}
+        )
+    manifest = Manifest(
+        table.with_columns(split=pl.lit("train")), folder, tuple(sorted(table["label"].unique()))
+    )
     thumbnails = np.stack([picture.thumbnail for picture in pictures])
     near = find_near_copies(manifest, thumbnails, rules.max_hamming, rules.min_cosine, rules.embed)
     digests = np.array([picture.pixels_sha256 for picture in pictures])

@@ -31,10 +31,12 @@ class Embedding:
     """
 
     backbone: str = "tf_efficientnet_lite0"
-    size: int = 128
+    size: int = 48
 
     def __call__(self, manifest: Manifest) -> np.ndarray:
-        from skinaug.metrics.features import embed  # torch and timm load here, not for a set without candidates
+        from skinaug.metrics.features import (
+            embed,
+        )  # torch and timm load here, not for a set without candidates
 
         return embed(manifest, self.backbone, size=self.size)
 
@@ -54,22 +56,28 @@ class Duplicates:
     conflicts: str = "drop"
     copies: str = "drop"
     max_hamming: int | None = 10
-    min_cosine: float = 0.9
+    min_cosine: float = 0.87
     embed: Callable[[Manifest], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         choices = {"conflicts": ("drop", "fail", "keep"), "copies": ("drop", "keep")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"dataset.duplicates.{name}={getattr(self, name)}: choose from {', '.join(allowed)}.")
+                raise InputError(
+                    f"dataset.duplicates.{name}={getattr(self, name)}: choose from {', '.join(allowed)}."
+                )
 
 
-def find_copies(pixels_sha256: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]) -> pl.DataFrame:
+def find_copies(
+    pixels_sha256: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]
+) -> pl.DataFrame:
     """Identical pictures, as `row, first, conflict`, for every row whose picture occurs more than once.
 
     `first` is the row of the copy with the smallest `image_id`; `conflict` is whether the copies' labels differ.
     """
-    table = pl.DataFrame({"picture": pixels_sha256, "label": labels, "image_id": image_ids}).with_row_index("row")
+    table = pl.DataFrame({"picture": pixels_sha256, "label": labels, "image_id": image_ids}).with_row_index(
+        "row"
+    )
     copies = table.filter(pl.len().over("picture") > 1)
     return copies.select(
         "row",
@@ -117,7 +125,9 @@ def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _above_median(frequencies), _above_median(mirrored)
 
 
-def hamming_pairs(hashes: np.ndarray, mirrored: np.ndarray, max_distance: int) -> tuple[np.ndarray, np.ndarray]:
+def hamming_pairs(
+    hashes: np.ndarray, mirrored: np.ndarray, max_distance: int
+) -> tuple[np.ndarray, np.ndarray]:
     """All pairs within a Hamming distance, as they are or with one mirrored: int64 [P, 2] (row < other) and int64 [P]."""
     count = len(hashes)
     block = max(1, COMPARED_AT_ONCE // max(count, 1))

@@ -81,7 +81,9 @@ def complete_splits(table: pl.DataFrame, fractions: Mapping[str, float], seed: i
     home = dict(given.select("group_id", "split").iter_rows())
     split = pl.Series([home.get(group) for group in table["group_id"]], dtype=pl.String)
     table = table.with_columns(split=split)
-    wanted = {name: share for name, share in fractions.items() if name == "train" or name not in set(given["split"])}
+    wanted = {
+        name: share for name, share in fractions.items() if name == "train" or name not in set(given["split"])
+    }
     if len(wanted) > 1:
         loose = pl.col("split").is_null() | (pl.col("split") == "train")
     else:
@@ -90,7 +92,9 @@ def complete_splits(table: pl.DataFrame, fractions: Mapping[str, float], seed: i
     if dealt.is_empty():
         return table
     total = sum(wanted.values())
-    dealt = dealt.with_columns(split=_dealt(dealt, {name: share / total for name, share in wanted.items()}, seed))
+    dealt = dealt.with_columns(
+        split=_dealt(dealt, {name: share / total for name, share in wanted.items()}, seed)
+    )
     return pl.concat([table.filter(~loose.fill_null(False)), dealt])
 
 
@@ -115,7 +119,9 @@ def _dealt(table: pl.DataFrame, fractions: Mapping[str, float], seed: int) -> pl
 
 def _require_groups(sizes: np.ndarray, class_names: np.ndarray, fractions: Mapping[str, float]) -> None:
     counts = (sizes > 0).sum(axis=0)
-    few = [f"{name}: {count}" for name, count in zip(class_names, counts, strict=True) if count < len(fractions)]
+    few = [
+        f"{name}: {count}" for name, count in zip(class_names, counts, strict=True) if count < len(fractions)
+    ]
     if few:
         raise InputError(
             f"Each of {', '.join(fractions)} needs a patient (or an image without a patient) of every class. Too few in:"

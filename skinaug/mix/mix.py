@@ -24,6 +24,9 @@ from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 
 REFERENCES = ("all_real", "kept_real")
+POOL_ADVICE = (
+    "Lower mix.synthetic_ratio or mix.synthetic_per_class, raise generate.per_class, or filter less."
+)
 
 
 @dataclass(frozen=True)
@@ -85,18 +88,50 @@ class Mix:
         if self.needs_pool and pool is None:
             raise InputError(f"The mix {self.name} asks for synthetic images, and there is no pool of them.")
         train = real.split("train")
+        kept, added = self.counts(train)
+        parts = [train.with_table(_first(queue(train.table, self.seed), kept))]
+        if self.needs_pool and pool is not None:
+            parts.append(_draw_synthetic(pool, added, self.prompt_sets, self.seed))
+        return Manifest.concat(parts) if len(parts) > 1 else parts[0]
+
+    def check(self, real: Manifest, pool_per_class: int) -> None:
+        """Refuse, before a pool is made, a mix that the real images or a pool of `pool_per_class` cannot serve.
+
+        Raises:
+            InputError: as when drawing.
+        """
+        _, added = self.counts(real.split("train"))
+        _require(added, dict.fromkeys(added, pool_per_class), "images in the pool", POOL_ADVICE)
+
+    def counts(self, train: Manifest) -> tuple[dict[str, int], dict[str, int]]:
+        """Real images to keep and synthetic images to add, by class.
+
+        Raises:
+            InputError: a class has too few real training images, or would have no training image at all.
+        """
         has = _count(train)
         if self.real_limit is not None:
             has = {label: min(count, self.real_limit) for label, count in has.items()}
         kept = {label: self.real_count(count) for label, count in has.items()}
         added = {label: self.synthetic_count(has[label], kept[label]) for label in has}
+        _require(kept, has, "real training images", "Lower mix.real_per_class.")
         empty = [label for label in kept if kept[label] + added[label] == 0]
         if empty:
-            raise InputError(f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count.")
-        parts = [_draw_real(train, kept, has, self.seed)]
-        if self.needs_pool and pool is not None:
-            parts.append(_draw_synthetic(pool, added, self.prompt_sets, self.seed))
-        return Manifest.concat(parts) if len(parts) > 1 else parts[0]
+            raise InputError(
+                f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count."
+            )
+        return kept, added
+
+    def print_plan(self, real: Manifest, pool_per_class: int) -> None:
+        """Print how many images the mix asks for, where its pool is not made yet. Raises InputError as `check` does."""
+        self.check(real, pool_per_class)
+        kept, added = self.counts(real.split("train"))
+        show(
+            pl.DataFrame(
+                {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
+            ),
+            self.name,
+        )
 
     def real_count(self, num_real: int) -> int:
         """Real images to keep of a class that has `num_real`."""
@@ -110,7 +145,7 @@ class Mix:
         return scale(self.synthetic_ratio, counts.get(self.reference, self.reference))
 
 
-def mix(recipe: Mix, real: Manifest, pool: Manifest | None, out: Path) -> Manifest:
+def write_mix(recipe: Mix, real: Manifest, pool: Manifest | None, out: Path) -> Manifest:
     """Draw a mix, write `out/manifest.parquet` and `out/table.csv` (label, real, synthetic), and print the table."""
     manifest = recipe(real, pool)
     table = count_sources(manifest)
@@ -124,9 +159,12 @@ def count_sources(manifest: Manifest) -> pl.DataFrame:
     """Images of each class by source: `label, real, synthetic`, in the order of the classes."""
     table = manifest.table
     counts = {
-        source: _count(manifest.with_table(table.filter(pl.col("source") == source))) for source in ("real", "synthetic")
+        source: _count(manifest.with_table(table.filter(pl.col("source") == source)))
+        for source in ("real", "synthetic")
     }
-    return pl.DataFrame({"label": manifest.classes, **{name: list(part.values()) for name, part in counts.items()}})
+    return pl.DataFrame(
+        {"label": manifest.classes, **{name: list(part.values()) for name, part in counts.items()}}
+    )
 
 
 def show(table: pl.DataFrame, name: str) -> None:
@@ -150,7 +188,9 @@ def queue(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     Places come from a hash of seed, source, label and image id: a random order that neither the table's order nor other
     images change.
     """
-    texts = table.select(text=pl.format("{}\0{}\0{}\0{}", pl.lit(seed), "source", "label", "image_id"))["text"]
+    texts = table.select(text=pl.format("{}\0{}\0{}\0{}", pl.lit(seed), "source", "label", "image_id"))[
+        "text"
+    ]
     digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
     table = table.with_columns(digest=pl.Series(digests, dtype=pl.Binary)).sort("source", "label", "digest")
     return table.with_columns(place=pl.int_range(pl.len()).over("source", "label")).drop("digest")
@@ -181,8 +221,12 @@ def _problems(recipe: Mix) -> list[str]:
     if recipe.reference not in REFERENCES and not _is_count(recipe.reference):
         problems.append(f"mix.reference={recipe.reference}: it is one of {', '.join(REFERENCES)}, or a count")
     weights = recipe.prompt_sets
-    if weights is not None and not (all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())):
-        problems.append(f"mix.prompt_sets={dict(weights)}: weights are numbers of at least 0, one of them above 0")
+    if weights is not None and not (
+        all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())
+    ):
+        problems.append(
+            f"mix.prompt_sets={dict(weights)}: weights are numbers of at least 0, one of them above 0"
+        )
     return problems
 
 
@@ -200,28 +244,27 @@ def _count(manifest: Manifest) -> dict[str, int]:
     return {label: counts.get(label, 0) for label in manifest.classes}
 
 
-def _draw_real(train: Manifest, asked: Mapping[str, int], has: Mapping[str, int], seed: int) -> Manifest:
-    _require(asked, has, "real training images")
-    return train.with_table(_first(queue(train.table, seed), asked))
-
-
 def _draw_synthetic(
     pool: Manifest, asked: Mapping[str, int], prompt_sets: Mapping[str, float] | None, seed: int
 ) -> Manifest:
     pool = pool.split("train")
     if prompt_sets is None:
-        _require(asked, _count(pool), "images in the pool")
+        _require(asked, _count(pool), "images in the pool", POOL_ADVICE)
         return pool.with_table(_first(queue(pool.table, seed), asked))
-    known = sorted(pool.table["prompt_set"].drop_nulls().unique()) if "prompt_set" in pool.table.columns else []
+    known = (
+        sorted(pool.table["prompt_set"].drop_nulls().unique()) if "prompt_set" in pool.table.columns else []
+    )
     unknown = [name for name, weight in prompt_sets.items() if weight > 0 and name not in known]
     if unknown:
-        raise InputError(f"mix.prompt_sets names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}.")
+        raise InputError(
+            f"mix.prompt_sets names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}."
+        )
     shares = {label: allot(count, prompt_sets) for label, count in asked.items()}
     parts = []
     for name in sorted(name for name, weight in prompt_sets.items() if weight > 0):
         part = pool.where(pl.col("prompt_set") == name)
         wanted = {label: share[name] for label, share in shares.items()}
-        _require(wanted, _count(part), f"images of the prompt set {name} in the pool")
+        _require(wanted, _count(part), f"images of the prompt set {name} in the pool", POOL_ADVICE)
         parts.append(_first(queue(part.table, seed), wanted))
     return pool.with_table(pl.concat(parts))
 
@@ -232,7 +275,11 @@ def _first(queued: pl.DataFrame, asked: Mapping[str, int]) -> pl.DataFrame:
     return queued.filter(pl.col("place") < limit).drop("place")
 
 
-def _require(asked: Mapping[str, int], has: Mapping[str, int], what: str) -> None:
-    few = [f"{label}: has {has.get(label, 0)}, asked {count}" for label, count in asked.items() if count > has.get(label, 0)]
+def _require(asked: Mapping[str, int], has: Mapping[str, int], what: str, advice: str) -> None:
+    few = [
+        f"{label}: has {has.get(label, 0)}, asked {count}"
+        for label, count in asked.items()
+        if count > has.get(label, 0)
+    ]
     if few:
-        raise InputError(f"Too few {what} for the mix:\n{listing(few)}\nAsk for fewer, or provide more.")
+        raise InputError(f"Too few {what} for the mix:\n{listing(few)}\n{advice}")

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.manifest import Manifest
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
@@ -57,7 +58,9 @@ def read_runs(folder: Path) -> list[Run]:
     """
     files = sorted(Path(folder).rglob("run.json"), key=_natural)
     if not files:
-        raise InputError(f"No run.json below {folder}: give the folder of a sweep that has finished at least one job.")
+        raise InputError(
+            f"No run.json below {folder}: give the folder of a sweep that has finished at least one job."
+        )
     runs, faults = [], []
     for file in files:
         try:
@@ -65,7 +68,9 @@ def read_runs(folder: Path) -> list[Run]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             faults.append(f"{file}: {type(error).__name__}: {error}")
     if faults:
-        raise InputError(f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again.")
+        raise InputError(
+            f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again."
+        )
     return runs
 
 
@@ -150,7 +155,9 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
         raise InputError(f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}")
     arms = list(dict.fromkeys(run.arm for run in finished))
     if baseline is not None and baseline not in arms:
-        raise InputError(f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}: set report.baseline.")
+        raise InputError(
+            f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}: set report.baseline."
+        )
     grid = {(arm, seed) for arm in {run.arm for run in runs} for seed in {run.seed for run in runs}}
     default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
     return Study(finished, tuple(sorted(grid - set(counts))), baseline or default)
@@ -168,10 +175,19 @@ class Predictions:
 
 
 def _align(runs: Sequence[Run], tables: Sequence[pl.DataFrame]) -> list[Predictions]:
-    classes = [[name.removeprefix(PROBABILITY) for name in table.columns if name.startswith(PROBABILITY)] for table in tables]
-    odd = [f"{run.name}: {', '.join(names)}" for run, names in zip(runs, classes, strict=True) if names != classes[0]]
+    classes = [
+        [name.removeprefix(PROBABILITY) for name in table.columns if name.startswith(PROBABILITY)]
+        for table in tables
+    ]
+    odd = [
+        f"{run.name}: {', '.join(names)}"
+        for run, names in zip(runs, classes, strict=True)
+        if names != classes[0]
+    ]
     if odd:
-        raise InputError(f"Runs of other classes than {', '.join(classes[0])} cannot be in one report:\n{listing(odd)}")
+        raise InputError(
+            f"Runs of other classes than {', '.join(classes[0])} cannot be in one report:\n{listing(odd)}"
+        )
     shared = _same_images(tables)
     return [
         _predictions(table, classes[0], "" if shared else f"{run.artifacts['dataset'].name}/")
@@ -194,6 +210,12 @@ def _predictions(table: pl.DataFrame, classes: list[str], prefix: str) -> Predic
         labels=np.array([index[label] for label in table["label"]]),
         probabilities=table.select(PROBABILITY + name for name in classes).to_numpy().astype(float),
     )
+
+
+@lru_cache(maxsize=16)
+def manifest(folder: Path) -> Manifest:
+    """An artifact's manifest, read once."""
+    return Manifest.read(folder)
 
 
 def metrics(run: Run) -> dict[str, Any]:
@@ -244,7 +266,9 @@ def series(study: Study, key: str) -> dict[str, list[str]]:
     """Arms that differ in nothing but the seed and one swept key, by what the others are set to."""
     found: dict[str, list[str]] = {}
     for arm in study.arms:
-        others = {name: value for name, value in study.of(arm)[0].overrides.items() if name not in (key, "seed")}
+        others = {
+            name: value for name, value in study.of(arm)[0].overrides.items() if name not in (key, "seed")
+        }
         found.setdefault(", ".join(f"{name}={value}" for name, value in others.items()), []).append(arm)
     return found
 

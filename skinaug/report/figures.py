@@ -64,7 +64,15 @@ def dots(
     for y, (arm, estimate, low, high, seeds) in enumerate(rows):
         colour = colours[arm]
         axes.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        axes.plot(seeds, [y] * len(seeds), "o", color=colour, markersize=3, markerfacecolor="white", markeredgewidth=0.7)
+        axes.plot(
+            seeds,
+            [y] * len(seeds),
+            "o",
+            color=colour,
+            markersize=3,
+            markerfacecolor="white",
+            markeredgewidth=0.7,
+        )
         axes.plot([estimate], [y], "s", color=colour, markersize=5)
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8, zorder=0)

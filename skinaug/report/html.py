@@ -21,5 +21,5 @@ def render(content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = {name: [Markup(svg) for svg in svgs] for name, svgs in content["figures"].items()}  # noqa: S704
+    figures = {name: [Markup(svg) for svg in svgs] for name, svgs in content["figures"].items()}
     return environment.get_template(TEMPLATE).render({**content, "figures": figures})

@@ -41,7 +41,9 @@ class Measured:
 
     def seeds(self, *arms: str) -> list[int]:
         """The seeds that all these arms have."""
-        return sorted(set.intersection(*({seed for name, seed in self.scores if name == arm} for arm in arms)))
+        return sorted(
+            set.intersection(*({seed for name, seed in self.scores if name == arm} for arm in arms))
+        )
 
     def estimate(self, arm: str, metric: str) -> Estimate:
         """An arm's score: mean over seeds and interval."""
@@ -105,7 +107,11 @@ def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:
     row["test_images"] = max(tests)
     for name in metric_names(study):
         estimate = measured.estimate(arm, name)
-        row |= {name: float(estimate.mean), f"{name}_low": float(estimate.low), f"{name}_high": float(estimate.high)}
+        row |= {
+            name: float(estimate.mean),
+            f"{name}_low": float(estimate.low),
+            f"{name}_high": float(estimate.high),
+        }
     return row
 
 
@@ -131,7 +137,9 @@ def differences_frame(study: Study, measured: Measured) -> pl.DataFrame:
         for name in metric_names(study):
             estimate = measured.difference(arm, study.baseline, name)
             low, high = float(estimate.low), float(estimate.high)
-            rows.append((arm, study.baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high)))
+            rows.append(
+                (arm, study.baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high))
+            )
     return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
 
 
@@ -141,8 +149,16 @@ def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:
     for arm in study.arms:
         estimate = measured.estimate(arm, "recall")
         for i, label in enumerate(study.classes):
-            rows.append((arm, label, float(estimate.mean[i]), float(estimate.low[i]), float(estimate.high[i])))
-    schema = {"arm": pl.String, "label": pl.String, "recall": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+            rows.append(
+                (arm, label, float(estimate.mean[i]), float(estimate.low[i]), float(estimate.high[i]))
+            )
+    schema = {
+        "arm": pl.String,
+        "label": pl.String,
+        "recall": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -156,7 +172,10 @@ def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
         test = {name: float(measured.scores[run.arm, run.seed][name]) for name in metric_names(study)}
         about = {"experiment": run.experiment, "arm": run.arm, "seed": run.seed, "status": "finished"}
         rows.append({**about, **train, **validation, **test, "folder": str(run.folder or "")})
-    rows += [{"experiment": study.experiment, "arm": arm, "seed": seed, "status": "missing"} for arm, seed in study.missing]
+    rows += [
+        {"experiment": study.experiment, "arm": arm, "seed": seed, "status": "missing"}
+        for arm, seed in study.missing
+    ]
     return pl.DataFrame(rows, infer_schema_length=None)
 
 

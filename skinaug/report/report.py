@@ -12,9 +12,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from skinaug.manifest import Manifest
 from skinaug.report import collect, figures, html, measure, samples, tables, text
 from skinaug.report.collect import Run, Study
+from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Table
 
@@ -71,7 +71,9 @@ def report(
 
 def print_report(out: Path) -> None:
     """Print the arms and the differences of a finished report, and where its HTML lies."""
-    arms, differences = (pl.read_csv(out / f"{name}.csv", infer_schema_length=None) for name in ("arms", "differences"))
+    arms, differences = (
+        pl.read_csv(out / f"{name}.csv", infer_schema_length=None) for name in ("arms", "differences")
+    )
     console = Console()
     console.print(_rich(tables.arms_table(arms), "Score on real test images, %, with 95 % interval"))
     if differences.height:
@@ -89,15 +91,17 @@ def _rich(table: Table, title: str) -> RichTable:
     return shown
 
 
-def _content(study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame]) -> dict[str, Any]:
+def _content(
+    study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame]
+) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
-    data = [Manifest.read(folder) for folder in study.artifacts("dataset")]
+    data = [collect.manifest(folder) for folder in study.artifacts("dataset")]
     record = collect.record(study.runs[-1].artifacts["classify"])
     return {
         "experiment": study.experiment,
         "baseline": study.baseline,
-        "arms": study.arms,
+        "classes": study.classes,
         "headline": text.headline(study, arms, differences),
         "notes": text.notes(study, arms, differences),
         "arms_table": tables.arms_table(arms),
@@ -115,3 +119,80 @@ def _content(study: Study, published: Mapping[str, Any] | None, frames: Mapping[
         "settings": collect.settings(study),
         "research_use_only": text.RESEARCH_USE_ONLY,
     }
+
+
+def _funnels(study: Study) -> dict[str, Path]:
+    """Curation artifacts by the name that their pool has among the samples."""
+    folders = list(study.artifacts("curate"))
+    return dict(zip(samples.pools(study), folders, strict=False)) if folders else {}
+
+
+def _figures(study: Study, measured: Measured, frames: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
+    colours = figures.arm_colours(study.arms, study.baseline)
+    return {
+        "scores": [_scores_figure(study, measured, name, colours) for name in ("top1", "balanced_accuracy")],
+        "differences": [
+            _differences_figure(study, measured, frames["differences"], name, colours)
+            for name in ("top1", "balanced_accuracy")
+            if frames["differences"].height
+        ],
+        "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
+        "curves": [
+            svg for column, title in CURVES.items() if (svg := _curves_figure(study, column, title, colours))
+        ],
+    }
+
+
+def _scores_figure(study: Study, measured: Measured, metric: str, colours: Mapping[str, str]) -> str:
+    rows = []
+    for arm in study.arms:
+        estimate = measured.estimate(arm, metric)
+        seeds = [100 * float(measured.scores[arm, seed][metric]) for seed in measured.seeds(arm)]
+        rows.append((arm, *(100 * float(v) for v in (estimate.mean, estimate.low, estimate.high)), seeds))
+    return figures.dots(rows, colours, f"{SCORES[metric]}, %")
+
+
+def _differences_figure(
+    study: Study, measured: Measured, differences: pl.DataFrame, metric: str, colours: Mapping[str, str]
+) -> str:
+    rows = []
+    for row in differences.filter(pl.col("metric") == metric).iter_rows(named=True):
+        pair = (row["arm"], row["baseline"])
+        values = [[measured.scores[arm, seed][metric] for arm in pair] for seed in measured.seeds(*pair)]
+        seeds = [100 * float(own - base) for own, base in values]
+        rows.append((row["arm"], *(100 * row[name] for name in ("difference", "low", "high")), seeds))
+    return figures.dots(rows, colours, f"{SCORES[metric]}, points from {study.baseline}", zero=True)
+
+
+def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:
+    number = collect.swept_numbers(study)[key]
+    by_arm = {
+        row["arm"]: [100 * row[name] for name in (metric, f"{metric}_low", f"{metric}_high")]
+        for row in arms.iter_rows(named=True)
+    }
+    series = {
+        name: sorted((number[arm], *by_arm[arm]) for arm in members if arm in number)
+        for name, members in collect.series(study, key).items()
+    }
+    return figures.bands({name: rows for name, rows in series.items() if rows}, f"{SCORES[metric]}, %", key)
+
+
+def _curves_figure(study: Study, column: str, title: str, colours: Mapping[str, str]) -> str | None:
+    found = {arm: [figures.curve(collect.curves(run), column) for run in study.of(arm)] for arm in study.arms}
+    known = {arm: [curve for curve in curves if curve is not None] for arm, curves in found.items()}
+    known = {arm: curves for arm, curves in known.items() if curves}
+    return figures.lines(known, colours, title) if known else None
+
+
+def _confusions(study: Study) -> dict[str, list[list[float]]]:
+    """Rows of shares of each arm, where the classes are few enough to read."""
+    if len(study.classes) > MOST_CLASSES:
+        return {}
+    return {arm: np.nan_to_num(measure.confusion(study, arm)).tolist() for arm in study.arms}
+
+
+def _write(path: Path, content: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(content, encoding="utf-8")
+    os.replace(partial, path)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
+from skinaug.report import collect
 from skinaug.report.collect import Study
 
 THUMBNAIL = 96  # pixels a side
@@ -41,10 +42,11 @@ def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
 
     Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones.
     """
-    data = [Manifest.read(folder).split("train") for folder in study.artifacts("dataset")]
+    data = [collect.manifest(folder).split("train") for folder in study.artifacts("dataset")]
     places = {"real": data[0]} | pools(study)
     return {
-        label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()] for label in study.classes
+        label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()]
+        for label in study.classes
     }
 
 
@@ -52,7 +54,7 @@ def pools(study: Study) -> dict[str, Manifest]:
     """The curated pools (as generated, where there is no curation), named by the arms that drew from them."""
     found = list((study.artifacts("curate") or study.artifacts("generate")).items())[:MOST_POOLS]
     names = _pool_names([list(dict.fromkeys(run.arm for run in runs)) for _, runs in found])
-    return {name: Manifest.read(folder) for name, (folder, _) in zip(names, found, strict=True)}
+    return {name: collect.manifest(folder) for name, (folder, _) in zip(names, found, strict=True)}
 
 
 def _pool_names(arms: Sequence[Sequence[str]]) -> list[str]:
@@ -68,7 +70,9 @@ def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:
     chosen = table[order].unique("group_id", keep="first", maintain_order=True).head(count)
     texts = chosen["prompt"] if "prompt" in chosen.columns else [f"real photograph, {label}"] * chosen.height
     paths = manifest.with_table(chosen).paths()
-    return Strip(name, table.height, [_thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)])
+    return Strip(
+        name, table.height, [_thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)]
+    )
 
 
 def _thumbnail(path: Path, text: str) -> Thumbnail:

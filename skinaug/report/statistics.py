@@ -7,9 +7,9 @@ Every score here is a ratio of sums over test images, so a resampled test set ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm, rankdata
 
 TOPS = (1, 2, 3)
 Sums = dict[str, np.ndarray]
@@ -68,10 +68,16 @@ def placements(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np
     num_positive, num_negative = positive.sum(), (~positive).sum()
     if num_positive == 0 or num_negative == 0:
         return above * np.nan, below * np.nan
-    rank = rankdata(scores)
-    above[positive] = (rank[positive] - rankdata(scores[positive])) / num_negative
-    below[~positive] = 1 - (rank[~positive] - rankdata(scores[~positive])) / num_positive - above[positive].mean()
+    rank, among_positive, among_negative = (ranks(scores[of]) for of in (slice(None), positive, ~positive))
+    above[positive] = (rank[positive] - among_positive) / num_negative
+    below[~positive] = 1 - (rank[~positive] - among_negative) / num_positive - above[positive].mean()
     return above, below
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks from 1, ties sharing their mean: float [N]. scipy.stats.rankdata, without the seconds of its import."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[place]
 
 
 def scores(sums: Sums) -> dict[str, np.ndarray]:
@@ -113,7 +119,10 @@ def resample(sums: Sums, counts: np.ndarray) -> Sums:
 
 def draw_counts(num_items: int, num_draws: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
     """How often each item comes up in `num_draws` draws with replacement: float [num_resamples, num_items]."""
-    drawn = rng.integers(num_items, size=(num_resamples, num_draws)) + num_items * np.arange(num_resamples)[:, None]
+    drawn = (
+        rng.integers(num_items, size=(num_resamples, num_draws))
+        + num_items * np.arange(num_resamples)[:, None]
+    )
     counts = np.bincount(drawn.ravel(), minlength=num_resamples * num_items)
     return counts.reshape(num_resamples, num_items).astype(float)
 
@@ -141,7 +150,7 @@ def two_level(scores: np.ndarray, resampled: np.ndarray, rng: np.random.Generato
 
 def half_width(share: float, num_images: int) -> float:
     """Half the 95 % interval of a share of `num_images` independent images, by the normal approximation."""
-    return float(norm.ppf(0.975) * np.sqrt(share * (1 - share) / num_images))
+    return NormalDist().inv_cdf(0.975) * (share * (1 - share) / num_images) ** 0.5
 
 
 def _class_mean(values: np.ndarray) -> np.ndarray:
@@ -151,4 +160,8 @@ def _class_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _nan_quantile(values: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-    return np.quantile(values, levels, axis=0) if np.isfinite(values).all() else np.nanquantile(values, levels, axis=0)
+    return (
+        np.quantile(values, levels, axis=0)
+        if np.isfinite(values).all()
+        else np.nanquantile(values, levels, axis=0)
+    )

@@ -39,7 +39,11 @@ class Table:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> Table:
     """A Table of cells made from strings and numbers."""
-    return Table(header, [[cell if isinstance(cell, Cell) else Cell(number(cell)) for cell in row] for row in rows], words)
+    return Table(
+        header,
+        [[cell if isinstance(cell, Cell) else Cell(number(cell)) for cell in row] for row in rows],
+        words,
+    )
 
 
 def number(value: Any) -> str:
@@ -69,7 +73,9 @@ def arms_table(arms: pl.DataFrame) -> Table:
     metrics = [name for name in SCORES if name in arms.columns]
     rows = []
     for row in arms.iter_rows(named=True):
-        scores = [Cell(percent(row[m]), f"{percent(row[f'{m}_low'])}–{percent(row[f'{m}_high'])}") for m in metrics]
+        scores = [
+            Cell(percent(row[m]), f"{percent(row[f'{m}_low'])}–{percent(row[f'{m}_high'])}") for m in metrics
+        ]
         counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
         rows.append([Cell(row["arm"], "baseline" if row["baseline"] else ""), row["seeds"], *counts, *scores])
     return table(["Arm", "Seeds", "Real / class", "Synthetic / class", *(SCORES[m] for m in metrics)], rows)
@@ -98,10 +104,21 @@ def published_table(published: Mapping[str, Any], arms: pl.DataFrame) -> Table:
     ours = {row["arm"]: row for row in arms.iter_rows(named=True)}
     rows = []
     for row in published["rows"]:
-        theirs = [_published_score(row.get(top), published["test_images"]) for top in ("top1", "top2", "top3")]
+        theirs = [
+            _published_score(row.get(top), published["test_images"]) for top in ("top1", "top2", "top3")
+        ]
         mine = ours.get(row["arm"])
         rows.append([row["arm"], row["real"], row["synthetic"], *theirs, *_our_scores(mine)])
-    header = ["Arm", "Real / class", "Synthetic / class", "Top-1", "Top-2", "Top-3", "Ours: real / class", "Synthetic / class"]
+    header = [
+        "Arm",
+        "Real / class",
+        "Synthetic / class",
+        "Top-1",
+        "Top-2",
+        "Top-3",
+        "Ours: real / class",
+        "Synthetic / class",
+    ]
     return table([*header, "Top-1", "Top-2", "Top-3"], rows)
 
 
@@ -109,10 +126,14 @@ def check_published(published: Mapping[str, Any]) -> None:
     """Raises InputError where keys of the published results are missing or their scores are not per cent."""
     faults = [f"no {key!r}" for key in ("citation", "test_images", "rows") if key not in published]
     for row in published.get("rows", []):
-        faults += [f"row {row} has no {key!r}" for key in ("arm", "real", "synthetic", "top1") if key not in row]
+        faults += [
+            f"row {row} has no {key!r}" for key in ("arm", "real", "synthetic", "top1") if key not in row
+        ]
         faults += [f"row {row}: top1 is a percentage" for key in ("top1",) if not 0 <= row.get(key, 0) <= 100]
     if faults:
-        raise InputError(f"report.published cannot be read: {'; '.join(faults)}. conf/report/akrout2023.yaml is an example.")
+        raise InputError(
+            f"report.published cannot be read: {'; '.join(faults)}. conf/report/akrout2023.yaml is an example."
+        )
 
 
 def _published_score(score: float | None, num_images: int) -> Cell:
@@ -125,8 +146,10 @@ def _our_scores(row: Mapping[str, Any] | None) -> list[Any]:
     if row is None:
         return [None] * 5
     counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
-    tops = [top for top in ("top1", "top2", "top3")]
-    return [*counts, *(Cell(percent(row.get(top)), _half_interval(row, top)) for top in tops)]
+    return [
+        *counts,
+        *(Cell(percent(row.get(top)), _half_interval(row, top)) for top in ("top1", "top2", "top3")),
+    ]
 
 
 def _half_interval(row: Mapping[str, Any], metric: str) -> str:
@@ -148,7 +171,10 @@ def funnel_table(folder: Path) -> Table:
 def _funnel_cells(counts: Sequence[int]) -> list[Cell]:
     first = counts[0]
     shares = [f"{100 * count / first:.0f} %" if first else "" for count in counts[1:]]
-    return [Cell(number(first)), *(Cell(number(count), share) for count, share in zip(counts[1:], shares, strict=True))]
+    return [
+        Cell(number(first)),
+        *(Cell(number(count), share) for count, share in zip(counts[1:], shares, strict=True)),
+    ]
 
 
 def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
@@ -156,7 +182,10 @@ def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
     arms = list(dict.fromkeys(recalls["arm"]))
     rows = []
     for (label,), part in recalls.group_by("label", maintain_order=True):
-        cells = {arm: Cell(percent(r), f"{percent(low)}–{percent(high)}") for arm, _, r, low, high in part.iter_rows()}
+        cells = {
+            arm: Cell(percent(r), f"{percent(low)}–{percent(high)}")
+            for arm, _, r, low, high in part.iter_rows()
+        }
         rows.append([label, supports.get(label, 0), *(cells[arm] for arm in arms)])
     return table(["Class", "Test images", *arms], rows)
 
@@ -164,9 +193,14 @@ def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
 def data_table(manifest: Manifest) -> Table:
     """Images and patients of each class and split."""
     splits = ("train", "val", "test")
-    groups = manifest.table.group_by("label", "split").agg(pl.len(), pl.col("group_id").n_unique().alias("groups"))
+    groups = manifest.table.group_by("label", "split").agg(
+        pl.len(), pl.col("group_id").n_unique().alias("groups")
+    )
     counts = {(label, split): (images, patients) for label, split, images, patients in groups.iter_rows()}
-    rows = [[label, *(_images(*counts.get((label, split), (0, 0))) for split in splits)] for label in manifest.classes]
+    rows = [
+        [label, *(_images(*counts.get((label, split), (0, 0))) for split in splits)]
+        for label in manifest.classes
+    ]
     parts = [manifest.table.filter(pl.col("split") == split) for split in splits]
     totals = [_images(part.height, part["group_id"].n_unique()) for part in parts]
     return table(["Class", "Training", "Validation", "Test"], [*rows, ["all", *totals]])
@@ -207,7 +241,13 @@ METHODS = {"textual_inversion": "textual inversion", "lora": "LoRA", "pipeline":
 def exposure_table(study: Study) -> Table:
     """What of the real data each arm's training set, generator and filters have seen."""
     return table(
-        ["Arm", "Generator", "Filters", "Real images trained on", "Real images seen by generator and filters"],
+        [
+            "Arm",
+            "Generator",
+            "Filters",
+            "Real images trained on",
+            "Real images seen by generator and filters",
+        ],
         [_exposure(study.of(arm)[0]) for arm in study.arms],
         words=3,
     )
@@ -222,7 +262,7 @@ def seen(run: Run) -> int:
     """Real training images that the run's generator or filters have seen: all of the training split, or none."""
     if not _methods(run) and not _filters(run):
         return 0
-    return len(Manifest.read(run.artifacts["dataset"]).split("train"))
+    return len(collect.manifest(run.artifacts["dataset"]).split("train"))
 
 
 def _generator(run: Run) -> str:
@@ -231,7 +271,9 @@ def _generator(run: Run) -> str:
 
 def _methods(run: Run) -> list[str]:
     folder = run.artifacts.get("finetune")
-    return [] if folder is None else [name for weights, name in METHODS.items() if (folder / weights).exists()]
+    return (
+        [] if folder is None else [name for weights, name in METHODS.items() if (folder / weights).exists()]
+    )
 
 
 def _filters(run: Run) -> list[str]:
@@ -239,14 +281,18 @@ def _filters(run: Run) -> list[str]:
     return [] if folder is None else list(dict.fromkeys(collect.funnel(folder)["step"]))[1:]
 
 
-def markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
     """A GitHub table."""
     align = ["---" if i < table.words else "---:" for i in range(len(table.header))]
-    lines = [[_escape(text) for text in table.header], align, *([_escape(str(cell)) for cell in row] for row in table.rows)]
+    lines = [
+        [escape_markdown(text) for text in table.header],
+        align,
+        *([escape_markdown(str(cell)) for cell in row] for row in table.rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _escape(text: str) -> str:
+def escape_markdown(text: str) -> str:
     replaced = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
     return replaced.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")
 

@@ -12,7 +12,9 @@ from skinaug.report.collect import Study
 from skinaug.report.measure import UNDECIDED
 from skinaug.report.tables import number, percent, points, seen
 
-RESEARCH_USE_ONLY = "For research use only: not a medical device, and no basis for any decision about a patient."
+RESEARCH_USE_ONLY = (
+    "For research use only: not a medical device, and no basis for any decision about a patient."
+)
 
 
 def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> str:
@@ -29,7 +31,9 @@ def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> str
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    change = f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
+    change = (
+        f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
+    )
     if row["verdict"] == UNDECIDED:
         return f"{row['arm']}: no difference shown ({change})."
     return f"{row['arm']} {row['verdict']} top-1 ({change})."

@@ -16,7 +16,12 @@ from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
 
 CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
-ARMS = {"real_small": (10, 0, 0.0), "real": (20, 0, 0.5), "hybrid": (10, 10, 0.25), "synthetic": (0, 20, -0.4)}
+ARMS = {
+    "real_small": (10, 0, 0.0),
+    "real": (20, 0, 0.5),
+    "hybrid": (10, 10, 0.25),
+    "synthetic": (0, 20, -0.4),
+}
 STEPS = (20, 40, 60, 80, 100)
 SCORES = ("non_skin", "ensemble")
 
@@ -56,7 +61,11 @@ def write_sweep(
             "arm": arm,
             "seed": seed,
             "overrides": {**overrides(arm), "seed": seed},
-            "config": {"seed": seed, "scale": "demo", "classify": {"steps": STEPS[-1], "learning_rate": 3e-4}},
+            "config": {
+                "seed": seed,
+                "scale": "demo",
+                "classify": {"steps": STEPS[-1], "learning_rate": 3e-4},
+            },
             "artifacts": {stage: str(path) for stage, path in artifacts.items()},
         }
         (folder / str(job)).mkdir(parents=True)
@@ -84,12 +93,16 @@ def _draw(path: Path, size: int, kind: int, rng: np.random.Generator) -> None:
     y, x = np.mgrid[:size, :size] / size - 0.5 + rng.normal(0, 0.08, (2, 1, 1))
     tone = np.array([224, 178, 150]) * rng.uniform(0.45, 1.05)
     blob = np.exp(-((x**2 + y**2) / (0.02 + 0.01 * kind)))[..., None]
-    colour = np.array([[190, 60, 60], [200, 90, 80], [80, 50, 40], [215, 140, 130], [180, 90, 60], [245, 235, 225]])[kind % 6]
+    colour = np.array(
+        [[190, 60, 60], [200, 90, 80], [80, 50, 40], [215, 140, 130], [180, 90, 60], [245, 235, 225]]
+    )[kind % 6]
     pixels = tone * (1 - 0.8 * blob) + colour * 0.8 * blob + rng.normal(0, 5, (size, size, 3))
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
-def _images(folder: Path, rows: list[dict[str, Any]], classes: tuple[str, ...], size: int, rng: np.random.Generator) -> list:
+def _images(
+    folder: Path, rows: list[dict[str, Any]], classes: tuple[str, ...], size: int, rng: np.random.Generator
+) -> list:
     (folder / "images").mkdir(parents=True)
     for row in rows:
         path = folder / "images" / f"{row['image_id']}.png"
@@ -98,13 +111,20 @@ def _images(folder: Path, rows: list[dict[str, Any]], classes: tuple[str, ...], 
     return rows
 
 
-def _dataset(folder: Path, classes: tuple[str, ...], tests: int, size: int, licence: str, rng: np.random.Generator) -> Manifest:
+def _dataset(
+    folder: Path, classes: tuple[str, ...], tests: int, size: int, licence: str, rng: np.random.Generator
+) -> Manifest:
     rows = []
     for c, label in enumerate(classes):
         for split, count in {"train": 20, "val": 6, "test": tests}.items():
             groups = np.sort(rng.integers(max(1, count // 2), size=count))  # about two images a patient
-            ids = [(f"real_{c}_{split}_{i:03d}", f"patient_{c}_{split}_{g:03d}") for i, g in enumerate(groups)]
-            rows += [{"image_id": i, "label": label, "split": split, "group_id": g, "source": "real"} for i, g in ids]
+            ids = [
+                (f"real_{c}_{split}_{i:03d}", f"patient_{c}_{split}_{g:03d}") for i, g in enumerate(groups)
+            ]
+            rows += [
+                {"image_id": i, "label": label, "split": split, "group_id": g, "source": "real"}
+                for i, g in ids
+            ]
     table = pl.DataFrame(_images(folder, rows, classes, size, rng))
     manifest = Manifest(table, folder, classes, licence=licence, citation="Nobody, A. (2026), Drawn images.")
     manifest.write(folder)
@@ -122,9 +142,17 @@ def _pool(store: Path, classes: tuple[str, ...], size: int, rng: np.random.Gener
             image = f"synthetic_{c}_{i:03d}"
             about = {"prompt": f"a photo of {label}", "prompt_set": "plain", "seed": i, "weights": "abc"}
             sampling = {"guidance_scale": 2.5, "num_inference_steps": 20, "scheduler": "DDIMScheduler"}
-            row = {"image_id": image, "label": label, "split": "train", "group_id": image, "source": "synthetic"}
+            row = {
+                "image_id": image,
+                "label": label,
+                "split": "train",
+                "group_id": image,
+                "source": "synthetic",
+            }
             rows.append({**row, **about, **sampling})
-    pool = Manifest(pl.DataFrame(_images(store / "generate", rows, classes, size, rng)), store / "generate", classes)
+    pool = Manifest(
+        pl.DataFrame(_images(store / "generate", rows, classes, size, rng)), store / "generate", classes
+    )
     pool.write(store / "generate")
     _record(store / "generate", "generate", 120.5)
     _curate(store / "curate", pool, classes)
@@ -134,7 +162,11 @@ def _pool(store: Path, classes: tuple[str, ...], size: int, rng: np.random.Gener
 def _curate(folder: Path, pool: Manifest, classes: tuple[str, ...]) -> None:
     folder.mkdir()
     pool.where(pl.col("image_id").str.slice(-1) != "0").write(folder)
-    kept = [(label, step, 25 - i * (2 + c)) for c, label in enumerate(classes) for i, step in enumerate(("generated", *SCORES))]
+    kept = [
+        (label, step, 25 - i * (2 + c))
+        for c, label in enumerate(classes)
+        for i, step in enumerate(("generated", *SCORES))
+    ]
     pl.DataFrame(kept, schema=["label", "step", "kept"], orient="row").write_csv(folder / "funnel.csv")
     _record(folder, "curate", 9.0)
 
@@ -145,7 +177,9 @@ def _mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int) -> N
     _record(folder, "mix", 0.1)
 
 
-def _classify(folder: Path, real: Manifest, difficulty: np.ndarray, strength: float, rng: np.random.Generator) -> None:
+def _classify(
+    folder: Path, real: Manifest, difficulty: np.ndarray, strength: float, rng: np.random.Generator
+) -> None:
     folder.mkdir(parents=True)
     test = real.split("test")
     num_classes = len(real.classes)
@@ -160,7 +194,15 @@ def _classify(folder: Path, real: Manifest, difficulty: np.ndarray, strength: fl
     )
     validation = table.head(5).with_columns(split=pl.lit("val"))
     pl.concat([table, validation]).write_parquet(folder / "predictions.parquet")
-    train = {"images": 120, "real": 60, "synthetic": 60, "steps": 100, "best_step": 80, "seconds": 12.5, "images_per_second": 310.0}
+    train = {
+        "images": 120,
+        "real": 60,
+        "synthetic": 60,
+        "steps": 100,
+        "best_step": 80,
+        "seconds": 12.5,
+        "images_per_second": 310.0,
+    }
     top1 = float((probabilities.argmax(1) == labels).mean())
     scores = {"top1": top1, "balanced_accuracy": top1}
     (folder / "metrics.json").write_text(json.dumps({"val": scores, "test": scores, "train": train}))
@@ -168,5 +210,7 @@ def _classify(folder: Path, real: Manifest, difficulty: np.ndarray, strength: fl
         file.write("step,epoch,train/loss,val/loss,val/top1\n")
         for i, step in enumerate(STEPS):
             loss = 1.8 * np.exp(-i / 3) + rng.normal(0, 0.03)
-            file.write(f"{step},{i},{loss:.4f},,\n{step},{i},,{loss + 0.3:.4f},{top1 - 0.2 * np.exp(-i):.4f}\n")
+            file.write(
+                f"{step},{i},{loss:.4f},,\n{step},{i},,{loss + 0.3:.4f},{top1 - 0.2 * np.exp(-i):.4f}\n"
+            )
     _record(folder, "classify", 14.0)

@@ -52,7 +52,8 @@ def draw_site(rng: np.random.Generator, body_site: str, hairiness: float) -> Sit
     limb = rng.random() < limb_share
     half_width = rng.uniform(0.3, 0.48) if limb else 0.0
     fingers = limb and body_site in ("hand", "foot") and rng.random() < 0.4
-    shade = np.array(_BACKGROUNDS[rng.integers(len(_BACKGROUNDS))]) * rng.uniform(0.7, 1.3)
+    red, green, blue = _BACKGROUNDS[rng.integers(len(_BACKGROUNDS))]
+    light = float(rng.uniform(0.7, 1.3))
     scalp = body_site == "scalp"
     return Site(
         body_site=body_site,
@@ -60,7 +61,7 @@ def draw_site(rng: np.random.Generator, body_site: str, hairiness: float) -> Sit
         limb_half_width=float(0.55 * half_width if fingers else half_width),
         limb_angle=float(rng.normal(0 if rng.random() < 0.5 else np.pi / 2, 0.3)),
         fingers=bool(fingers),
-        background=tuple(float(value) for value in shade),
+        background=(red * light, green * light, blue * light),
         hairs=int(rng.poisson(hairs * (0.4 + hairiness if scalp else 2 * hairiness**2))),
         hair_length=float(rng.uniform(0.25, 0.6) if scalp else rng.uniform(0.06, 0.22)),
         hair_darkness=float(rng.uniform(0.45, 0.95)),

@@ -71,6 +71,8 @@ def freckle_field(rng: np.random.Generator, size: int, count: int) -> np.ndarray
 def crease_field(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
     """Depth [size, size] in [0, 1] of skin folds: roughly parallel curved lines."""
     x, y = grid(size)
+    if not count:
+        return np.zeros_like(x)
     angle = rng.uniform(0, np.pi)
     along = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
     across = y * np.float32(np.cos(angle)) - x * np.float32(np.sin(angle))
@@ -78,8 +80,8 @@ def crease_field(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
     for offset in rng.uniform(-0.4, 0.4, count):
         bend, tilt, width = rng.normal(0, 0.25), rng.normal(0, 0.15), rng.uniform(0.006, 0.016)
         line = across - np.float32(offset) - along * np.float32(tilt) - along**2 * np.float32(bend)
-        width = np.float32(max(width, 0.6 / size))
-        np.maximum(depth, np.float32(rng.uniform(0.4, 1.0)) * np.exp(-((line / width) ** 2)), out=depth)
+        sharpness = np.float32(1 / max(width, 0.6 / size))
+        np.maximum(depth, np.float32(rng.uniform(0.4, 1.0)) * np.exp(-((line * sharpness) ** 2)), out=depth)
     return depth
 
 

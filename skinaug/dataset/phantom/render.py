@@ -19,9 +19,12 @@ _PEN_RGB = np.array([0.07, 0.05, 0.22], np.float32)
 
 
 class Rendered(NamedTuple):
-    """pixels: uint8 sRGB [size, size, 3]. lesion_mask: bool [size, size]. ita_deg: of the clean skin under a neutral
-    light. lesion_area_share: lesion pixels over skin pixels. redness: mean a* of lesion minus that of clean skin
-    under a neutral light, 0 without a lesion."""
+    """A picture and the truth about it.
+
+    pixels: uint8 sRGB [size, size, 3]. lesion_mask: bool [size, size], skin that lesions cover by more than half; a ring's
+    cleared centre is outside. ita_deg: of the clean skin under a neutral light, degrees. lesion_area_share: lesion over
+    skin in view, [0, 1]. redness: mean CIE a* of the lesions minus that of clean skin under a neutral light; 0 without.
+    """
 
     pixels: np.ndarray
     lesion_mask: np.ndarray
@@ -30,36 +33,51 @@ class Rendered(NamedTuple):
     redness: float
 
 
+class _Texture(NamedTuple):
+    """Two noise fields [size, size] of unit variance: relief of the skin, and where it flakes."""
+
+    relief: np.ndarray
+    flakes: np.ndarray
+
+
 class _Shape(NamedTuple):
+    """Where the lesions are, all [size, size]; rim is 1 at a border and 0 inside, height in shares of the side."""
+
     amount: np.ndarray  # coverage in [0, 1], with soft borders and cleared centres
     inside: np.ndarray  # coverage without clearing
-    rim: np.ndarray  # 1 at the border, 0 in the centre
+    rim: np.ndarray
     height: np.ndarray
     heads: np.ndarray  # coverage by pustule heads
 
 
 def render(picture: Picture, size: int, rng: np.random.Generator) -> Rendered:
-    """Draw one picture of `size` pixels a side; everything random comes from `rng`."""
+    """Draw one picture of `size` pixels a side; everything random comes from `rng`.
+
+    The same generator state gives the same scene at any size: coarse structure does not depend on it, only detail does.
+    """
     lesion, skin, site = picture.lesion, picture.skin, picture.site
-    coverage, slope_x, slope_y = overlays.limb_outline(site, size)
-    relief, flakes = noise_pair(rng, size, 16.0 - 9.0 * lesion.scale_coarseness, 2.0)
-    shape = _lesion_shape(lesion, site, size, rng, relief) if lesion.count else None
-    albedo, clean = _albedo(picture, size, rng, shape, flakes)
+    coverage, *body_slopes = overlays.limb_outline(site, size)
+    texture = _Texture(*noise_pair(rng, size, 16.0 - 9.0 * lesion.scale_coarseness, 2.0))
+    shape = _lesion_shape(lesion, site, size, rng, texture.relief) if lesion.count else None
+    clean = colour.skin_rgb(colour.melanin_of_ita(skin.ita_deg), skin.haemoglobin)
+    albedo = _albedo(picture, size, rng, shape, texture.flakes)
     if shape is not None:
-        _cover_surface(albedo, clean, lesion, shape, relief, flakes)
-    lit = albedo * _shading(picture, size, rng, shape, relief, flakes, slope_x, slope_y)[..., None]
+        _cover_surface(albedo, clean, lesion, shape, texture)
+    creases = overlays.crease_field(rng, size, site.creases)
+    height = _height(picture, shape, texture, creases)
+    shade = _shading(picture, height, body_slopes, shape) * (1 - np.float32(0.22) * creases)
+    lit = albedo * shade[..., None]
     _clutter(lit, picture, size, rng, coverage)
+    pixels = _photograph(lit * _auto_exposure(clean), picture.photo, size, rng)
     mask = (shape.amount * coverage > 0.5) if shape is not None else np.zeros((size, size), bool)
-    base = colour.skin_rgb(colour.melanin_of_ita(skin.ita_deg), skin.haemoglobin)
-    redness = _redness(albedo, clean, mask) if mask.any() else 0.0
     area = float(mask.sum() / max(coverage.sum(), 1.0))
-    pixels = _photograph(lit * _auto_exposure(base), picture.photo, size, rng)
-    return Rendered(pixels, mask, float(colour.ita_deg(base)), area, redness)
+    return Rendered(pixels, mask, float(colour.ita_deg(clean)), area, _redness(albedo, clean, mask))
 
 
 def _redness(albedo: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
-    lesion_rgb, clean_rgb = albedo[mask].mean(axis=0), clean
-    return float(colour.lab(lesion_rgb)[1] - colour.lab(clean_rgb)[1])
+    if not mask.any():
+        return 0.0
+    return float(colour.lab(albedo[mask].mean(axis=0))[1] - colour.lab(clean)[1])
 
 
 def _blobs(lesion: Lesion, site: Site, rng: np.random.Generator) -> np.ndarray:
@@ -123,13 +141,13 @@ def _pustules(lesion: Lesion, radius: np.ndarray, distance: np.ndarray, relief: 
 
 def _albedo(
     picture: Picture, size: int, rng: np.random.Generator, shape: _Shape | None, flakes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Linear reflectance [size, size, 3], and that of clean skin [3]."""
+) -> np.ndarray:
+    """Linear reflectance [size, size, 3] of the skin below scale, crusts and pus."""
     skin, lesion = picture.skin, picture.lesion
     base_melanin = colour.melanin_of_ita(skin.ita_deg)
     mottle_m, mottle_h = noise_pair(rng, size, 2.5, 1.5)
     melanin = np.float32(base_melanin) * (1 + np.float32(0.35 * skin.mottling) * mottle_m) + np.float32(0.03)
-    haemoglobin = np.float32(skin.haemoglobin) * np.exp(np.float32(2.2 * skin.mottling) * mottle_h)
+    haemoglobin = skin.haemoglobin * np.exp(np.float32(2.2 * skin.mottling) * mottle_h)
     if skin.freckles:
         melanin = melanin + np.float32(0.9) * overlays.freckle_field(rng, size, skin.freckles)
     absorbance = np.zeros((size, size, 3), np.float32)
@@ -147,8 +165,7 @@ def _albedo(
     haemoglobin_rgb = colour.haemoglobin_absorbance(base_melanin).astype(np.float32)
     absorbance += np.maximum(melanin, 0)[..., None] * colour.MELANIN
     absorbance += haemoglobin[..., None] * haemoglobin_rgb
-    albedo = colour.BASE * np.exp(-absorbance) + np.float32(colour.SURFACE)
-    return albedo, colour.skin_rgb(base_melanin, skin.haemoglobin)
+    return colour.BASE * np.exp(-absorbance) + np.float32(colour.SURFACE)
 
 
 def _blend(albedo: np.ndarray, rgb: np.ndarray, share: np.ndarray) -> None:
@@ -156,59 +173,49 @@ def _blend(albedo: np.ndarray, rgb: np.ndarray, share: np.ndarray) -> None:
 
 
 def _cover_surface(
-    albedo: np.ndarray,
-    clean: np.ndarray,
-    lesion: Lesion,
-    shape: _Shape,
-    relief: np.ndarray,
-    flakes: np.ndarray,
+    albedo: np.ndarray, clean: np.ndarray, lesion: Lesion, shape: _Shape, texture: _Texture
 ) -> None:
     """Scale, crust and pustule heads hide the skin below them."""
     if lesion.scale > 0:
         where = shape.inside * (1 - np.float32(lesion.scale_at_rim) * (1 - shape.rim))
-        share = smoothstep((flakes + np.float32(3.2 * lesion.scale - 1.0)) * np.float32(0.36)) * where
+        share = smoothstep((texture.flakes + np.float32(3.2 * lesion.scale - 1.0)) * np.float32(0.36)) * where
         # thin scale lets the skin through: silvery on fair skin, grey on dark skin
         rgb = _SCALE_RGB * np.float32(0.35 + 0.65 * min(2.2 * clean.mean(), 1.0))
         _blend(albedo, rgb, share * np.float32(0.25 + 0.45 * lesion.scale))
     if lesion.crust > 0:
-        share = smoothstep((relief + np.float32(2.6 * lesion.crust - 1.6)) * np.float32(1.2)) * shape.amount
+        share = (
+            smoothstep((texture.relief + np.float32(2.6 * lesion.crust - 1.6)) * np.float32(1.2))
+            * shape.amount
+        )
         _blend(albedo, _CRUST_RGB, share * np.float32(0.85))
     if lesion.pus > 0:
         _blend(albedo, _PUS_RGB, shape.heads * np.float32(0.7))
 
 
+def _height(picture: Picture, shape: _Shape | None, texture: _Texture, creases: np.ndarray) -> np.ndarray:
+    """Relief of skin, lesions and folds [size, size] in shares of the frame's side."""
+    lesion = picture.lesion
+    height = np.float32(0.0010 * picture.skin.texture) * texture.relief - np.float32(0.006) * creases
+    if shape is None:
+        return height
+    rough = np.float32(0.003 * max(lesion.scale, lesion.crust, 0.3 * lesion.elevation)) * texture.flakes
+    return height + shape.height + rough * shape.inside
+
+
 def _shading(
-    picture: Picture,
-    size: int,
-    rng: np.random.Generator,
-    shape: _Shape | None,
-    relief: np.ndarray,
-    flakes: np.ndarray,
-    slope_x: np.ndarray,
-    slope_y: np.ndarray,
+    picture: Picture, height: np.ndarray, body_slopes: list[np.ndarray], shape: _Shape | None
 ) -> np.ndarray:
     """Light that each pixel returns [size, size]: Lambert's law on body shape plus relief, and a gloss."""
-    lesion, photo = picture.lesion, picture.photo
-    height = np.float32(0.0010 * picture.skin.texture) * relief
-    if shape is not None:
-        rough = np.float32(0.003 * max(lesion.scale, lesion.crust, 0.3 * lesion.elevation)) * flakes
-        height = height + shape.height + rough * shape.inside
-    if picture.site.creases:
-        creases = overlays.crease_field(rng, size, picture.site.creases)
-        height = height - np.float32(0.006) * creases
-    dx, dy = slopes(height)
-    nx, ny = dx + slope_x, dy + slope_y
+    photo = picture.photo
+    nx, ny = (fine + body for fine, body in zip(slopes(height), body_slopes, strict=True))
     light_x = np.float32(np.cos(photo.light_angle) * (0.25 + photo.light_slope))
     light_y = np.float32(np.sin(photo.light_angle) * (0.25 + photo.light_slope))
     lambert = (1 + nx * light_x + ny * light_y) / np.sqrt(1 + nx * nx + ny * ny)
-    shade = np.float32(0.3) + np.float32(0.7) * np.clip(
-        lambert, 0, 2
-    )  # light from all around softens shadows
-    if picture.site.creases:
-        shade = shade * (1 - np.float32(0.22) * creases)
-    gloss = np.float32(0.25 * photo.flash)
+    # light from all around softens the shadows
+    shade = np.float32(0.3) + np.float32(0.7) * np.clip(lambert, 0, 2)
+    gloss = np.full_like(shade, 0.25 * photo.flash)
     if shape is not None:
-        gloss = gloss + np.float32(0.9 * lesion.shine) * shape.inside
+        gloss += np.float32(0.9 * picture.lesion.shine) * shape.inside
     tilt = (nx - light_x * np.float32(0.9)) ** 2 + (ny - light_y * np.float32(0.9)) ** 2
     return shade + gloss * np.exp(-tilt * np.float32(14))
 
@@ -216,6 +223,7 @@ def _shading(
 def _clutter(
     lit: np.ndarray, picture: Picture, size: int, rng: np.random.Generator, coverage: np.ndarray
 ) -> None:
+    """Draw pen marks and hairs over the lit skin, and the backdrop beside it, in place."""
     site = picture.site
     if picture.pen:
         _blend(lit, _PEN_RGB, overlays.pen_mask(rng, size, picture.pen) * np.float32(0.75))

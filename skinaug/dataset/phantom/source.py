@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -23,7 +24,7 @@ from skinaug.errors import InputError
 _LICENCE = "Apache-2.0"
 _MAX_PICTURES_A_PATIENT = 4
 Drawn = tuple[Picture, np.random.Generator, dict[str, object]]
-Planned = tuple[str, str, Callable[[], Drawn]]  # image_id, label, how to draw it
+Planned = tuple[str, str, partial[Drawn]]  # image_id, label, how to draw it
 _BLOCK = 64  # pictures a task: long enough to hide the cost of handing it over
 
 
@@ -156,9 +157,12 @@ def _in_order(
 
 
 def _progress(results: Iterator[list[dict[str, object]]], total: int) -> Iterator[dict[str, object]]:
-    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    rate = TextColumn("{task.fields[rate]:.0f} images/s")
+    columns = (TextColumn("rendering"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     with Progress(*columns, transient=True) as progress:
-        bar = progress.add_task("rendering", total=total)
+        bar = progress.add_task("rendering", total=total, rate=0.0)
+        start = time.perf_counter()
         for rows in results:
-            progress.advance(bar, len(rows))
             yield from rows
+            done = progress.tasks[bar].completed + len(rows)
+            progress.update(bar, completed=done, rate=done / (time.perf_counter() - start))

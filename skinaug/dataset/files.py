@@ -1,0 +1,57 @@
+"""Image files below a root folder, listed and looked up by name."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from skinaug.errors import InputError, listing
+from skinaug.images import SUFFIXES
+
+
+def list_images(root: Path) -> list[str]:
+    """Image files below `root` as sorted POSIX paths relative to it; hidden files and linked folders are left out."""
+    found = []
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not name.startswith((".", "__MACOSX"))]
+        base = Path(folder).relative_to(root)
+        found += [
+            (base / file).as_posix()
+            for file in files
+            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
+        ]
+    return sorted(found)
+
+
+def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
+    """Each name's file as a POSIX path relative to `root`; a name that is nowhere is kept, for the check to report.
+
+    Raises:
+        InputError: several files have the stem of one name, listed together.
+    """
+    folder = PurePosixPath(images)
+    files = list_images(root / images)
+    exact = set(files)
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        by_stem[PurePosixPath(file).stem].append(file)
+    found, ambiguous = [], []
+    for name in names:
+        name = name.replace("\\", "/")
+        candidates = [name] if name in exact or "/" in name else _by_stem(by_stem, name)
+        if len(candidates) > 1:
+            ambiguous.append(f"{name}: {', '.join(candidates)}")
+        found.append((folder / (candidates[0] if candidates else name)).as_posix())
+    if ambiguous:
+        raise InputError(
+            f"{len(ambiguous)} names in the table fit several files under {root / images}:\n{listing(ambiguous)}"
+            "\nGive paths with their folder, or remove the files that are not meant."
+        )
+    return found
+
+
+def _by_stem(by_stem: Mapping[str, list[str]], name: str) -> list[str]:
+    """Files whose stem is the whole name (an id without an extension), else the name without its extension."""
+    return by_stem.get(name) or by_stem.get(PurePosixPath(name).stem) or []

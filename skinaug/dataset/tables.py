@@ -1,0 +1,103 @@
+"""Tables of other people's columns and words, turned into the manifest's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from skinaug.errors import InputError, listing
+
+COMPUTED = ("source", "width", "height", "sha256")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+UNKNOWN_WORDS = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk")
+SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
+
+
+def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -> pl.DataFrame:
+    """The mapped columns of a CSV file under our names, all as text; empty values are null.
+
+    Raises:
+        InputError: the file is missing or no CSV, the map lacks `path` or `label`, names a column that the file has not
+            or one that is computed.
+    """
+    unmapped = [name for name in ("path", "label") if name not in columns]
+    if unmapped:
+        raise InputError(
+            f"dataset.source.columns maps {', '.join(columns) or 'nothing'}; {', '.join(unmapped)} is missing."
+        )
+    computed = [name for name in columns if name in COMPUTED]
+    if computed:
+        raise InputError(
+            f"dataset.source.columns maps {', '.join(computed)}, which is computed: leave it out."
+        )
+    if not path.is_file():
+        raise InputError(f"There is no file {path}. Is dataset.root={path.parent} the right folder?")
+    try:
+        table = pl.read_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{path} cannot be read as a CSV file: {str(error).splitlines()[0]}") from error
+    missing = [f"{ours} <- {theirs}" for ours, theirs in columns.items() if theirs not in table.columns]
+    if missing:
+        raise InputError(
+            f"{path} lacks columns that dataset.source.columns maps:\n{listing(missing)}"
+            f"\nIt has: {', '.join(table.columns)}."
+        )
+    return table.select(pl.col(theirs).str.strip_chars().alias(ours) for ours, theirs in columns.items())
+
+
+def tidy(table: pl.DataFrame) -> pl.DataFrame:
+    """Attributes in the manifest's terms: skin type I to VI, age a number, body site and sex as lower-case words.
+
+    Words for "not known" become null. Input and output columns are text, except `age` (years).
+
+    Raises:
+        InputError: rows without a path or label, or splits that are none of train, val, test, listed together.
+    """
+    empty = table.with_row_index("row", offset=2).filter(
+        pl.any_horizontal(pl.col(name).is_null() | (pl.col(name) == "") for name in ("path", "label"))
+    )
+    if len(empty):
+        lines = [f"line {row}" for row in empty["row"]]
+        raise InputError(f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}")
+    words = [name for name in table.columns if name not in ("path", "label", "image_id")]
+    table = table.with_columns(
+        pl.when(pl.col(name).str.to_lowercase().is_in(UNKNOWN_WORDS))
+        .then(None)
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in words
+    )
+    rules = {
+        "skin_type": _roman(pl.col("skin_type")),
+        "age": pl.col("age").cast(pl.Float64, strict=False).fill_nan(None),
+        "body_site": pl.col("body_site").str.to_lowercase().str.replace_all("_", " "),
+        "sex": pl.col("sex").str.to_lowercase().replace({"m": "male", "f": "female"}),
+        "split": pl.col("split").str.to_lowercase().replace(SPLIT_WORDS),
+    }
+    table = table.with_columns(**{name: rule for name, rule in rules.items() if name in words})
+    if "split" in words:
+        _require_splits(table["split"])
+    return table
+
+
+def _require_splits(column: pl.Series) -> None:
+    unknown = sorted(set(column.drop_nulls()) - set(SPLIT_WORDS.values()))
+    if unknown:
+        raise InputError(
+            f"The split column has {', '.join(unknown[:20])}; it may have train, val and test, or be empty."
+        )
+
+
+def _roman(column: pl.Expr) -> pl.Expr:
+    """Fitzpatrick type from "2", "2.0", "ii" or "II"; anything else is unknown."""
+    number = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String)
+    names = {str(place): name for place, name in enumerate(SKIN_TYPES, start=1)}
+    word = column.str.to_uppercase()
+    from_word = pl.when(word.is_in(SKIN_TYPES)).then(word)
+    return number.replace_strict(names, default=None, return_dtype=pl.String).fill_null(from_word)

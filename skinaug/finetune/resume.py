@@ -1,0 +1,28 @@
+"""Where an interrupted training goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import timedelta
+from pathlib import Path
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+
+def checkpoints(folder: Path, every_minutes: float) -> ModelCheckpoint:
+    """Keep the training state of the last save in `folder`."""
+    interval = timedelta(minutes=every_minutes)
+    return ModelCheckpoint(dirpath=folder, filename="{step}", train_time_interval=interval, enable_version_counter=False)
+
+
+def fit(trainer: Trainer, module: LightningModule, folder: Path) -> None:
+    """Train to the trainer's max_steps, from the newest checkpoint in `folder` where there is one."""
+    saved = sorted(folder.glob("*.ckpt"), key=os.path.getmtime)
+    trainer.fit(module, ckpt_path=saved[-1] if saved else None, weights_only=True)
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder of training state, if it is there."""
+    shutil.rmtree(folder, ignore_errors=True)

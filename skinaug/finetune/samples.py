@@ -1,0 +1,73 @@
+"""Grids of images drawn while a model learns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from PIL import Image
+
+
+@torch.inference_mode()
+def draw_images(
+    pipeline: Any, prompts: Sequence[str], seed: int, image_size: int, guidance_scale: float, num_inference_steps: int
+) -> np.ndarray:
+    """One image a prompt, uint8 [N, S, S, 3]; image i has the noise of (seed, i), whatever the batch."""
+    generators = [torch.Generator().manual_seed((seed << 32) + i) for i in range(len(prompts))]
+    images = pipeline(
+        list(prompts),
+        height=image_size,
+        width=image_size,
+        guidance_scale=guidance_scale,
+        num_inference_steps=num_inference_steps,
+        generator=generators,
+        output_type="np",
+    ).images
+    return (images * 255).round().astype(np.uint8)
+
+
+def grid(images: np.ndarray, columns: int) -> Image.Image:
+    """uint8 [N, S, S, 3] row by row, `columns` images a row; N must be a multiple of it."""
+    rows = images.reshape(-1, columns, *images.shape[1:])
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), 1) for row in rows], 0))
+
+
+class SampleGrids(Callback):
+    """Draws the same prompts every so many optimizer steps and at the end: folder/step_000100.png, and to the logger.
+
+    Four images a prompt, one prompt a row. A logger that takes images (Weights & Biases) also gets the grid.
+    """
+
+    images_a_prompt = 4
+
+    def __init__(
+        self, pipeline: Any, prompts: Sequence[str], folder: Path, image_size: int, every_num_steps: int, seed: int
+    ) -> None:
+        self.pipeline, self.folder, self.image_size = pipeline, folder, image_size
+        self.prompts = [prompt for prompt in prompts for _ in range(self.images_a_prompt)]
+        self.every_num_steps, self.seed = every_num_steps, seed
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        step = trainer.global_step
+        if step % self.every_num_steps == 0 or step == trainer.max_steps:
+            self.draw(trainer, module)
+
+    def draw(self, trainer: Trainer, module: LightningModule) -> None:
+        """Write the grid of the current step once, on the main process."""
+        path = self.folder / f"step_{trainer.global_step:06d}.png"
+        if not trainer.is_global_zero or path.exists():
+            return
+        self.pipeline.to(module.device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        images = draw_images(self.pipeline, self.prompts, self.seed, self.image_size, 2.5, 20)
+        picture = grid(images, self.images_a_prompt)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path.with_suffix(".part"), format="png")
+        os.replace(path.with_suffix(".part"), path)
+        if hasattr(trainer.logger, "log_image"):
+            trainer.logger.log_image(key="samples", images=[picture], step=trainer.global_step)
