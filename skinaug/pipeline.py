@@ -130,11 +130,7 @@ def build_curate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     import polars as pl
 
     scores = {name: pl.read_parquet(made[f"score.{name}"].path / "scores.parquet") for name in cfg.curate.filters}
-    keep = {
-        name: build(filter_.scorer).keep(scores[name], **plain(filter_.get("keep", {})))
-        for name, filter_ in cfg.curate.filters.items()
-    }
-    build(cfg.curate, filters={})(pool=read(made["generate"]), scores=scores, keep=keep, out=out)
+    build(cfg.curate)(pool=read(made["generate"]), scores=scores, out=out)
 
 
 def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:

@@ -17,10 +17,20 @@ from skinaug.errors import InputError
 
 Value = str | int | float
 
-RESERVED = frozenset(
-    "image_id path label split group_id source width height sha256 prompt prompt_set seed guidance_scale "
-    "num_inference_steps scheduler weights parents image_size redraws".split()
-)  # columns of a manifest, which an attribute would overwrite
+RESERVED = {  # columns of a manifest, which an attribute would overwrite
+    *("image_id", "path", "label", "split", "group_id", "source", "width", "height", "sha256"),
+    *(
+        "prompt",
+        "prompt_set",
+        "seed",
+        "guidance_scale",
+        "num_inference_steps",
+        "scheduler",
+        "weights",
+        "parents",
+    ),
+    *("image_size", "redraws"),
+}
 
 _FRAGMENT = re.compile(r"\[([^\[\]]*)\]")
 _SLOT = re.compile(r"\{(\w+)\}")

@@ -10,7 +10,16 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich import get_console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 
@@ -28,6 +37,9 @@ def make_trainer(
     quieten()
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     callbacks = list(options.pop("callbacks", None) or [])
+    bar = (
+        [StepProgress()] if options.pop("enable_progress_bar", True) else []
+    )  # False: the stage brings its own
     defaults: dict[str, Any] = {
         "precision": pick_precision(precision, on_gpu),
         # "warn" and not True: a few CUDA kernels of common networks have no deterministic form. CPU kernels all have.
@@ -38,7 +50,9 @@ def make_trainer(
         "enable_model_summary": False,
         "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     }
-    return L.Trainer(accelerator=accelerator, devices=devices, callbacks=[*callbacks, StepProgress()], **{**defaults, **options})
+    return L.Trainer(
+        accelerator=accelerator, devices=devices, callbacks=[*callbacks, *bar], **{**defaults, **options}
+    )
 
 
 def pick_precision(precision: str, on_gpu: bool) -> str:
@@ -55,6 +69,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own use of PyTorch
 
 
 class StepProgress(Callback):
@@ -65,15 +80,16 @@ class StepProgress(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if trainer.is_global_zero and stage in ("fit", "predict"):
-            self.progress = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn(),
-                TextColumn("{task.fields[score]}"), transient=True,
-            )  # fmt: skip
+            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), RateColumn()]
+            columns += [TimeRemainingColumn(), TextColumn("{task.fields[score]}")]
+            self.progress = Progress(*columns, transient=True, disable=not get_console().is_terminal)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._stop()
 
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
         self._stop()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -81,29 +97,26 @@ class StepProgress(Callback):
         self._start("training", total, trainer.global_step)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self._update(trainer.global_step)
+        if self.progress is not None:
+            self.progress.update(self.progress.task_ids[0], completed=trainer.global_step)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        scores = trainer.progress_bar_metrics
-        self._update(trainer.global_step, "  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+        if self.progress is not None and self.progress.task_ids:
+            scores = trainer.progress_bar_metrics.items()
+            text = "  ".join(f"{name} {value:.3f}" for name, value in scores)
+            self.progress.update(self.progress.task_ids[0], score=text)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start("predicting", sum(trainer.num_predict_batches), 0)
 
-    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self._update(None)
+    def on_predict_batch_end(self, *_: Any) -> None:
+        if self.progress is not None:
+            self.progress.advance(self.progress.task_ids[0])
 
     def _start(self, description: str, total: float, completed: int) -> None:
         if self.progress is not None:
             self.progress.add_task(description, total=total, completed=completed, score="")
             self.progress.start()
-
-    def _update(self, completed: int | None, score: str | None = None) -> None:
-        if self.progress is None or not self.progress.task_ids:
-            return
-        fields = {} if score is None else {"score": score}
-        advance = {"advance": 1} if completed is None else {"completed": completed}
-        self.progress.update(self.progress.task_ids[0], **advance, **fields)
 
     def _stop(self) -> None:
         if self.progress is not None:

@@ -49,7 +49,9 @@ def classify(
     val, test = real.split("val"), real.split("test")
     for name, images in {"mix": mix, "validation split": val, "test split": test}.items():
         if not len(images):
-            raise InputError(f"The {name} has no images, so no classifier can be trained and judged. Change the splits or the mix.")
+            raise InputError(
+                f"The {name} has no images, so no classifier can be trained and judged. Change the splits or the mix."
+            )
     classifier = fit_classifier(
         backbone, train=mix, val=val, cache=cache, trainer=trainer, logger=logger, work=out, **recipe
     )
@@ -60,8 +62,12 @@ def classify(
         "test": classification_metrics(probabilities["test"], test.labels(), test.classes),
     }
     if logger:
-        logger.log_metrics({f"test/{name}": value for name, value in metrics["test"].items() if name != "per_class"})
-    predictions = [prediction_rows(images, probabilities[split]) for split, images in {"val": val, "test": test}.items()]
+        logger.log_metrics(
+            {f"test/{name}": value for name, value in metrics["test"].items() if name != "per_class"}
+        )
+    predictions = [
+        prediction_rows(images, probabilities[split]) for split, images in {"val": val, "test": test}.items()
+    ]
     pl.concat(predictions).write_parquet(out / "predictions.parquet")
     pl.DataFrame(classifier.curves).write_csv(out / "curves.csv")
     tensors = classifier.module.network.state_dict()
@@ -75,7 +81,9 @@ def prediction_rows(images: Manifest, probabilities: np.ndarray) -> pl.DataFrame
     columns = {f"p:{name}": probabilities[:, c] for c, name in enumerate(images.classes)}
     prediction = [images.classes[c] for c in probabilities.argmax(1)]
     rows = images.table.select("image_id", "group_id", "split", "label")
-    return rows.with_columns(prediction=pl.Series(prediction, dtype=pl.String), **{k: pl.Series(v) for k, v in columns.items()})
+    return rows.with_columns(
+        prediction=pl.Series(prediction, dtype=pl.String), **{k: pl.Series(v) for k, v in columns.items()}
+    )
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -89,9 +97,16 @@ def print_metrics(folder: Path) -> None:
     """The scores of a finished classifier as a table."""
     metrics = json.loads((folder / "metrics.json").read_text())
     train, test = metrics["train"], metrics["test"]
-    table = Table("", "validation", "test", title=f"{train['real']} real + {train['synthetic']} synthetic images, {train['steps']} steps")
+    table = Table(
+        "",
+        "validation",
+        "test",
+        title=f"{train['real']} real + {train['synthetic']} synthetic images, {train['steps']} steps",
+    )
     for name in (name for name in test if name != "per_class"):
         table.add_row(name, f"{metrics['val'][name]:.3f}", f"{test[name]:.3f}")
     for name, scores in test["per_class"].items():
-        table.add_row(f"recall {name}", f"{metrics['val']['per_class'][name]['recall']:.3f}", f"{scores['recall']:.3f}")
+        table.add_row(
+            f"recall {name}", f"{metrics['val']['per_class'][name]['recall']:.3f}", f"{scores['recall']:.3f}"
+        )
     Console().print(table)

@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
@@ -31,21 +32,21 @@ class Pictures(Dataset):
 
 
 class AugmentedPictures(Pictures):
-    """Pictures of which an item is (draw, row): the draw's number alone decides the random augmentation."""
+    """Pictures of which an item is (draw, row); the number of a batch's first draw decides its random augmentation."""
 
     def __init__(self, pixels: np.ndarray, labels: list[int], transform: Transform, seed: int) -> None:
         super().__init__(pixels, labels, transform)
         self.seed = seed
 
-    def __getitem__(self, draw_and_row: tuple[int, int]) -> tuple[Tensor, int]:  # type: ignore[override]
-        draw, row = draw_and_row
-        # timm and torchvision draw from three global generators; the network's (dropout) must not shift them.
-        state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        entropy = int(np.random.SeedSequence([self.seed, draw]).generate_state(1)[0])
-        random.seed(entropy), np.random.seed(entropy), torch.manual_seed(entropy)
-        item = super().__getitem__(row)
-        random.setstate(state[0]), np.random.set_state(state[1]), torch.set_rng_state(state[2])
-        return item
+    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
+        first = draws_and_rows[0][0]
+        entropy = int(np.random.SeedSequence([self.seed, first]).generate_state(1)[0])
+        # timm's augmentations draw from the global generators, as the network's dropout does: neither may move the other.
+        with isolate_rng(include_cuda=False):
+            random.seed(entropy)
+            np.random.seed(entropy)  # noqa: NPY002
+            torch.default_generator.manual_seed(entropy)
+            return [self[row] for _, row in draws_and_rows]
 
 
 class Stream(Sampler[tuple[int, int]]):
@@ -87,12 +88,16 @@ class PictureData(L.LightningDataModule):
         self.stream.first = state_dict["draws"]
 
 
-def make_transform(image_size: int, pretrained_cfg: Mapping[str, Any], augmentation: Mapping[str, Any] | None) -> Transform:
+def make_transform(
+    image_size: int, pretrained_cfg: Mapping[str, Any], augmentation: Mapping[str, Any] | None
+) -> Transform:
     """timm's transform for square pictures of `image_size` pixels, normalised as the network's weights expect.
 
     `augmentation` is keywords of timm's training transform (scale, ratio, hflip, vflip, color_jitter, auto_augment,
     re_prob, ...); None is the evaluation transform, which changes no pixel.
     """
-    statistics = {name: pretrained_cfg[name] for name in ("mean", "std") if name in pretrained_cfg}
-    training = {} if augmentation is None else {"is_training": True, **augmentation}
-    return create_transform(image_size, crop_pct=1.0, interpolation="bicubic", **{**statistics, **training})
+    options: dict[str, Any] = {
+        name: pretrained_cfg[name] for name in ("mean", "std") if name in pretrained_cfg
+    }
+    options |= {"crop_pct": 1.0} if augmentation is None else {"is_training": True, **augmentation}
+    return create_transform(image_size, **options)

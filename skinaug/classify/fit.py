@@ -46,7 +46,7 @@ class Classifier:
     curves: list[dict[str, float]]
 
     def __call__(self, images: Manifest) -> np.ndarray:
-        pictures = Pictures(load_pixels(images, self.image_size, self.cache), images.labels(), _transform(self.module, self.image_size))
+        pictures = _pictures(images, self.module, self.image_size, self.cache)
         parts = self.trainer().predict(self.module, DataLoader(pictures, self.batch_size))
         return torch.cat(parts).cpu().numpy()
 
@@ -105,8 +105,13 @@ def fit_classifier(
     loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
     module = ImageClassifier(network, train.classes, loss, optimizer, steps, min(warmup_steps, steps // 2))
     data = PictureData(
-        AugmentedPictures(load_pixels(train, image_size, cache), train.labels(), _transform(module, image_size, augmentation), seed),
-        val and Pictures(load_pixels(val, image_size, cache), val.labels(), _transform(module, image_size)),
+        AugmentedPictures(
+            load_pixels(train, image_size, cache),
+            train.labels(),
+            _transform(module, image_size, augmentation),
+            seed,
+        ),
+        None if val is None else _pictures(val, module, image_size, cache),
         batch_size,
         steps,
     )
@@ -141,7 +146,9 @@ def fit_classifier(
 def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, last: Path) -> float:
     """Fit, going on from the checkpoint `last` where there is one. Returns seconds."""
     if run.world_size > 1:
-        raise InputError(f"A classifier trains on one device, not {run.world_size}: set trainer.devices=1 and run jobs in parallel.")
+        raise InputError(
+            f"A classifier trains on one device, not {run.world_size}: set trainer.devices=1 and run jobs in parallel."
+        )
     start = time.perf_counter()
     run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     return time.perf_counter() - start
@@ -151,7 +158,11 @@ def training_callbacks(
     folder: Path, monitor: str, patience: int, judged: bool
 ) -> tuple[list[Callback], ModelCheckpoint | None]:
     """Checkpoints to resume from and, where there are validation images, the best one and early stopping."""
-    common: dict[str, Any] = {"dirpath": folder, "enable_version_counter": False, "auto_insert_metric_name": False}
+    common: dict[str, Any] = {
+        "dirpath": folder,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+    }
     resume = ModelCheckpoint(filename="last", train_time_interval=SAVE_EVERY, **common)
     if not judged:
         return [resume], None
@@ -170,7 +181,9 @@ def load_best(module: ImageClassifier, best: ModelCheckpoint) -> int:
 def balanced_weights(images: Manifest) -> Tensor:
     """Loss weights of the classes, N / (C n_c): float32 [C]; absent classes, which no loss can hit, get 0."""
     counts = np.bincount(images.labels(), minlength=len(images.classes))
-    return torch.tensor(np.where(counts > 0, len(images) / (len(counts) * np.maximum(counts, 1)), 0), dtype=torch.float32)
+    return torch.tensor(
+        np.where(counts > 0, len(images) / (len(counts) * np.maximum(counts, 1)), 0), dtype=torch.float32
+    )
 
 
 class Curves(Callback):
@@ -182,15 +195,21 @@ class Curves(Callback):
         self.losses: list[Tensor] = []
         self.steps_here = 0  # not those before a resume
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any
+    ) -> None:
         self.losses.append(outputs["loss"])
         self.steps_here += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        scores = {
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
+        }
         step = trainer.global_step
         loss = float(torch.stack(self.losses).mean())
-        self.rows.append({"step": step, "epoch": round(step * self.epochs_a_step, 3), "train/loss": loss, **scores})
+        self.rows.append(
+            {"step": step, "epoch": round(step * self.epochs_a_step, 3), "train/loss": loss, **scores}
+        )
         self.losses.clear()
 
     def state_dict(self) -> dict[str, Any]:
@@ -200,5 +219,11 @@ class Curves(Callback):
         self.rows, self.losses = state_dict["rows"], state_dict["losses"]
 
 
-def _transform(module: ImageClassifier, image_size: int, augmentation: Mapping[str, Any] | None = None) -> Any:
+def _pictures(images: Manifest, module: ImageClassifier, image_size: int, cache: Path | None) -> Pictures:
+    return Pictures(load_pixels(images, image_size, cache), images.labels(), _transform(module, image_size))
+
+
+def _transform(
+    module: ImageClassifier, image_size: int, augmentation: Mapping[str, Any] | None = None
+) -> Any:
     return make_transform(image_size, getattr(module.network, "pretrained_cfg", {}), augmentation)

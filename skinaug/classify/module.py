@@ -73,7 +73,10 @@ class ImageClassifier(L.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.optimizer(self.network.parameters())
         factor = partial(warmup_cosine, steps=self.steps, warmup_steps=self.warmup_steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:

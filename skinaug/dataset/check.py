@@ -62,8 +62,8 @@ def check_images(
     """
     real_root = root.resolve()
     with ThreadPoolExecutor() as pool, _progress() as progress:  # Pillow decodes outside the interpreter lock
-        results = pool.map(lambda path: _read(root, real_root, path, min_size_px), paths)
-        results = list(progress.track(results, total=len(paths), description="Checking images"))
+        read = pool.map(lambda path: _read(root, real_root, path, min_size_px), paths)
+        results = list(progress.track(read, total=len(paths), description="Checking images"))
     pictures = [result if isinstance(result, Picture) else None for result in results]
     return pictures, {row: result for row, result in enumerate(results) if isinstance(result, str)}
 

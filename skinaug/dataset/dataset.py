@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from skinaug.dataset.check import Picture, check_images, refuse_or_drop
-from skinaug.dataset.check_root import check_root
-from skinaug.dataset.duplicates import (
-    Duplicates,
-    find_copies,
-    find_near_copies,
-    merge_groups,
-    refuse_conflicts,
-)
+from skinaug.dataset.files import list_images
 from skinaug.dataset.sources import Source
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import REQUIRED, SPLITS, Manifest
+
+if TYPE_CHECKING:
+    from skinaug.dataset.duplicates import Duplicates
+
+ROOT_ADVICE = "Set dataset.root=<folder> to the folder that holds the images."
 
 
 def build_dataset(
@@ -58,12 +57,16 @@ def build_dataset(
     fractions = split_fractions(val_fraction, test_fraction)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
-    folder = check_root(root, required=getattr(source, "needs_root", False)) or out
+    folder = check_root(source, root) or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
     table, pictures, dropped = _check(folder, table, min_size_px, on_bad)
     links = None
     if duplicates is not None:
-        table, links, copies = _without_copies(folder, table, pictures, duplicates)
+        from skinaug.dataset.duplicates import (
+            without_copies,
+        )  # SciPy: half a second that looking at the root can spare
+
+        table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(
@@ -78,8 +81,47 @@ def build_dataset(
     show(summary)
 
 
+def check_root(source: Source, root: str | None) -> Path | None:
+    """The absolute root folder; None for a source that renders its images. Cheap, so that a typing error shows at once.
+
+    Raises:
+        InputError: the root is not given, does not exist, is no folder, cannot be read, or holds no images; or it is given
+            to a source that would render into it.
+    """
+    if not source.needs_root:
+        if root is None:
+            return None
+        raise InputError(
+            f"{type(source).__name__} renders its images and reads no folder, but dataset.root={root} is given. "
+            "Choose dataset=folder or dataset=csv for images of your own, or leave the root out."
+        )
+    if not root:
+        raise InputError(f"This data set is read from a folder, and none is given. {ROOT_ADVICE}")
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    if not path.exists():
+        raise InputError(f"The folder {path} does not exist. {ROOT_ADVICE}")
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder. {ROOT_ADVICE}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"The folder {path} cannot be read: change its permissions. {ROOT_ADVICE}")
+    if not list_images(path):
+        raise InputError(
+            f"The folder {path} holds no images (linked folders are not followed). {ROOT_ADVICE}"
+        )
+    return path
+
+
+def root_digest(root: Path) -> str:
+    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    stats = [
+        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
+    ]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+
+
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:
-    """Images and patients by class and split; how many were dropped and why; near-copies across patients."""
+    """Images and patients by class and split; how many were dropped and why; pairs of near-copies."""
     counts = manifest.table.group_by("label", "split").agg(
         images=pl.len(), patients=pl.col("group_id").n_unique()
     )
@@ -97,9 +139,7 @@ def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | N
         },
         "dropped": dict(reasons.iter_rows()),
         "near_copies": None if links is None else len(links),
-        "near_copies_with_different_labels": None
-        if links is None
-        else int((links["label"] != links["other_label"]).sum()),
+        "near_copies_across_patients": None if links is None else int(links["across_groups"].sum()),
     }
 
 
@@ -115,9 +155,9 @@ def show(summary: dict[str, Any]) -> None:
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False)
     if summary["near_copies"]:
-        console.print(
-            f"{summary['near_copies']} near-copies across patients: their groups were joined", highlight=False
-        )
+        joined = summary["near_copies_across_patients"]
+        text = f"{summary['near_copies']} pairs of near-copies; groups of patients joined by {joined} of them"
+        console.print(text, highlight=False)
 
 
 def _load(source: Source, folder: Path) -> pl.DataFrame:
@@ -131,9 +171,9 @@ def _load(source: Source, folder: Path) -> pl.DataFrame:
 
 def _with_ids(table: pl.DataFrame) -> pl.DataFrame:
     """`image_id` is the path and `group_id` the lesion, else the image, where the source has none."""
-    for name in ("image_id", "group_id", "lesion_id"):
-        if name not in table.columns:
-            table = table.with_columns(pl.lit(None, pl.String).alias(name))
+    names = ("image_id", "group_id", "lesion_id")
+    absent = {name: pl.lit(None, pl.String) for name in names if name not in table.columns}
+    table = table.with_columns(**absent).with_columns(pl.col("path", "label", *names).cast(pl.String))
     table = table.with_columns(image_id=pl.coalesce("image_id", "path"), source=pl.lit("real"))
     table = table.with_columns(group_id=pl.coalesce("group_id", "lesion_id", "image_id"))
     return table.drop("lesion_id") if table["lesion_id"].is_null().all() else table
@@ -168,64 +208,4 @@ def _with_measurements(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.D
     return table.with_columns(
         pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=REQUIRED[name])
         for name in columns
-    )
-
-
-def _without_copies(
-    folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Rows with groups joined and copies dropped; near-copies as pairs; `path, reason` of the dropped."""
-    copies = find_copies(
-        [p.pixels_sha256 for p in pictures], table["label"].to_list(), table["image_id"].to_list()
-    )
-    about = table.with_row_index("row")
-    named = copies.join(about, on="row").with_columns(first_path=table["path"].gather(copies["first"]))
-    if rules.conflicts == "fail":
-        refuse_conflicts(named.filter("conflict").sort("first", "path"))
-    near = _near_copies(folder, table, pictures, rules)
-    pairs = np.concatenate([copies.select("row", "first").to_numpy(), near.select("row", "other").to_numpy()])
-    table = table.with_columns(
-        group_id=pl.Series(merge_groups(table["group_id"].to_list(), pairs.astype(np.int64)))
-    )
-    conflict = pl.col("conflict") & (rules.conflicts == "drop")
-    copy = ~pl.col("conflict") & (pl.col("row") != pl.col("first")) & (rules.copies == "drop")
-    gone = named.filter(conflict | copy)
-    why = (
-        pl.when("conflict")
-        .then(pl.lit("same picture with different labels: "))
-        .otherwise(pl.lit("copy: of "))
-    )
-    dropped = gone.select("path", reason=why + pl.when("conflict").then("label").otherwise("first_path"))
-    keep = ~pl.Series(range(len(table))).is_in(gone["row"].to_list())
-    return table.filter(keep), _readable(near, table), dropped
-
-
-def _near_copies(
-    folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
-) -> pl.DataFrame:
-    if rules.max_hamming is None:
-        return pl.DataFrame(
-            schema={"row": pl.Int64, "other": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64}
-        )
-    manifest = Manifest(
-        table.with_columns(split=pl.lit("train")), folder, tuple(sorted(table["label"].unique()))
-    )
-    thumbnails = np.stack([picture.thumbnail for picture in pictures])
-    near = find_near_copies(manifest, thumbnails, rules.max_hamming, rules.min_cosine, rules.embed)
-    digests = np.array([picture.pixels_sha256 for picture in pictures])
-    return near.filter(pl.Series(digests[near["row"]] != digests[near["other"]], dtype=pl.Boolean))
-
-
-def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
-    """Pairs of rows as paths and labels."""
-    row, other = table[near["row"].to_list()], table[near["other"].to_list()]
-    return pl.DataFrame(
-        {
-            "path": row["path"],
-            "other_path": other["path"],
-            "label": row["label"],
-            "other_label": other["label"],
-            "hamming": near["hamming"],
-            "cosine": near["cosine"],
-        }
     )

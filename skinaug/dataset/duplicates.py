@@ -1,4 +1,4 @@
-"""Pictures that occur more than once: exact copies are dropped, near-copies pull their patients' groups together.
+"""Pictures that occur more than once: identical ones are dropped, near-copies pull their patients' groups together.
 
 Candidates are found by perceptual hash, for each picture and its mirror image; the embedding of a pretrained backbone
 confirms them. A near-copy in another split would let a classifier be tested on what it was trained on.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from skinaug.dataset.check import Picture
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 
@@ -46,17 +48,19 @@ class Duplicates:
     """What to do about pictures that occur more than once.
 
     Attributes:
-        conflicts: identical pictures with different labels: "drop" all of them, "fail", or "keep".
-        copies: identical pictures with one label: "drop" all but one, or "keep".
+        conflicts: one picture with different labels: "drop" all its copies, "fail", or "keep".
+        copies: identical pixels with one label: "drop" all but one, or "keep".
         max_hamming: near-copies differ in at most this many of 64 bits of their perceptual hashes; None: look for none.
         min_cosine: and their embeddings have at least this cosine, in [-1, 1].
-        embed: manifest to float [N, D]; None: the hashes alone decide.
+        same_cosine: from this cosine on, near-copies are one picture, saved anew or scaled: its labels should agree.
+        embed: manifest to float [N, D]; None: the hashes alone decide, and only identical pixels are one picture.
     """
 
     conflicts: str = "drop"
     copies: str = "drop"
     max_hamming: int | None = 10
     min_cosine: float = 0.87
+    same_cosine: float = 0.97
     embed: Callable[[Manifest], np.ndarray] | None = None
 
     def __post_init__(self) -> None:
@@ -68,16 +72,48 @@ class Duplicates:
                 )
 
 
-def find_copies(
-    pixels_sha256: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]
-) -> pl.DataFrame:
-    """Identical pictures, as `row, first, conflict`, for every row whose picture occurs more than once.
+def without_copies(
+    folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Join the groups of copies, and drop what `rules` tell.
+
+    Args:
+        folder: that the paths are relative to.
+        table: `image_id, path, label, group_id` and the other columns of a manifest but `split`.
+        pictures: what was read of each row's file.
+
+    Returns:
+        the kept rows; pairs of near-copies `path, other_path, label, other_label, hamming, cosine, across_groups`;
+        and `path, reason` of the dropped rows.
+
+    Raises:
+        InputError: one picture has different labels, and `rules.conflicts` is "fail".
+    """
+    labels, image_ids = table["label"].to_list(), table["image_id"].to_list()
+    exact = find_copies([picture.pixels_sha256 for picture in pictures], labels, image_ids)
+    near = _near_copies(folder, table, pictures, rules)
+    twins = near.filter((pl.col("cosine") >= rules.same_cosine).fill_null(False))
+    same = find_copies(merge_groups(image_ids, _pairs(exact, twins)), labels, image_ids)
+    conflicts = same.filter("conflict").join(table.with_row_index("row"), on="row")
+    if rules.conflicts == "fail":
+        refuse_conflicts(conflicts)
+    groups = table["group_id"].to_list()
+    joined = table.with_columns(
+        group_id=pl.Series(merge_groups(groups, _pairs(exact, near)), dtype=pl.String)
+    )
+    reasons = _copies(exact, table) if rules.copies == "drop" else {}
+    reasons |= _conflicts(conflicts) if rules.conflicts == "drop" else {}
+    dropped = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
+    kept = joined.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
+    return kept, _readable(near, table), dropped
+
+
+def find_copies(names: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]) -> pl.DataFrame:
+    """Rows whose picture, told by its name, occurs more than once: `row, first, conflict`.
 
     `first` is the row of the copy with the smallest `image_id`; `conflict` is whether the copies' labels differ.
     """
-    table = pl.DataFrame({"picture": pixels_sha256, "label": labels, "image_id": image_ids}).with_row_index(
-        "row"
-    )
+    table = pl.DataFrame({"picture": names, "label": labels, "image_id": image_ids}).with_row_index("row")
     copies = table.filter(pl.len().over("picture") > 1)
     return copies.select(
         "row",
@@ -93,7 +129,7 @@ def find_near_copies(
     min_cosine: float,
     embed: Callable[[Manifest], np.ndarray] | None,
 ) -> pl.DataFrame:
-    """Pairs of near-identical pictures of different groups: `row, other, hamming, cosine` with row < other.
+    """Pairs of near-identical pictures: `row, other, hamming, cosine` with row < other; cosine is null without `embed`.
 
     Args:
         manifest: N images; only candidates are embedded.
@@ -101,14 +137,10 @@ def find_near_copies(
         max_hamming, min_cosine, embed: as in `Duplicates`.
     """
     pairs, distances = hamming_pairs(*perceptual_hashes(thumbnails), max_hamming)
-    groups = manifest.table["group_id"].to_numpy()
-    across = groups[pairs[:, 0]] != groups[pairs[:, 1]]
-    pairs, distances = pairs[across], distances[across]
-    cosines = np.ones(len(pairs))
-    if embed is not None and len(pairs):
-        cosines = _cosines(manifest, pairs, embed)
-    table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances, "cosine": cosines})
-    return table.filter(pl.col("cosine") >= min_cosine)
+    cosines = _cosines(manifest, pairs, embed) if embed is not None and len(pairs) else [None] * len(pairs)
+    table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances})
+    table = table.with_columns(cosine=pl.Series(cosines, dtype=pl.Float64))
+    return table.filter(pl.col("cosine").is_null() | (pl.col("cosine") >= min_cosine))
 
 
 def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,17 +188,69 @@ def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
     return names[first[component]][index].tolist()
 
 
-def refuse_conflicts(pictures: pl.DataFrame) -> None:
-    """Raise an InputError that lists identical pictures with different labels (`first, path, label`)."""
+def refuse_conflicts(conflicts: pl.DataFrame) -> None:
+    """Raise an InputError that lists the pictures with different labels (`first, path, label`), if there are any."""
     lines = [
         ", ".join(f"{path} is {label}" for path, label in part.select("path", "label").iter_rows())
-        for part in pictures.partition_by("first", maintain_order=True)
+        for part in conflicts.sort("first", "path").partition_by("first", maintain_order=True)
     ]
     if lines:
         raise InputError(
             f"{len(lines)} pictures occur with different labels:\n{listing(lines)}"
             "\nCorrect the labels, or leave these pictures out with dataset.duplicates.conflicts=drop."
         )
+
+
+def _copies(exact: pl.DataFrame, table: pl.DataFrame) -> dict[int, str]:
+    """Row to reason, for identical pixels with one label: all but the first."""
+    copies = exact.filter(~pl.col("conflict") & (pl.col("row") != pl.col("first")))
+    return {
+        row: f"copy: of {table['path'][first]}" for row, first in copies.select("row", "first").iter_rows()
+    }
+
+
+def _conflicts(conflicts: pl.DataFrame) -> dict[int, str]:
+    """Row to reason, for pictures with different labels: all of them."""
+    labels = pl.col("label").unique().sort().implode().list.join(", ").over("first")
+    reasons = pl.lit("same picture with different labels: ") + labels
+    return dict(conflicts.select("row", reasons.alias("reason")).iter_rows())
+
+
+def _near_copies(
+    folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
+) -> pl.DataFrame:
+    """Near-copies that are not identical."""
+    if rules.max_hamming is None:
+        return pl.DataFrame(
+            schema={"row": pl.Int64, "other": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64}
+        )
+    manifest = Manifest(
+        table.with_columns(split=pl.lit("train")), folder, tuple(sorted(table["label"].unique()))
+    )
+    thumbnails = np.stack([picture.thumbnail for picture in pictures])
+    near = find_near_copies(manifest, thumbnails, rules.max_hamming, rules.min_cosine, rules.embed)
+    digests = np.array([picture.pixels_sha256 for picture in pictures])
+    return near.filter(pl.Series(digests[near["row"]] != digests[near["other"]], dtype=pl.Boolean))
+
+
+def _pairs(exact: pl.DataFrame, near: pl.DataFrame) -> np.ndarray:
+    """Links between rows: each copy with its first, and near-copies with each other, int64 [P, 2]."""
+    parts = [exact.select("row", "first").to_numpy(), near.select("row", "other").to_numpy()]
+    return np.concatenate(parts).astype(np.int64)
+
+
+def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of rows as paths and labels."""
+    row, other = table[near["row"].to_list()], table[near["other"].to_list()]
+    return near.select(
+        row["path"],
+        other["path"].alias("other_path"),
+        row["label"],
+        other["label"].alias("other_label"),
+        "hamming",
+        "cosine",
+        (row["group_id"] != other["group_id"]).alias("across_groups"),
+    )
 
 
 def _above_median(frequencies: np.ndarray) -> np.ndarray:

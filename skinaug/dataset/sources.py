@@ -19,7 +19,6 @@ from skinaug.dataset.files import list_images, locate
 from skinaug.dataset.tables import SPLIT_WORDS, read_columns, tidy
 from skinaug.errors import InputError, listing
 
-
 PAD_UFES_20_COLUMNS = {
     "path": "img_id",
     "label": "diagnostic",
@@ -33,10 +32,16 @@ PAD_UFES_20_COLUMNS = {
 
 
 class Source(Protocol):
-    """Anything that lists labelled images under a root folder. One that renders its own images renders them into it."""
+    """Anything that lists labelled images under a root folder.
+
+    Attributes:
+        licence, citation: of the data, carried into every report.
+        needs_root: False for a source that renders its images: into the folder that `load` is given.
+    """
 
     licence: str
     citation: str
+    needs_root: ClassVar[bool]
 
     def load(self, root: Path) -> pl.DataFrame: ...
 

@@ -32,9 +32,10 @@ def assign_splits(
 ) -> list[str]:
     """Deal whole groups to splits so that each class has its share of images in every split.
 
-    Groups are dealt in a random order, one of each class to every split first, then each to the split that then is nearest
-    to its share: the smallest sum over classes of (count - target)^2 / target. This is iterative stratification (Sechidis
-    et al. 2011) with groups in the place of images. The result depends on the seed and the set of images, not on their order.
+    One group of each class goes to every split first; then each group, large ones first and equals in random order, goes
+    to the split that lacks the largest share of its classes. This is iterative stratification (Sechidis et al. 2011) with
+    groups in the place of images; the choice does not look at a group's size, so patients with many images are in no
+    split more often. The result depends on the seed and the set of images, not on their order.
 
     Args:
         labels, groups: of each image.
@@ -136,11 +137,11 @@ def _deal(sizes: np.ndarray, targets: np.ndarray, order: np.ndarray) -> np.ndarr
     for group, split in _one_of_each(sizes, targets, order):
         deal[group] = split
         counts[split] += sizes[group]
-    for group in order[deal[order] < 0]:
-        size = sizes[group]
-        cost = (size * (size + 2 * (counts - targets)) / targets).sum(axis=1)
-        deal[group] = cost.argmin()
-        counts[deal[group]] += size
+    rest = order[deal[order] < 0]
+    for group in rest[np.argsort(-sizes[rest].sum(axis=1), kind="stable")]:
+        filled = (sizes[group] * (counts / targets)).sum(axis=1)
+        deal[group] = filled.argmin()
+        counts[deal[group]] += sizes[group]
     return deal
 
 

@@ -12,9 +12,8 @@ from lightning import Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from skinaug.errors import InputError
-from skinaug.generate.plan import Settings, plan
-from skinaug.generate.predict import Renderer, build_scheduler, check_prompts, check_scheduler, check_size
+from skinaug.generate.plan import check_settings, plan
+from skinaug.generate.predict import Renderer, build_scheduler, check_prompts, check_size
 from skinaug.generate.weights import load, read_phrases
 from skinaug.generate.writer import PictureWriter, is_whole, read_redraws
 from skinaug.images import sha256_file
@@ -53,13 +52,13 @@ def generate(
     Raises InputError for bad numbers and names, prompts that do not fit the data or the text encoder, and weights that do
     not fit the base.
     """
-    check_scheduler(scheduler)
-    _check_numbers(per_class, guidance_scale, num_inference_steps, image_size, batch_size)
+    settings = check_settings(
+        per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size
+    )
     prompts.check_labels(classes)
     phrases = read_phrases(weights, classes)
     pipeline, digest = load(base, weights)
     check_size(pipeline, image_size)
-    settings = Settings(float(guidance_scale), num_inference_steps, scheduler, image_size)
     rows = plan(phrases, prompts, per_class, seed, settings, digest)
     check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
     pipeline.scheduler = build_scheduler(scheduler, pipeline)
@@ -76,13 +75,14 @@ def generate(
         enable_model_summary=False,
         default_root_dir=out,
     )
-    if not missing.is_empty():
+    if missing.height:
         loader = DataLoader(missing.to_dicts(), batch_size=batch_size, collate_fn=list)
         engine.predict(Renderer(pipeline, settings), loader, return_predictions=False)
-        _log(logger, rows, folder, writer.images_per_second)
+        engine.strategy.barrier()  # every device's pictures are there
     if engine.is_global_zero:
         _remove_strangers(rows, folder)
         _manifest(rows, out, classes).write(out)
+        _log(logger, rows, folder, writer)
 
 
 def _missing(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
@@ -119,28 +119,13 @@ def _manifest(rows: pl.DataFrame, out: Path, classes: Sequence[str]) -> Manifest
     return Manifest(table.drop("image_size"), root=out, classes=tuple(classes))
 
 
-def _log(logger: Logger | bool, rows: pl.DataFrame, folder: Path, images_per_second: float) -> None:
+def _log(logger: Logger | bool, rows: pl.DataFrame, folder: Path, writer: PictureWriter) -> None:
     """The rate, and where the logger shows pictures the first four of each class."""
     if isinstance(logger, bool):
         return
-    logger.log_metrics({"generate/images_per_second": images_per_second})
+    if writer.total:
+        logger.log_metrics({"generate/images_per_second": writer.images_per_second})
     if hasattr(logger, "log_image"):
         shown = rows.group_by("label", maintain_order=True).head(4)
         pictures = [str(folder / f"{image_id}.png") for image_id in shown["image_id"]]
         logger.log_image("generate/samples", pictures, caption=shown["prompt"].to_list())
-
-
-def _check_numbers(
-    per_class: int, guidance_scale: float, num_inference_steps: int, image_size: int, batch_size: int
-) -> None:
-    counts = {
-        "per_class": per_class,
-        "num_inference_steps": num_inference_steps,
-        "image_size": image_size,
-        "batch_size": batch_size,
-    }
-    bad = [f"generate.{name}={value}" for name, value in counts.items() if value < 1]
-    if guidance_scale < 1:
-        bad.append(f"generate.guidance_scale={guidance_scale} (1 is no guidance)")
-    if bad:
-        raise InputError(f"These must be 1 or more: {', '.join(bad)}.")

@@ -12,6 +12,7 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.prompts import PromptSet, slots
 
+SCHEDULERS = ("ddim", "dpmsolver++", "unipc", "euler")
 SEED_BITS = 53  # whole numbers that every table format and JSON reader keeps exactly
 
 
@@ -25,8 +26,44 @@ class Settings:
     image_size: int
 
 
+def check_settings(
+    per_class: int,
+    guidance_scale: float,
+    num_inference_steps: int,
+    scheduler: str,
+    image_size: int,
+    batch_size: int,
+    **others: object,
+) -> Settings:
+    """The settings, where a stage's values can work. Needs no model, so it can be asked before anything is trained.
+
+    Raises InputError with every value that cannot.
+    """
+    counts = {
+        "per_class": per_class,
+        "num_inference_steps": num_inference_steps,
+        "image_size": image_size,
+        "batch_size": batch_size,
+    }
+    problems = [
+        f"generate.{name} must be 1 or more, got {value}" for name, value in counts.items() if value < 1
+    ]
+    if not guidance_scale >= 1:
+        problems.append(f"generate.guidance_scale must be 1 (no guidance) or more, got {guidance_scale}")
+    if scheduler not in SCHEDULERS:
+        problems.append(f"generate.scheduler must be one of {', '.join(SCHEDULERS)}, got '{scheduler}'")
+    if problems:
+        raise InputError("\n".join(problems))
+    return Settings(float(guidance_scale), num_inference_steps, scheduler, image_size)
+
+
 def plan(
-    phrases: Mapping[str, str], prompts: PromptSet, per_class: int, seed: int, settings: Settings, weights: str
+    phrases: Mapping[str, str],
+    prompts: PromptSet,
+    per_class: int,
+    seed: int,
+    settings: Settings,
+    weights: str,
 ) -> pl.DataFrame:
     """Rows of `per_class` images for each class: image_id, label, prompt, prompt_set, seed, the settings, the weights'
     digest and the attributes that the prompt says (null where it says none).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from diffusers import (
 from skinaug.errors import InputError
 from skinaug.generate.plan import Settings
 
-SCHEDULERS = {
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]
     "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
     "unipc": (UniPCMultistepScheduler, {}),
@@ -45,8 +46,12 @@ class Renderer(lightning.LightningModule):
         self.settings = settings
         self.states: dict[str, torch.Tensor] = {}
         self.models["unet"].register_forward_hook(_to_float32)
-        for model in (self.models["unet"], self.models["vae"]):
-            model.to(memory_format=torch.channels_last)
+
+    def on_predict_start(self) -> None:
+        # A CPU normalizes several times slower in this layout, and loses more than its convolutions gain.
+        if self.device.type == "cuda":
+            for model in (self.models["unet"], self.models["vae"]):
+                model.to(memory_format=torch.channels_last)
 
     def predict_step(self, rows: Sequence[dict[str, Any]], batch_idx: int) -> tuple[np.ndarray, np.ndarray]:
         pictures = self.render([row["prompt"] for row in rows], [row["seed"] for row in rows])
@@ -55,7 +60,9 @@ class Renderer(lightning.LightningModule):
             bad = [i for i in range(len(rows)) if is_blank(pictures[i])]
             if not bad:
                 break
-            again = self.render([rows[i]["prompt"] for i in bad], [next_seed(rows[i]["seed"], attempt) for i in bad])
+            again = self.render(
+                [rows[i]["prompt"] for i in bad], [next_seed(rows[i]["seed"], attempt) for i in bad]
+            )
             pictures[bad], redraws[bad] = again, attempt
         return to_uint8(pictures), redraws
 
@@ -81,29 +88,26 @@ class Renderer(lightning.LightningModule):
         if new:
             states, _ = self.pipeline.encode_prompt(new, self.device, 1, do_classifier_free_guidance=False)
             known.update(zip(new, states, strict=True))
-        self.states = known  # only this batch's: sorted rows make the next batch ask for the same or for later prompts
+        self.states = known  # no more than this batch's: rows are sorted by prompt, so none comes back later
         return torch.stack([known[prompt] for prompt in [*prompts, ""]])
 
 
 def build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
-    """A sampler by name over the noise schedule and prediction type that the pipeline was trained with."""
-    kind, options = SCHEDULERS[name]
+    """One of plan.SCHEDULERS over the noise schedule and prediction type that the pipeline was trained with."""
+    kind, options = KINDS[name]
     return kind.from_config(pipeline.scheduler.config, **options)
 
 
-def check_scheduler(name: str) -> None:
-    """Raise InputError where no sampler has this name."""
-    if name not in SCHEDULERS:
-        raise InputError(f"Unknown generate.scheduler '{name}'. Choose one of: {', '.join(SCHEDULERS)}.")
-
-
 def check_size(pipeline: DiffusionPipeline, size: int) -> None:
-    """Raise InputError where the autoencoder and the UNet cannot halve a picture of `size` pixels as often as they do."""
-    halvings = len(pipeline.unet.config.block_out_channels) - 1
-    factor = pipeline.vae_scale_factor * 2**halvings
+    """Raise InputError where the autoencoder cannot divide a picture of `size` pixels."""
+    factor = math.lcm(
+        8, pipeline.vae_scale_factor
+    )  # diffusers asks for multiples of 8 whatever the autoencoder
     if size % factor:
         near = max(factor, round(size / factor) * factor)
-        raise InputError(f"generate.image_size {size} is no multiple of {factor}, as this base model needs. Try {near}.")
+        raise InputError(
+            f"generate.image_size {size} is no multiple of {factor}, as this base needs. Try {near}."
+        )
 
 
 def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
@@ -111,9 +115,16 @@ def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
     tokenizer = pipeline.tokenizer
     limit = tokenizer.model_max_length
     texts = [pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-    too_long = [(prompt, ids) for prompt, ids in zip(prompts, tokenizer(texts).input_ids, strict=True) if len(ids) > limit]
+    too_long = [
+        (prompt, ids)
+        for prompt, ids in zip(prompts, tokenizer(texts, verbose=False).input_ids, strict=True)
+        if len(ids) > limit
+    ]
     if too_long:
-        lines = [f"  {prompt!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r}" for prompt, ids in too_long[:10]]
+        lines = [
+            f"  {prompt!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r}"
+            for prompt, ids in too_long[:10]
+        ]
         raise InputError(
             f"{len(too_long)} prompts are longer than the {limit} tokens that the text encoder reads. Shorten the "
             "templates, or teach fewer vectors a class:\n" + "\n".join(lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 from skinaug.errors import InputError
@@ -23,7 +24,9 @@ def read_phrases(folder: Path, classes: Sequence[str]) -> dict[str, str]:
     """
     path = folder / "labels.json"
     if not path.is_file():
-        raise InputError(f"{folder} is not a fine-tuning artifact: it has no labels.json with a phrase for each class.")
+        raise InputError(
+            f"{folder} is not a fine-tuning artifact: it has no labels.json with a phrase for each class."
+        )
     phrases = json.loads(path.read_text())
     missing = [label for label in classes if label not in phrases]
     if missing:
@@ -42,6 +45,7 @@ def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[Diffusion
 
     Raises InputError where a file is broken, belongs to another model, or matches it only in part.
     """
+    logging.set_verbosity_error()  # what diffusers warns of is checked here, and is an error
     pipeline = _load_whole(folder / "pipeline") if (folder / "pipeline").is_dir() else base()
     for path in sorted((folder / "textual_inversion").glob("*.safetensors")):
         _add_tokens(pipeline, path)
@@ -73,7 +77,9 @@ def digest(pipeline: DiffusionPipeline) -> str:
 
 def _load_whole(folder: Path) -> DiffusionPipeline:
     try:
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True, safety_checker=None)
+        return DiffusionPipeline.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, safety_checker=None
+        )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a diffusers pipeline: {error}") from error
 
@@ -98,7 +104,7 @@ def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
     taught = _read(path)
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, LookupError, AttributeError) as error:  # diffusers checks little itself
         raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
     models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]
     loaded = sum(".lora_" in name for model in models for name, _ in model.named_parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,9 @@ def classification_metrics(
     """
     p, y = torch.as_tensor(probabilities).float().cpu(), torch.as_tensor(labels).long().cpu()
     if p.ndim != 2 or p.shape[0] == 0 or p.shape != (y.numel(), len(classes)):
-        raise ValueError(f"probabilities {tuple(p.shape)} do not go with {y.numel()} labels and {len(classes)} classes")
+        raise ValueError(
+            f"probabilities {tuple(p.shape)} do not go with {y.numel()} labels and {len(classes)} classes"
+        )
     per_class = class_scores(p, y)
     counted = per_class["support"] + per_class["predicted"] > 0
     return {
@@ -89,5 +92,7 @@ def auroc(probabilities: Tensor, labels: Tensor) -> float:
     defined = (support > 0) & (support < labels.numel())
     if not defined.any():
         return float("nan")
-    areas = multiclass_auroc(probabilities, labels, num_classes, average=None, validate_args=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about the classes that are left out below
+        areas = multiclass_auroc(probabilities, labels, num_classes, average=None, validate_args=False)
     return float(areas[defined].mean())

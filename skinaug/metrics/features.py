@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 
 from skinaug.backbone import create_backbone, set_image_size
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
+
+BATCHES_AT_ONCE = 32  # bounds the memory that decoded pictures take
 
 
 def embed(
@@ -29,16 +32,22 @@ def embed(
         manifest: the pictures.
         backbone: a timm name (with its pretrained weights) or a callable that makes the network from `num_classes=0`.
         size: pixels a side at which the network sees them.
-        batch_size: images a forward pass; at most 32 batches are held in memory.
+        batch_size: images a forward pass; `BATCHES_AT_ONCE` of them are decoded at a time.
         cache: file of decoded pictures (`images.load_pixels`).
         device: where the network runs.
     """
     network = create_backbone(backbone, 0) if isinstance(backbone, str) else backbone(num_classes=0)
     network = set_image_size(network, size).eval().to(device, memory_format=torch.channels_last)
-    starts = range(0, len(manifest), 32 * batch_size)
+    starts = range(0, len(manifest), BATCHES_AT_ONCE * batch_size)
     parts = [
-        embed_pixels(load_pixels(manifest.with_table(manifest.table.slice(start, starts.step)), size, cache), network, batch_size)
-        for start in track(starts, "embedding", transient=True, disable=len(starts) < 2)
+        embed_pixels(
+            load_pixels(manifest.with_table(manifest.table.slice(start, starts.step)), size, cache),
+            network,
+            batch_size,
+        )
+        for start in track(
+            starts, "embedding", transient=True, disable=len(starts) < 2 or not get_console().is_terminal
+        )
     ]
     return np.concatenate(parts) if parts else np.empty((0, network.num_features), np.float32)
 
@@ -48,7 +57,9 @@ def embed_pixels(pixels: np.ndarray, network: nn.Module, batch_size: int = 64) -
     """Features of uint8 [N, H, W, 3] pictures, normalised as the network's weights expect: float32 [N, D]."""
     device = next(network.parameters()).device
     batches = torch.from_numpy(pixels).split(batch_size)
-    return np.concatenate([network(normalise(batch.to(device), network)).float().cpu().numpy() for batch in batches])
+    return np.concatenate(
+        [network(normalise(batch.to(device), network)).float().cpu().numpy() for batch in batches]
+    )
 
 
 def normalise(pixels: Tensor, network: nn.Module) -> Tensor:

@@ -36,8 +36,12 @@ def nearest_of_other_groups(vectors: np.ndarray, groups: np.ndarray, k: int) -> 
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     largest = int(sizes.max())
     if k > len(vectors) - largest:
-        raise InputError(f"{k} nearest neighbours were asked for among {len(vectors) - largest} images of other patients: lower it.")
+        raise InputError(
+            f"{k} nearest neighbours were asked for among {len(vectors) - largest} images of other patients: lower it."
+        )
     similarities, rows = nearest(vectors, vectors, k + largest)
     other = group[rows] != group[:, None]
-    first = np.argsort(~other, axis=1, kind="stable")[:, :k]  # those of other groups, still most similar first
+    first = np.argsort(~other, axis=1, kind="stable")[
+        :, :k
+    ]  # those of other groups, still most similar first
     return np.take_along_axis(similarities, first, axis=1)

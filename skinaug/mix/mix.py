@@ -87,29 +87,20 @@ class Mix:
         """
         if self.needs_pool and pool is None:
             raise InputError(f"The mix {self.name} asks for synthetic images, and there is no pool of them.")
-        train = real.split("train")
-        kept, added = self.counts(train)
+        train, counts = real.split("train"), self.counts(real)
+        kept, added = (dict(counts.select("label", name).iter_rows()) for name in ("real", "synthetic"))
         parts = [train.with_table(_first(queue(train.table, self.seed), kept))]
         if self.needs_pool and pool is not None:
             parts.append(_draw_synthetic(pool, added, self.prompt_sets, self.seed))
         return Manifest.concat(parts) if len(parts) > 1 else parts[0]
 
-    def check(self, real: Manifest, pool_per_class: int) -> None:
-        """Refuse, before a pool is made, a mix that the real images or a pool of `pool_per_class` cannot serve.
-
-        Raises:
-            InputError: as when drawing.
-        """
-        _, added = self.counts(real.split("train"))
-        _require(added, dict.fromkeys(added, pool_per_class), "images in the pool", POOL_ADVICE)
-
-    def counts(self, train: Manifest) -> tuple[dict[str, int], dict[str, int]]:
-        """Real images to keep and synthetic images to add, by class.
+    def counts(self, real: Manifest) -> pl.DataFrame:
+        """Images that the mix asks for: `label, real, synthetic`, in the order of the classes.
 
         Raises:
             InputError: a class has too few real training images, or would have no training image at all.
         """
-        has = _count(train)
+        has = _count(real.split("train"))
         if self.real_limit is not None:
             has = {label: min(count, self.real_limit) for label, count in has.items()}
         kept = {label: self.real_count(count) for label, count in has.items()}
@@ -120,17 +111,8 @@ class Mix:
             raise InputError(
                 f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count."
             )
-        return kept, added
-
-    def print_plan(self, real: Manifest, pool_per_class: int) -> None:
-        """Print how many images the mix asks for, where its pool is not made yet. Raises InputError as `check` does."""
-        self.check(real, pool_per_class)
-        kept, added = self.counts(real.split("train"))
-        show(
-            pl.DataFrame(
-                {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
-            ),
-            self.name,
+        return pl.DataFrame(
+            {"label": list(has), "real": list(kept.values()), "synthetic": list(added.values())}
         )
 
     def real_count(self, num_real: int) -> int:
@@ -141,11 +123,12 @@ class Mix:
         """Synthetic images to add to a class that has `num_real` real ones, of which `num_kept` are kept."""
         if self.synthetic_per_class is not None:
             return self.synthetic_per_class
-        counts = {"all_real": num_real, "kept_real": num_kept}
-        return scale(self.synthetic_ratio, counts.get(self.reference, self.reference))
+        if isinstance(self.reference, int):
+            return scale(self.synthetic_ratio, self.reference)
+        return scale(self.synthetic_ratio, {"all_real": num_real, "kept_real": num_kept}[self.reference])
 
 
-def write_mix(recipe: Mix, real: Manifest, pool: Manifest | None, out: Path) -> Manifest:
+def mix(recipe: Mix, real: Manifest, pool: Manifest | None, out: Path) -> Manifest:
     """Draw a mix, write `out/manifest.parquet` and `out/table.csv` (label, real, synthetic), and print the table."""
     manifest = recipe(real, pool)
     table = count_sources(manifest)

@@ -40,7 +40,8 @@ def arm_colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
     """A colour for each arm: the baseline is dark grey, many arms get a graded scale in their order."""
     others = [arm for arm in arms if arm != baseline]
     colours = PALETTE[: len(others)] if len(others) <= len(PALETTE) else _graded(len(others))
-    return {**dict(zip(others, colours, strict=True)), baseline: "#444444"}
+    chosen = {**dict(zip(others, colours, strict=True)), baseline: "#444444"}
+    return {arm: chosen[arm] for arm in arms}
 
 
 def _graded(count: int) -> list[str]:
@@ -56,24 +57,19 @@ def dots(
     title: str,
     zero: bool = False,
 ) -> str:
-    """One line an arm: estimate, 95 % interval and seeds (open circles); with `zero`, a line of no difference.
+    """One line an arm: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference.
 
     rows: (arm, estimate, low, high, one value a seed), in per cent or points, top to bottom.
     """
-    figure, axes = _figure(3.9, 0.75 + 0.3 * len(rows), title)
+    longest = max(len(row[0]) for row in rows)
+    figure, axes = _figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), title)
     for y, (arm, estimate, low, high, seeds) in enumerate(rows):
         colour = colours[arm]
         axes.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        axes.plot(
-            seeds,
-            [y] * len(seeds),
-            "o",
-            color=colour,
-            markersize=3,
-            markerfacecolor="white",
-            markeredgewidth=0.7,
-        )
         axes.plot([estimate], [y], "s", color=colour, markersize=5)
+        axes.plot(
+            seeds, [y + 0.28] * len(seeds), "o", color=colour, markersize=3, alpha=0.7, markeredgewidth=0
+        )
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
@@ -114,16 +110,17 @@ def bands(
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8)
     axes.set_xlabel(xlabel)
-    axes.set_xticks(sorted({row[0] for values in series.values() for row in values}))
+    ticks = sorted({row[0] for values in series.values() for row in values})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return _svg(figure, title)
 
 
-def curve(table: pl.DataFrame, column: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Step and value where a column of curves.csv has one: float [n] each; None without the column."""
+def curve(table: pl.DataFrame, column: str, scale: float = 1) -> tuple[np.ndarray, np.ndarray] | None:
+    """Step and scaled value where a column of curves.csv has one: float [n] each; None without the column."""
     if column not in table.columns or "step" not in table.columns:
         return None
     rows = table.select(pl.col("step", column).cast(pl.Float64)).drop_nulls().drop_nans()
-    return (rows["step"].to_numpy(), rows[column].to_numpy()) if rows.height else None
+    return (rows["step"].to_numpy(), scale * rows[column].to_numpy()) if rows.height else None
 
 
 def _mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,38 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from skinaug.report.tables import escape_markdown, markdown_table
+from skinaug.report.tables import Table
 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """GitHub Markdown of everything but figures and pictures."""
-    return "\n\n".join(_blocks(content)) + "\n"
+    return "\n\n".join(block for block in _blocks(content) if block) + "\n"
 
 
 def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
-    yield f"# {escape_markdown(content['experiment'])}"
-    yield escape_markdown(content["headline"])
+    yield f"# {escape(content['experiment'])}"
+    yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in content["headline"])
     if content["notes"]:
-        yield "\n".join(f"- {escape_markdown(note)}" for note in content["notes"])
+        yield "\n".join(f"- {escape(note)}" for note in content["notes"])
     yield "## Arms\n\nScore on real test images in per cent: mean over seeds, 95 % interval over seeds and test patients."
     yield markdown_table(content["arms_table"])
     if content["differences_table"]:
-        yield f"## Differences to {escape_markdown(content['baseline'])}\n\nIn points, paired by test image and seed."
+        yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test image and seed."
         yield markdown_table(content["differences_table"])
     if content["published"]:
-        yield f"## Published results\n\n{escape_markdown(content['published']['citation'])}"
+        yield f"## Published results beside ours\n\n{escape(content['published']['citation'])}"
         yield markdown_table(content["published_table"])
+        yield escape(content["published_reading"])
     for name, funnel in content["funnels"].items():
-        yield f"## Images kept by the filters: {escape_markdown(name)}"
+        yield f"## Images kept by the filters: {escape(name)}"
         yield markdown_table(funnel)
     yield "## Recall of each class"
     yield markdown_table(content["recall_table"])
     yield "## Data"
     yield from (markdown_table(table) for table in content["data_tables"])
-    yield from (
-        f"Licence: {escape_markdown(licence)}. {escape_markdown(cite)}"
-        for licence, cite in content["licences"]
-    )
+    yield from (f"Licence: {escape(licence)}. {escape(cite)}" for licence, cite in content["licences"])
     yield "## What generator and filters have seen"
     yield markdown_table(content["exposure_table"])
     yield "## Runs"
@@ -47,3 +45,19 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
         f"{name} {version}" for name, version in content["record"]["packages"].items()
     )
     yield content["research_use_only"]
+
+
+def markdown_table(table: Table) -> str:
+    """A GitHub table; headings over the header become part of it."""
+    over = [f"{name}: " if name else "" for name, width in table.groups for _ in range(width)] or [""] * len(
+        table.header
+    )
+    header = [escape(group + text) for group, text in zip(over, table.header, strict=True)]
+    align = ["---" if i < table.words else "---:" for i in range(len(table.header))]
+    lines = [header, align, *([escape(str(cell)) for cell in row] for row in table.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape(text: str) -> str:
+    replaced = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return replaced.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")

@@ -165,7 +165,7 @@ def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:
 def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """One row a job, those that are missing included: images, steps, seconds, validation and test scores."""
     rows = []
-    for run in study.runs:
+    for run in sorted(study.runs, key=lambda run: (study.arms.index(run.arm), run.seed)):
         saved = collect.metrics(run)
         train = {name: value for name, value in saved["train"].items() if isinstance(value, int | float)}
         validation = {f"val_{name}": saved["val"].get(name) for name in ("top1", "balanced_accuracy")}

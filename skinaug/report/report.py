@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -19,7 +20,12 @@ from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Table
 
 MOST_CLASSES = 12  # of which a confusion table is still readable
-CURVES = {"train/loss": "Training loss", "val/loss": "Validation loss", "val/top1": "Validation top-1"}
+CURVES = {
+    "train/loss": ("Training loss", 1),
+    "val/loss": ("Validation loss", 1),
+    "val/top1": ("Validation top-1, %", 100),
+}
+TERMINAL = ("top1", "balanced_accuracy", "auroc")  # what 80 columns have room for
 
 
 def report(
@@ -64,6 +70,7 @@ def report(
         "colours": figures.arm_colours(study.arms, study.baseline),
         "figures": _figures(study, measured, frames),
         "strips": samples.sample_strips(study, samples_per_class),
+        "samples_per_class": samples_per_class,
         "confusions": _confusions(study),
     }
     _write(out / "report.html", html.render({**content, **pictures}))
@@ -75,17 +82,20 @@ def print_report(out: Path) -> None:
         pl.read_csv(out / f"{name}.csv", infer_schema_length=None) for name in ("arms", "differences")
     )
     console = Console()
-    console.print(_rich(tables.arms_table(arms), "Score on real test images, %, with 95 % interval"))
+    title = "Scores on real test images, %, with 95 % interval"
+    console.print(_rich(tables.arms_table(arms, TERMINAL), title))
     if differences.height:
         title = f"Difference to {differences['baseline'][0]} in points, paired by test image and seed"
-        console.print(_rich(tables.differences_table(differences), title))
+        console.print(_rich(tables.differences_table(differences, TERMINAL), title))
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
 def _rich(table: Table, title: str) -> RichTable:
-    shown = RichTable(title=title, title_justify="left")
+    shown = RichTable(
+        title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     for i, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if i < table.words else "right")
+        shown.add_column(name, justify="left" if i < table.words else "right", overflow="fold")
     for row in table.rows:
         shown.add_row(*(f"{cell.text}\n[dim]{cell.note}[/dim]" if cell.note else cell.text for cell in row))
     return shown
@@ -96,6 +106,7 @@ def _content(
 ) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
+    metrics = measure.metric_names(study)
     data = [collect.manifest(folder) for folder in study.artifacts("dataset")]
     record = collect.record(study.runs[-1].artifacts["classify"])
     return {
@@ -104,9 +115,10 @@ def _content(
         "classes": study.classes,
         "headline": text.headline(study, arms, differences),
         "notes": text.notes(study, arms, differences),
-        "arms_table": tables.arms_table(arms),
-        "differences_table": tables.differences_table(differences) if differences.height else None,
+        "arms_table": tables.arms_table(arms, metrics),
+        "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
         "published": published,
+        "published_reading": text.published_reading(published, study.baseline) if published else "",
         "published_table": tables.published_table(published, arms) if published else None,
         "funnels": {name: tables.funnel_table(folder) for name, folder in _funnels(study).items()},
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
@@ -137,9 +149,7 @@ def _figures(study: Study, measured: Measured, frames: Mapping[str, pl.DataFrame
             if frames["differences"].height
         ],
         "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
-        "curves": [
-            svg for column, title in CURVES.items() if (svg := _curves_figure(study, column, title, colours))
-        ],
+        "curves": [svg for column in CURVES if (svg := _curves_figure(study, column, colours))],
     }
 
 
@@ -147,8 +157,9 @@ def _scores_figure(study: Study, measured: Measured, metric: str, colours: Mappi
     rows = []
     for arm in study.arms:
         estimate = measured.estimate(arm, metric)
+        mean, low, high = (100 * float(value) for value in (estimate.mean, estimate.low, estimate.high))
         seeds = [100 * float(measured.scores[arm, seed][metric]) for seed in measured.seeds(arm)]
-        rows.append((arm, *(100 * float(v) for v in (estimate.mean, estimate.low, estimate.high)), seeds))
+        rows.append((arm, mean, low, high, seeds))
     return figures.dots(rows, colours, f"{SCORES[metric]}, %")
 
 
@@ -157,11 +168,14 @@ def _differences_figure(
 ) -> str:
     rows = []
     for row in differences.filter(pl.col("metric") == metric).iter_rows(named=True):
-        pair = (row["arm"], row["baseline"])
-        values = [[measured.scores[arm, seed][metric] for arm in pair] for seed in measured.seeds(*pair)]
-        seeds = [100 * float(own - base) for own, base in values]
-        rows.append((row["arm"], *(100 * row[name] for name in ("difference", "low", "high")), seeds))
-    return figures.dots(rows, colours, f"{SCORES[metric]}, points from {study.baseline}", zero=True)
+        arm, baseline = row["arm"], row["baseline"]
+        shared = [
+            (measured.scores[arm, seed], measured.scores[baseline, seed])
+            for seed in measured.seeds(arm, baseline)
+        ]
+        seeds = [100 * float(own[metric] - base[metric]) for own, base in shared]
+        rows.append((arm, 100 * row["difference"], 100 * row["low"], 100 * row["high"], seeds))
+    return figures.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
 
 
 def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:
@@ -177,8 +191,12 @@ def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> st
     return figures.bands({name: rows for name, rows in series.items() if rows}, f"{SCORES[metric]}, %", key)
 
 
-def _curves_figure(study: Study, column: str, title: str, colours: Mapping[str, str]) -> str | None:
-    found = {arm: [figures.curve(collect.curves(run), column) for run in study.of(arm)] for arm in study.arms}
+def _curves_figure(study: Study, column: str, colours: Mapping[str, str]) -> str | None:
+    title, scale = CURVES[column]
+    found = {
+        arm: [figures.curve(collect.curves(run), column, scale) for run in study.of(arm)]
+        for arm in study.arms
+    }
     known = {arm: [curve for curve in curves if curve is not None] for arm, curves in found.items()}
     known = {arm: curves for arm, curves in known.items() if curves}
     return figures.lines(known, colours, title) if known else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ from skinaug.manifest import Manifest
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES
+
+TOPS = ("top1", "top2", "top3")
+STAGES = ("dataset", "finetune", "generate", "score", "curate", "mix", "classify")
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under a header; `words` leading columns hold text and stand left, the others figures."""
+    """Rows of cells under a header.
+
+    Attributes:
+        words: leading columns that hold text and stand left; the others are figures and stand right.
+        groups: headings over the header, each with the number of columns that it spans; they add up to all columns.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     words: int = 1
+    groups: Sequence[tuple[str, int]] = ()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], words: int = 1) -> Table:
@@ -68,22 +77,18 @@ def span(low: int, high: int) -> str:
     return number(low) if low == high else f"{number(low)}–{number(high)}"
 
 
-def arms_table(arms: pl.DataFrame) -> Table:
-    """Training images a class and every score with its interval; baseline marked."""
-    metrics = [name for name in SCORES if name in arms.columns]
+def arms_table(arms: pl.DataFrame, metrics: Sequence[str]) -> Table:
+    """Training images a class and scores with their intervals; baseline marked."""
     rows = []
     for row in arms.iter_rows(named=True):
-        scores = [
-            Cell(percent(row[m]), f"{percent(row[f'{m}_low'])}–{percent(row[f'{m}_high'])}") for m in metrics
-        ]
+        scores = [_score(row, name) for name in metrics]
         counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
         rows.append([Cell(row["arm"], "baseline" if row["baseline"] else ""), row["seeds"], *counts, *scores])
     return table(["Arm", "Seeds", "Real / class", "Synthetic / class", *(SCORES[m] for m in metrics)], rows)
 
 
-def differences_table(differences: pl.DataFrame) -> Table:
+def differences_table(differences: pl.DataFrame, metrics: Sequence[str]) -> Table:
     """Differences to the baseline in points with interval, and the verdict by top-1."""
-    metrics = [name for name in SCORES if name in differences["metric"]]
     rows = []
     for (arm,), part in differences.group_by("arm", maintain_order=True):
         by_metric = {row["metric"]: row for row in part.iter_rows(named=True)}
@@ -104,22 +109,13 @@ def published_table(published: Mapping[str, Any], arms: pl.DataFrame) -> Table:
     ours = {row["arm"]: row for row in arms.iter_rows(named=True)}
     rows = []
     for row in published["rows"]:
-        theirs = [
-            _published_score(row.get(top), published["test_images"]) for top in ("top1", "top2", "top3")
-        ]
-        mine = ours.get(row["arm"])
-        rows.append([row["arm"], row["real"], row["synthetic"], *theirs, *_our_scores(mine)])
-    header = [
-        "Arm",
-        "Real / class",
-        "Synthetic / class",
-        "Top-1",
-        "Top-2",
-        "Top-3",
-        "Ours: real / class",
-        "Synthetic / class",
-    ]
-    return table([*header, "Top-1", "Top-2", "Top-3"], rows)
+        theirs = [_published_score(row.get(top), published["test_images"]) for top in TOPS]
+        rows.append(
+            [row["arm"], f"{row['real']} + {row['synthetic']}", *theirs, *_our_scores(ours.get(row["arm"]))]
+        )
+    scores = ["Real + synthetic / class", *(SCORES[top] for top in TOPS)]
+    groups = [("", 1), ("Published", len(scores)), ("Ours", len(scores))]
+    return replace(table(["Arm", *scores, *scores], rows), groups=groups)
 
 
 def check_published(published: Mapping[str, Any]) -> None:
@@ -144,17 +140,13 @@ def _published_score(score: float | None, num_images: int) -> Cell:
 
 def _our_scores(row: Mapping[str, Any] | None) -> list[Any]:
     if row is None:
-        return [None] * 5
-    counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
-    return [
-        *counts,
-        *(Cell(percent(row.get(top)), _half_interval(row, top)) for top in ("top1", "top2", "top3")),
-    ]
+        return [None] * (1 + len(TOPS))
+    images = " + ".join(span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic"))
+    return [images, *(_score(row, top) if top in row else None for top in TOPS)]
 
 
-def _half_interval(row: Mapping[str, Any], metric: str) -> str:
-    low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
-    return "" if low is None or high is None else f"{percent(low)}–{percent(high)}"
+def _score(row: Mapping[str, Any], metric: str) -> Cell:
+    return Cell(percent(row[metric]), f"{percent(row[f'{metric}_low'])}–{percent(row[f'{metric}_high'])}")
 
 
 def funnel_table(folder: Path) -> Table:
@@ -226,13 +218,19 @@ def runs_table(runs: pl.DataFrame) -> Table:
 def stages_table(study: Study) -> Table:
     """Artifacts that the runs stand on: how many a stage, what they cost, where they were made."""
     rows = []
-    for stage in dict.fromkeys(stage for run in study.runs for stage in run.artifacts):
+    for stage in sorted({stage for run in study.runs for stage in run.artifacts}, key=_place):
         records = [collect.record(folder) for folder in study.artifacts(stage)]
         seconds = sum(float(record["seconds"]) for record in records)
         devices = ", ".join(dict.fromkeys(str(record["device"]) for record in records))
         created = max(str(record["created"]) for record in records)
         rows.append([stage, devices, created[:16].replace("T", " "), len(records), seconds])
     return table(["Stage", "Device", "Last built (UTC)", "Artifacts", "Seconds in all"], rows, words=3)
+
+
+def _place(stage: str) -> tuple[int, str]:
+    """Order of the pipeline; a filter's scores (score.<filter>) are a stage of their own."""
+    kind = stage.partition(".")[0]
+    return (STAGES.index(kind) if kind in STAGES else len(STAGES), stage)
 
 
 METHODS = {"textual_inversion": "textual inversion", "lora": "LoRA", "pipeline": "full fine-tuning"}
@@ -260,9 +258,14 @@ def _exposure(run: Run) -> list[Any]:
 
 def seen(run: Run) -> int:
     """Real training images that the run's generator or filters have seen: all of the training split, or none."""
-    if not _methods(run) and not _filters(run):
+    if not seers(run):
         return 0
     return len(collect.manifest(run.artifacts["dataset"]).split("train"))
+
+
+def seers(run: Run) -> str:
+    """Which parts of the run have seen real training images, besides its classifier."""
+    return " and ".join(["generator"] * bool(_methods(run)) + ["filters"] * bool(_filters(run)))
 
 
 def _generator(run: Run) -> str:
@@ -279,22 +282,6 @@ def _methods(run: Run) -> list[str]:
 def _filters(run: Run) -> list[str]:
     folder = run.artifacts.get("curate")
     return [] if folder is None else list(dict.fromkeys(collect.funnel(folder)["step"]))[1:]
-
-
-def markdown_table(table: Table) -> str:
-    """A GitHub table."""
-    align = ["---" if i < table.words else "---:" for i in range(len(table.header))]
-    lines = [
-        [escape_markdown(text) for text in table.header],
-        align,
-        *([escape_markdown(str(cell)) for cell in row] for row in table.rows),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def escape_markdown(text: str) -> str:
-    replaced = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-    return replaced.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")
 
 
 def supports(study: Study) -> dict[str, int]:

@@ -2,93 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from skinaug.report import collect
 from skinaug.report.collect import Study
 from skinaug.report.measure import UNDECIDED
-from skinaug.report.tables import number, percent, points, seen
+from skinaug.report.statistics import half_width
+from skinaug.report.tables import number, percent, points, seen, seers
 
 RESEARCH_USE_ONLY = (
     "For research use only: not a medical device, and no basis for any decision about a patient."
 )
 
+MOST_UNDECIDED = 3  # arms without a difference that the headline names one by one
+MOST_NAMED = 4  # arms that a note names
 
-def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> str:
-    """The verdict in one paragraph; an arm improves or harms only where its 95 % interval excludes 0."""
-    base = arms.row(by_predicate=pl.col("arm") == study.baseline, named=True)
-    first = (
-        f"On {number(base['test_images'])} real test images of {len(study.classes)} classes, {study.baseline} is right in "
-        f"{percent(base['top1'])} % (95 % interval {percent(base['top1_low'])} to {percent(base['top1_high'])} %, "
-        f"{plural(base['seeds'], 'seed')})."
-    )
+
+class Sentence(NamedTuple):
+    """An arm and what is said of it."""
+
+    arm: str
+    rest: str
+
+
+def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[Sentence]:
+    """The verdict, a sentence an arm; an arm improves or harms only where its 95 % interval excludes 0."""
     by_top1 = differences.filter(pl.col("metric") == "top1").sort("difference", descending=True)
-    sentences = [_sentence(row) for row in by_top1.iter_rows(named=True)]
-    return " ".join([first, *sentences, *_second_opinion(differences)])
+    undecided = by_top1.filter(pl.col("verdict") == UNDECIDED)
+    told = by_top1 if undecided.height <= MOST_UNDECIDED else by_top1.filter(pl.col("verdict") != UNDECIDED)
+    rest = [] if told is by_top1 else [Sentence(f"{undecided.height} other arms", f": {UNDECIDED} in top-1.")]
+    return [_baseline(study, arms), *(_verdict(row) for row in told.iter_rows(named=True)), *rest]
 
 
-def _sentence(row: dict[str, Any]) -> str:
+def _baseline(study: Study, arms: pl.DataFrame) -> Sentence:
+    row = arms.row(by_predicate=pl.col("arm") == study.baseline, named=True)
+    interval = f"95 % interval {percent(row['top1_low'])} to {percent(row['top1_high'])} %"
+    images = (
+        f"{plural(row['test_images'], 'real test image')} of {plural(len(study.classes), 'class', 'classes')}"
+    )
+    names = f", the baseline, names the class of {percent(row['top1'])} % of {images} correctly"
+    return Sentence(study.baseline, f"{names} ({interval}; {plural(row['seeds'], 'seed')}).")
+
+
+def _verdict(row: Mapping[str, Any]) -> Sentence:
     change = (
         f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
     )
     if row["verdict"] == UNDECIDED:
-        return f"{row['arm']}: no difference shown ({change})."
-    return f"{row['arm']} {row['verdict']} top-1 ({change})."
-
-
-def _second_opinion(differences: pl.DataFrame) -> list[str]:
-    """Where balanced accuracy says otherwise than top-1."""
-    verdicts = {(row["arm"], row["metric"]): row["verdict"] for row in differences.iter_rows(named=True)}
-    arms = differences["arm"].unique(maintain_order=True)
-    other = {arm: verdicts[arm, "balanced_accuracy"] for arm in arms}
-    odd = [f"{arm} ({words})" for arm, words in other.items() if words != verdicts[arm, "top1"]]
-    return [f"Balanced accuracy says otherwise of {', '.join(odd)}."] if odd else []
+        return Sentence(row["arm"], f": {UNDECIDED} in top-1 ({change}).")
+    return Sentence(row["arm"], f" {row['verdict']} top-1 ({change}).")
 
 
 def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[str]:
     """What a reader must know before believing the headline."""
-    return [*_missing(study), *_intervals(arms, differences), *_test_sets(study), *_exposures(study)]
+    return [
+        *_missing(study),
+        *_second_opinion(differences),
+        *_intervals(arms, differences),
+        *_test_sets(study),
+        *_exposures(study),
+    ]
 
 
-def _missing(study: Study) -> list[str]:
-    if not study.missing:
-        return []
-    jobs = ", ".join(f"{arm} (seed {seed})" for arm, seed in study.missing)
-    return [f"{plural(len(study.missing), 'job')} failed or did not finish, and {'is' if len(study.missing) == 1 else 'are'} "
-            f"not in these figures: {jobs}."]  # fmt: skip
+def _missing(study: Study) -> Iterator[str]:
+    if study.missing:
+        jobs = ", ".join(f"{arm} (seed {seed})" for arm, seed in study.missing)
+        yield f"{plural(len(study.missing), 'job')} failed or did not finish, and no figure here counts them: {jobs}."
 
 
-def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterable[str]:
-    fewest, compared = arms["seeds"].min(), differences["arm"].n_unique()
+def _second_opinion(differences: pl.DataFrame) -> Iterator[str]:
+    """Where balanced accuracy says otherwise than top-1."""
+    verdicts = {(row["arm"], row["metric"]): row["verdict"] for row in differences.iter_rows(named=True)}
+    for arm in differences["arm"].unique(maintain_order=True):
+        other = verdicts[arm, "balanced_accuracy"]
+        if other != verdicts[arm, "top1"]:
+            yield f"By balanced accuracy the verdict on {arm} is another: {other}."
+
+
+def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
+    fewest, compared = min(arms["seeds"].to_list()), differences["arm"].n_unique()
     if fewest == 1:
-        yield "An arm with one seed: its interval covers the choice of test images, not the chance of training."
-    elif fewest is not None and fewest < 5:  # type: ignore[operator]
+        yield "Where an arm has one seed, its interval covers the choice of test images and not the chance of training."
+    elif fewest < 5:
         yield f"With {fewest} seeds an arm, the chance of training is known only roughly."
     if compared > 1:
         yield f"{compared} arms are compared with the baseline; the intervals are not adjusted for that number."
 
 
-def _test_sets(study: Study) -> Iterable[str]:
-    sets = {seed: {frozenset(p.images) for r, p in zip(study.runs, study.predictions, strict=True) if r.seed == seed}
-            for seed in {run.seed for run in study.runs}}  # fmt: skip
-    if any(len(different) > 1 for different in sets.values()):
-        yield "The arms were not tested on the same images: only the images that they share are paired."
+def _test_sets(study: Study) -> Iterator[str]:
+    images: dict[int, set[frozenset[str]]] = {}
+    for run, predictions in zip(study.runs, study.predictions, strict=True):
+        images.setdefault(run.seed, set()).add(frozenset(predictions.images))
+    if any(len(sets) > 1 for sets in images.values()):
+        yield "The arms were not all tested on the same images: differences pair only the patients that they share."
 
 
-def _exposures(study: Study) -> Iterable[str]:
-    """Arms whose synthetic images know more of the real data than the arm's own real images tell."""
+def _exposures(study: Study) -> Iterator[str]:
+    """Arms whose synthetic images rest on more real images than the arms themselves train on."""
+    alike: dict[tuple[int, int, str], list[str]] = {}
     for arm in study.arms:
         run = study.of(arm)[0]
-        own, known = int(collect.mix_table(run)["real"].sum()), seen(run)
-        if collect.mix_table(run)["synthetic"].sum() > 0 and known > own:
-            yield (
-                f"{arm} trains on {plural(own, 'real image')}, but its generator and filters have seen {number(known)}: "
-                f"what it gains may come from those."
-            )
+        mix = collect.mix_table(run)
+        if mix["synthetic"].sum() > 0:
+            alike.setdefault((int(mix["real"].sum()), seen(run), seers(run)), []).append(arm)
+    for (own, known, who), arms in alike.items():
+        if known > own:
+            images = plural(own, "real image") if own else "no real image"
+            who_trains = f"{', '.join(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
+            yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+def published_reading(published: Mapping[str, Any], baseline: str) -> str:
+    """Which published arms differ from the baseline in top-1, were their test images independent."""
+    rows = {row["arm"]: row for row in published["rows"]}
+    if baseline not in rows or len(rows) < 2:
+        return ""
+    apart = {
+        arm: _differs(row, rows[baseline], published["test_images"])
+        for arm, row in rows.items()
+        if arm != baseline
+    }
+    yes, no = ([arm for arm, differs in apart.items() if differs is wanted] for wanted in (True, False))
+    reading = f"Unpaired (their predictions are not published), top-1 sets {', '.join(yes) or 'no arm'} apart from {baseline}"
+    return f"{reading}; it does not set apart {', '.join(no)}." if no else f"{reading}."
+
+
+def _differs(row: Mapping[str, Any], other: Mapping[str, Any], num_images: int) -> bool:
+    """Whether two independent shares of `num_images` differ by more than the 95 % half-width of their difference."""
+    shares = [row["top1"] / 100, other["top1"] / 100]
+    widths = [half_width(share, num_images) for share in shares]
+    return abs(shares[0] - shares[1]) > (widths[0] ** 2 + widths[1] ** 2) ** 0.5
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    return f"{number(count)} {noun if count == 1 else nouns or noun + 's'}"

@@ -196,7 +196,6 @@ def _tinea(rng: np.random.Generator) -> Lesion:
         scale=float(rng.uniform(0.1, 0.6)),
         scale_at_rim=float(rng.uniform(0.5, 1)),
         scale_coarseness=float(rng.uniform(0.3, 1)),
-        pus=float(rng.uniform(0, 0.2) if rng.random() < 0.2 else 0),
     )
 
 

@@ -38,6 +38,7 @@ class Phantom:
     licence = _LICENCE
     citation = "skinaug phantom: a procedural renderer of macroscopic skin photographs; no person is shown."
     classes = CONDITIONS
+    needs_root = False
 
     def __init__(self, per_class: int, image_size: int, seed: int, workers: int | None = None) -> None:
         _check(per_class, image_size, "per_class")
@@ -66,6 +67,7 @@ class PhantomMorphology:
     licence = _LICENCE
     citation = Phantom.citation
     classes = ("skin",)
+    needs_root = False
 
     def __init__(self, count: int, image_size: int, seed: int, workers: int | None = None) -> None:
         _check(count, image_size, "count")

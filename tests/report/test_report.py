@@ -1,0 +1,289 @@
+"""Reports on drawn sweeps: what stands in the files, what is refused, and that the page needs nothing from outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from sklearn import metrics
+
+from skinaug.errors import InputError
+from skinaug.report import collect
+from skinaug.report.report import print_report, report
+
+CONF = Path(__file__).parents[2] / "conf" / "report"
+
+
+def published() -> dict:
+    return yaml.safe_load((CONF / "akrout2023.yaml").read_text())["published"]
+
+
+@pytest.fixture
+def write_report(make_sweep: Callable[..., Path], tmp_path: Path) -> Callable[..., Path]:
+    """Draws a sweep, reports on it and returns the report's folder."""
+
+    def write(options: dict | None = None, **settings) -> Path:
+        (tmp_path / "out").mkdir()
+        runs = collect.read_runs(make_sweep(**(options or {})))
+        report(runs, num_resamples=200, out=tmp_path / "out", **settings)
+        return tmp_path / "out"
+
+    return write
+
+
+class Page(HTMLParser):
+    """Tags, their links and the text of a page."""
+
+    VOID = frozenset({"meta", "img", "br", "hr", "link", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).replace("\u200b", "").split())
+
+
+def test_page_is_whole_and_needs_nothing_from_outside(write_report: Callable[..., Path]):
+    out = write_report(published=published())
+    page = Page((out / "report.html").read_text())
+    assert page.open == []
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert page.links
+    assert all(link.startswith(("data:image/jpeg;base64,", "#")) for link in page.links)
+    for arm in ("real_small", "real", "hybrid", "synthetic"):
+        assert arm in page.text
+    for words in (
+        "3,582",
+        "± 1.63",
+        "research use only",
+        "CC0-1.0",
+        "Nobody, A. (2026)",
+        "textual inversion",
+        "0123456789abcdef",
+    ):
+        assert words in page.text
+    assert page.tags.count("img") == 6 * 2 * 6  # six classes, real and synthetic, six pictures
+
+
+def test_scores_equal_scikit_learn_on_the_predictions(write_report: Callable[..., Path], tmp_path: Path):
+    out = write_report()
+    table = {row["arm"]: row for row in pl.read_csv(out / "arms.csv").iter_rows(named=True)}
+    runs = collect.read_runs(tmp_path / "sweep")
+    for arm in table:
+        scores = [sklearn_scores(run) for run in runs if run.arm == arm]
+        for name in scores[0]:
+            assert table[arm][name] == pytest.approx(sum(score[name] for score in scores) / 3)
+            assert table[arm][f"{name}_low"] < table[arm][name] < table[arm][f"{name}_high"]
+    differences = pl.read_csv(out / "differences.csv")
+    row = differences.row(by_predicate=(pl.col("arm") == "hybrid") & (pl.col("metric") == "top1"), named=True)
+    assert row["baseline"] == "real_small"
+    assert row["difference"] == pytest.approx(table["hybrid"]["top1"] - table["real_small"]["top1"])
+
+
+def sklearn_scores(run: collect.Run) -> dict[str, float]:
+    table = pl.read_parquet(run.artifacts["classify"] / "predictions.parquet").filter(
+        pl.col("split") == "test"
+    )
+    truth, guess = table["label"].to_list(), table["prediction"].to_list()
+    probabilities = table.select(pl.col("^p:.*$")).to_numpy()
+    return {
+        "top1": float(metrics.accuracy_score(truth, guess)),
+        "top2": float(metrics.top_k_accuracy_score(truth, probabilities, k=2)),
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, guess)),
+        "macro_f1": float(metrics.f1_score(truth, guess, average="macro")),
+        "auroc": float(metrics.roc_auc_score(truth, probabilities, multi_class="ovr")),
+    }
+
+
+def test_words_follow_the_intervals(write_report: Callable[..., Path]):
+    arms = {"real_small": (10, 0, 0.0), "better": (20, 0, 1.5), "same": (10, 0, 0.0), "worse": (0, 20, -1.0)}
+    out = write_report({"arms": arms})
+    verdicts = pl.read_csv(out / "differences.csv").filter(pl.col("metric") == "top1")
+    assert dict(verdicts.select("arm", "verdict").iter_rows()) == {
+        "better": "improves",
+        "same": "no difference shown",
+        "worse": "harms",
+    }
+    for row in verdicts.iter_rows(named=True):
+        assert (row["low"] > 0, row["high"] < 0) == (row["verdict"] == "improves", row["verdict"] == "harms")
+    markdown = (out / "report.md").read_text()
+    assert "**better** improves top-1" in markdown
+    assert "**same**: no difference shown in top-1" in markdown
+
+
+def test_an_arm_that_owes_its_images_to_more_real_ones_says_so(write_report: Callable[..., Path]):
+    markdown = (write_report() / "report.md").read_text()
+    assert "synthetic trains on no real image, but generator and filters have seen 120" in markdown
+    assert "hybrid trains on 60 real images, but generator and filters have seen 120" in markdown
+    assert "real trains on" not in markdown.replace("no real trains", "")
+
+
+def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
+    smaller = {**published(), "test_images": 100}
+    markdown = (write_report(published=smaller) / "report.md").read_text()
+    assert "53.41 (± 9.78)" in markdown  # 1.96 sqrt(0.5341 x 0.4659 / 100)
+    assert "sets no arm apart from real\\_small; it does not set apart real, hybrid, synthetic." in markdown
+
+
+def test_published_difference_beyond_chance_is_named(write_report: Callable[..., Path]):
+    markdown = (write_report(published=published()) / "report.md").read_text()
+    assert "sets synthetic apart from real\\_small; it does not set apart real, hybrid." in markdown
+
+
+def test_data_cannot_write_markup(write_report: Callable[..., Path]):
+    bad = '<img src="http://example.org/x.png" onerror="alert(1)">'
+    arms = {bad: (10, 10, 0.0), "$a_1$ & <b>|*": (10, 0, 0.2)}
+    out = write_report({"arms": arms, "classes": ("<script>alert(1)</script>", "b&b", "c"), "licence": bad})
+    page = Page((out / "report.html").read_text())
+    assert not {"script", "b"} & set(page.tags)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert bad in page.text
+    assert "$a_1$ & <b>|*" in page.text
+    rows = (out / "report.md").read_text().split("## Arms")[1].split("##")[0].split("\n")
+    assert {row.count("|") - row.count("\\|") for row in rows if row.startswith("|")} == {10}  # nine columns
+
+
+def test_missing_jobs_are_named(make_sweep: Callable[..., Path], tmp_path: Path):
+    sweep = make_sweep()
+    (sweep / "1" / "run.json").unlink()  # never finished
+    unfinished = json.loads((sweep / "6" / "run.json").read_text())
+    del unfinished["artifacts"]["classify"]
+    (sweep / "6" / "run.json").write_text(json.dumps(unfinished))
+    report(collect.read_runs(sweep), num_resamples=50, out=tmp_path)
+    markdown = (tmp_path / "report.md").read_text()
+    assert (
+        "2 jobs failed or did not finish, and no figure here counts them: hybrid (seed 1), real (seed 0)."
+        in markdown
+    )
+    runs = pl.read_csv(tmp_path / "runs.csv")
+    assert runs.filter(pl.col("status") == "missing").select("arm", "seed").rows() == [
+        ("hybrid", 1),
+        ("real", 0),
+    ]
+    seeds = dict(pl.read_csv(tmp_path / "arms.csv").select("arm", "seeds").iter_rows())
+    assert seeds == {"real_small": 3, "real": 2, "hybrid": 2, "synthetic": 3}
+    differences = pl.read_csv(tmp_path / "differences.csv").filter(pl.col("metric") == "top1")
+    assert dict(differences.select("arm", "seeds").iter_rows()) == {"real": 2, "hybrid": 2, "synthetic": 3}
+
+
+def test_one_seed_and_two_classes(write_report: Callable[..., Path]):
+    out = write_report({"seeds": 1, "classes": ("benign", "malignant")})
+    arms = pl.read_csv(out / "arms.csv")
+    assert "top2" not in arms.columns
+    assert (
+        "covers the choice of test images and not the chance of training" in (out / "report.md").read_text()
+    )
+
+
+def test_a_single_arm_has_no_differences(
+    write_report: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    out = write_report({"arms": {"adhoc": (10, 10, 0.0)}, "seeds": 1})
+    assert pl.read_csv(out / "differences.csv").height == 0
+    print_report(out)
+    assert "adhoc" in capsys.readouterr().out
+
+
+def test_a_sweep_over_a_number_is_drawn_against_it(
+    write_report: Callable[..., Path], make_sweep: Callable[..., Path]
+):
+    arms = {f"synthetic_ratio={ratio}": (10, 10 * ratio, 0.1 * ratio) for ratio in (0, 1, 2)}
+    out = write_report({"arms": arms, "overrides": lambda arm: {"mix.synthetic_ratio": arm.split("=")[1]}})
+    assert "mix.synthetic_ratio" in Page((out / "report.html").read_text()).text
+    differences = pl.read_csv(out / "differences.csv")
+    assert differences["baseline"].unique().to_list() == ["synthetic_ratio=0"]
+
+
+def test_terminal_tables_fit_80_columns(
+    write_report: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+):
+    out = write_report()
+    print_report(out)
+    printed = capsys.readouterr().out
+    assert "harms" in printed
+    assert str(out / "report.html") in printed.replace("\n", "")
+    assert "…" not in printed
+
+
+def test_reports_are_reproducible(write_report: Callable[..., Path], tmp_path: Path):
+    first = write_report()
+    (tmp_path / "again").mkdir()
+    report(collect.read_runs(tmp_path / "sweep"), num_resamples=200, out=tmp_path / "again")
+    for file in first.iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+
+def test_repeated_runs_are_refused(make_sweep: Callable[..., Path], tmp_path: Path):
+    runs = collect.read_runs(make_sweep(seeds=1))
+    with pytest.raises(InputError, match="same arm and seed") as error:
+        report([*runs, runs[0], runs[2]], out=tmp_path)
+    assert str(error.value).count("hybrid, seed 0") == 2
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_bad_input_is_named(make_sweep: Callable[..., Path], tmp_path: Path):
+    with pytest.raises(InputError, match=r"No run\.json below"):
+        collect.read_runs(tmp_path)
+    sweep = make_sweep(seeds=1)
+    runs = collect.read_runs(sweep)
+    with pytest.raises(InputError, match="baseline 'reel' is not among the finished arms real_small, real"):
+        report(runs, baseline="reel", out=tmp_path)
+    with pytest.raises(InputError, match="None of the 1 runs has finished"):
+        report([collect.Run("study", "arm", 0)], out=tmp_path)
+    with pytest.raises(InputError, match=r"no 'test_images'; row .* has no 'top1'"):
+        report(
+            runs, published={"citation": "", "rows": [{"arm": "a", "real": 1, "synthetic": 1}]}, out=tmp_path
+        )
+    (sweep / "0" / "run.json").write_text("{}")
+    (sweep / "1" / "run.json").write_text("half a fi")
+    with pytest.raises(InputError, match="2 files are not readable as runs"):
+        collect.read_runs(sweep)
+
+
+def test_runs_of_other_classes_are_refused(make_sweep: Callable[..., Path], tmp_path: Path):
+    runs = collect.read_runs(make_sweep(seeds=1))
+    file = runs[1].artifacts["classify"] / "predictions.parquet"
+    pl.read_parquet(file).rename({"p:acne": "p:measles"}).write_parquet(file)
+    with pytest.raises(InputError, match="real, seed 0: measles, eczema"):
+        report(runs, out=tmp_path)
+
+
+def test_jobs_are_read_in_their_order(make_sweep: Callable[..., Path]):
+    runs = collect.read_runs(make_sweep())
+    assert [run.folder.name for run in runs if run.folder] == [str(job) for job in range(12)]
+
+
+def test_one_id_for_two_images_does_not_pair_them(make_sweep: Callable[..., Path]):
+    runs = collect.read_runs(make_sweep(seeds=1))
+    file = runs[1].artifacts["classify"] / "predictions.parquet"
+    table = pl.read_parquet(file)
+    table.with_columns(label=table["label"].reverse()).write_parquet(file)
+    assert all("/" in image for run in collect.make_study(runs).predictions for image in run.images)
