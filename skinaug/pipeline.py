@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from skinaug.base import check_base, local_folder
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 from skinaug.store import Artifact, Recipe, Store, folder_digest
@@ -86,13 +86,6 @@ def _digest(name: str, path: str | None) -> dict[str, str]:
     """{name: digest of the folder's content} for a local folder, {} for none."""
     folder = local_folder(path)
     return {name: folder_digest(folder)} if folder and folder.exists() else {}
-
-
-def local_folder(path: str | None) -> Path | None:
-    """A path of the config as a folder; `package://x` is x among the weights that come with the package."""
-    if path and path.startswith("package://"):
-        return Path(str(files("skinaug"))) / "weights" / path.removeprefix("package://")
-    return Path(path) if path else None
 
 
 # --- how each stage is built --------------------------------------------------------------------------------------------
@@ -242,6 +235,9 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)
+        check_base(cfg.base.path, cfg.base.hub_ids)
+        if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
+            build(cfg.finetune.method)  # refuses bad settings; imports torch, so only where it will be needed
 
 
 def check_writable(name: str, folder: Path) -> None:

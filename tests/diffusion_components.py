@@ -20,11 +20,12 @@ CORPUS = (
 
 def save_tiny_pipeline(folder: Path, size: int = 16, prediction_type: str = "v_prediction") -> Path:
     """Save a pipeline for `size` px pictures (VAE factor 2, UNet factor 2, 32-wide text states) and return the folder."""
+    tokenizer = _tokenizer()
     torch.manual_seed(0)
     pipeline = StableDiffusionPipeline(
         vae=_vae(size),
-        text_encoder=_text_encoder(),
-        tokenizer=_tokenizer(),
+        text_encoder=_text_encoder(len(tokenizer)),
+        tokenizer=tokenizer,
         unet=_unet(size),
         scheduler=DDIMScheduler(
             beta_start=0.00085,
@@ -71,10 +72,10 @@ def _vae(size: int) -> AutoencoderKL:
     )
 
 
-def _text_encoder() -> CLIPTextModel:
+def _text_encoder(vocab_size: int) -> CLIPTextModel:
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=1000,
+            vocab_size=vocab_size,
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=2,

@@ -12,8 +12,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 from safetensors.torch import save_file
 from torch import nn
 
@@ -91,22 +89,3 @@ def write_json(content: Any, path: Path) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(partial, path)
-
-
-def print_metrics(folder: Path) -> None:
-    """The scores of a finished classifier as a table."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    train, test = metrics["train"], metrics["test"]
-    table = Table(
-        "",
-        "validation",
-        "test",
-        title=f"{train['real']} real + {train['synthetic']} synthetic images, {train['steps']} steps",
-    )
-    for name in (name for name in test if name != "per_class"):
-        table.add_row(name, f"{metrics['val'][name]:.3f}", f"{test[name]:.3f}")
-    for name, scores in test["per_class"].items():
-        table.add_row(
-            f"recall {name}", f"{metrics['val']['per_class'][name]['recall']:.3f}", f"{scores['recall']:.3f}"
-        )
-    Console().print(table)

@@ -78,8 +78,9 @@ class PictureData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.train, self.batch_size, sampler=self.stream)
 
-    def val_dataloader(self) -> list[DataLoader] | DataLoader:
-        return [] if self.val is None else DataLoader(self.val, 4 * self.batch_size)
+    def val_dataloader(self) -> DataLoader:
+        assert self.val is not None
+        return DataLoader(self.val, 4 * self.batch_size)
 
     def state_dict(self) -> dict[str, int]:
         return {"draws": self.trainer.global_step * self.batch_size}

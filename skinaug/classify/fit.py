@@ -68,6 +68,7 @@ def fit_classifier(
     label_smoothing: float = 0.1,
     class_weights: str | None = "balanced",
     augmentation: Mapping[str, Any] | None = None,
+    freeze_batch_norm: bool = False,
     seed: int = 0,
     cache: Path | None = None,
     logger: Any = False,
@@ -91,6 +92,7 @@ def fit_classifier(
         label_smoothing: in [0, 1).
         class_weights: "balanced" weights the loss by inverse class frequency; None does not.
         augmentation: keywords of timm's training transform; None augments nothing.
+        freeze_batch_norm: keep the pretrained means and deviations: for few images and pretrained weights.
         seed: of the head's first weights, the order of the images and their augmentation.
         cache: file of decoded pictures.
         logger: a Lightning Logger or False.
@@ -101,29 +103,27 @@ def fit_classifier(
     """
     L.seed_everything(seed, verbose=False)
     network = set_image_size(backbone(num_classes=len(train.classes)), image_size)
+    if freeze_batch_norm:
+        freeze_statistics(network)
     weights = balanced_weights(train) if class_weights == "balanced" else None
     loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
     module = ImageClassifier(network, train.classes, loss, optimizer, steps, min(warmup_steps, steps // 2))
+    transform = _transform(module, image_size, augmentation)
     data = PictureData(
-        AugmentedPictures(
-            load_pixels(train, image_size, cache),
-            train.labels(),
-            _transform(module, image_size, augmentation),
-            seed,
-        ),
+        AugmentedPictures(load_pixels(train, image_size, cache), train.labels(), transform, seed),
         None if val is None else _pictures(val, module, image_size, cache),
         batch_size,
         steps,
     )
     curves = Curves(batch_size / len(train))
-    rounds = max(round(steps / val_every_steps), 1)
     with TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)) / CHECKPOINTS
         callbacks, best = training_callbacks(folder, f"val/{monitor}", patience, judged=val is not None)
         run = trainer(
             max_steps=steps,
             callbacks=[curves, *callbacks],
-            val_check_interval=steps // rounds if val else None,
+            val_check_interval=steps // max(round(steps / val_every_steps), 1),
+            limit_val_batches=0 if val is None else None,
             log_every_n_steps=10,
             logger=logger,
             default_root_dir=folder,
@@ -141,6 +141,16 @@ def fit_classifier(
         "images_per_second": round(curves.steps_here * batch_size / seconds, 1),
     }
     return Classifier(module, image_size, 4 * batch_size, cache, trainer, training, curves.rows)
+
+
+def freeze_statistics(network: nn.Module) -> None:
+    """Make batch normalisation use the pretrained means and deviations in training too; scale and shift still learn.
+
+    Lightning leaves modules in the mode in which it finds them.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.eval()
 
 
 def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, last: Path) -> float:

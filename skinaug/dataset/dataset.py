@@ -156,7 +156,9 @@ def show(summary: dict[str, Any]) -> None:
         console.print(f"dropped {count}: {reason}", highlight=False)
     if summary["near_copies"]:
         joined = summary["near_copies_across_patients"]
-        text = f"{summary['near_copies']} pairs of near-copies; groups of patients joined by {joined} of them"
+        text = (
+            f"{summary['near_copies']} pairs of near-copies; {joined} joined the groups of different patients"
+        )
         console.print(text, highlight=False)
 
 

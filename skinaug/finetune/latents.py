@@ -17,10 +17,10 @@ Batch = dict[str, Any]
 
 
 @torch.inference_mode()
-def encode_moments(vae: Any, pixels: np.ndarray, device: torch.device, batch_size: int) -> Tensor:
-    """Means and deviations of q(z|x) for each image and its mirror image.
+def encode_moments(vae: Any, pixels: np.ndarray, device: torch.device, batch_size: int, mirror: bool) -> Tensor:
+    """Means and deviations of q(z|x) for each image and, if `mirror`, its mirror image.
 
-    pixels: uint8 [N, S, S, 3]. Returns float16 [N, 2 (as is, mirrored), 2 (mean, deviation), C, S/f, S/f] on the CPU,
+    pixels: uint8 [N, S, S, 3]. Returns float16 [N, 1 or 2 (as is, mirrored), 2 (mean, deviation), C, S/f, S/f] on the CPU,
     in the VAE's own units (not yet times `scaling_factor`).
     """
     vae.to(device).eval()
@@ -28,7 +28,7 @@ def encode_moments(vae: Any, pixels: np.ndarray, device: torch.device, batch_siz
     for start in track(range(0, len(pixels), batch_size), "encoding images"):
         images = to_signal(torch.from_numpy(pixels[start : start + batch_size]).to(device))
         both = []
-        for side in (images, images.flip(-1)):
+        for side in (images, images.flip(-1)) if mirror else (images,):
             posterior = vae.encode(side.to(vae.dtype)).latent_dist
             both.append(torch.stack([posterior.mean, posterior.std], 1))
         parts.append(torch.stack(both, 1).to("cpu", torch.float16))
@@ -65,13 +65,12 @@ def captioned_batch(
     tokenize: Callable[[list[str]], Tensor],
     batch_size: int,
     caption_dropout: float,
-    flip: bool,
     seed: int,
 ) -> Batch:
     """Batch `number`: moments [B, 2, C, h, w], input_ids [B, L]; a share of captions is empty, for guidance."""
     rng = np.random.default_rng([seed, number])
     rows = balanced_rows(labels, number * batch_size, batch_size, seed)
-    sides = rng.integers(2, size=batch_size) if flip else np.zeros(batch_size, np.int64)
+    sides = rng.integers(moments.shape[1], size=batch_size)
     captions = ["" if rng.random() < caption_dropout else caption(int(row), rng) for row in rows]
     return {"number": number, "moments": moments[rows, sides].float(), "input_ids": tokenize(captions)}
 

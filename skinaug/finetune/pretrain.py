@@ -94,7 +94,7 @@ def pretrain(
     if not (out / "vae").exists():
         fitter = trainer(max_steps=vae_steps, callbacks=[saver(out / "vae_checkpoints")], logger=logger, default_root_dir=out)
         resume.fit(fitter, autoencoder, out / "vae_checkpoints")
-        save_autoencoder(vae, pixels, fitter.strategy.root_device, out / "vae")
+        save_autoencoder(vae, pixels, fitter, out / "vae")
     vae = AutoencoderKL.from_pretrained(out / "vae")
 
     text_encoder = components.new_text_encoder(tokenizer, text_width, text_layers)
@@ -106,13 +106,12 @@ def pretrain(
     fitter = trainer(max_steps=steps, callbacks=callbacks, logger=logger, default_root_dir=out)
     make_batch = partial(
         captioned_batch,
-        moments=encode_moments(vae, pixels, fitter.strategy.root_device, vae_batch_size),
+        moments=moments_of(vae, pixels, fitter, flip),
         labels=[0] * len(pixels),
         caption=rows,
         tokenize=partial(tokenize, pipeline),
         batch_size=batch_size,
         caption_dropout=caption_dropout,
-        flip=flip,
         seed=seed,
     )
     module = new_module(pipeline, make_batch, optimizer, steps, warmup_steps, min_snr_gamma, seed)
@@ -136,13 +135,19 @@ def make_tokenizer(
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def save_autoencoder(vae: AutoencoderKL, pixels: np.ndarray, device: torch.device, folder: Path) -> None:
+def save_autoencoder(vae: AutoencoderKL, pixels: np.ndarray, trainer: Trainer, folder: Path) -> None:
     """Save with the scaling factor that some of the training images give."""
-    moments = encode_moments(vae, pixels[:1024], device, 64)
+    moments = moments_of(vae, pixels[:1024], trainer, False)
     vae.register_to_config(scaling_factor=unit_scaling(moments))
     part = folder.with_name(folder.name + ".part")
     vae.to("cpu").save_pretrained(part)
     os.replace(part, folder)
+
+
+def moments_of(vae: AutoencoderKL, pixels: np.ndarray, trainer: Trainer, mirror: bool) -> Tensor:
+    """As encode_moments, on the trainer's device and in its precision."""
+    with trainer.precision_plugin.forward_context():
+        return encode_moments(vae, pixels, trainer.strategy.root_device, 64, mirror)
 
 
 def new_module(

@@ -7,9 +7,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from diffusers import DiffusionPipeline
-from diffusers.utils import logging
 from safetensors import SafetensorError, safe_open
 
 from skinaug.errors import InputError
@@ -45,7 +46,8 @@ def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[Diffusion
 
     Raises InputError where a file is broken, belongs to another model, or matches it only in part.
     """
-    logging.set_verbosity_error()  # what diffusers warns of is checked here, and is an error
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.set_verbosity_error()  # what they would warn of is checked here, and is an error
     pipeline = _load_whole(folder / "pipeline") if (folder / "pipeline").is_dir() else base()
     for path in sorted((folder / "textual_inversion").glob("*.safetensors")):
         _add_tokens(pipeline, path)

@@ -73,17 +73,28 @@ def test_equal_to_one_plain_call_an_image(tiny: Path, scheduler: str, guidance_s
     )
 
 
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize(
+    ("prediction_type", "zero_snr"), [("epsilon", False), ("v_prediction", False), ("v_prediction", True)]
+)
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_sampler_keeps_the_bases_noise_schedule(tiny: Path, scheduler: str, prediction_type: str):
-    pipeline = load(tiny)
-    pipeline.scheduler = DDIMScheduler.from_config(
-        pipeline.scheduler.config, prediction_type=prediction_type, beta_end=0.011
-    )
-    built = build_scheduler(scheduler, pipeline)
+def test_a_sampler_keeps_the_bases_noise_schedule(
+    tiny: Path, scheduler: str, prediction_type: str, zero_snr: bool
+):
+    schedule = {
+        "beta_end": 0.011,
+        "prediction_type": prediction_type,
+        "rescale_betas_zero_snr": zero_snr,
+        "timestep_spacing": "trailing",
+    }
+    model = renderer(tiny)
+    base = DDIMScheduler.from_config(model.pipeline.scheduler.config, **schedule)
+    model.pipeline.scheduler = base
+    model.pipeline.scheduler = built = build_scheduler(scheduler, model.pipeline)
     assert isinstance(built, PLAIN[scheduler])
-    assert built.config.prediction_type == prediction_type
-    assert torch.allclose(built.betas, pipeline.scheduler.betas)
+    assert {name: built.config[name] for name in schedule} == schedule
+    assert torch.allclose(built.betas, base.betas)
+    with torch.inference_mode():
+        assert np.isfinite(model.render(PROMPTS, SEEDS)).all()
 
 
 def test_each_prompt_is_encoded_once(tiny: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,96 @@
+"""Textual inversion (Gal et al. 2022): a class becomes a new word, and nothing but that word's vectors learns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from skinaug.errors import InputError
+
+
+class ExtendedEmbedding(nn.Module):
+    """An embedding whose first rows are frozen and whose last rows, the new words, are the parameter `new`."""
+
+    def __init__(self, frozen: Tensor, new: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("frozen", frozen.detach(), persistent=False)
+        self.new = nn.Parameter(new)
+
+    @property
+    def weight(self) -> Tensor:
+        return torch.cat([self.frozen, self.new])
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return nn.functional.embedding(ids, self.weight)
+
+
+@dataclass(frozen=True)
+class TextualInversion:
+    """One token a class, of several vectors that start near an ordinary word's.
+
+    Attributes:
+        num_vectors: vectors a class, at least 1.
+        initial_word: a word that is one token of the base's tokenizer.
+        noise: deviation of the vectors around the initial word's, in units of the vocabulary's deviation: several
+            vectors that start equal stay equal.
+    """
+
+    num_vectors: int = 1
+    initial_word: str = "skin"
+    noise: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.num_vectors < 1:
+            raise InputError(f"finetune.method.num_vectors={self.num_vectors}: a class needs at least 1 vector.")
+        if self.noise < 0:
+            raise InputError(f"finetune.method.noise={self.noise}: it is a deviation, at least 0.")
+
+    def phrases(self, classes: Sequence[str]) -> dict[str, str]:
+        """What stands for each class in a prompt: its token."""
+        tokens = {label: f"<{re.sub('[^a-z0-9]+', '-', label.lower())}>" for label in classes}
+        if len(set(tokens.values())) < len(tokens):
+            raise InputError(f"These class names give the same token: {tokens}. Rename them so that letters or digits differ.")
+        return tokens
+
+    def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
+        """Add the classes' tokens to the tokenizer and their rows to the text encoder; the rows are what learns.
+
+        Raises:
+            InputError: the initial word is several tokens, or a class's token is already a word.
+        """
+        tokenizer, text_encoder = pipeline.tokenizer, pipeline.text_encoder
+        start = tokenizer.encode(self.initial_word, add_special_tokens=False)
+        if len(start) != 1:
+            pieces = ", ".join(tokenizer.convert_ids_to_tokens(start)) or "nothing"
+            raise InputError(
+                f"finetune.method.initial_word={self.initial_word!r} is not one token of this base but {len(start)} "
+                f"({pieces}). Choose a simpler word, such as skin."
+            )
+        names = [name for token in self.phrases(classes).values() for name in self.names(token)]
+        frozen = text_encoder.get_input_embeddings().weight
+        if tokenizer.add_tokens(names) != len(names) or len(tokenizer) - len(names) != len(frozen):
+            raise InputError(f"The base's tokenizer already has some of the tokens {', '.join(names)}. Rename the classes.")
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(len(names), frozen.shape[1], generator=generator) * frozen.std().cpu() * self.noise
+        rows = ExtendedEmbedding(frozen, frozen[start[0]].detach() + noise.to(frozen))
+        text_encoder.set_input_embeddings(rows)
+        return [rows.new]
+
+    def names(self, token: str) -> list[str]:
+        """A token's vectors as diffusers names them: <t>, <t>_1, <t>_2."""
+        return [token, *(f"{token}_{number}" for number in range(1, self.num_vectors))]
+
+    def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
+        """Write out/textual_inversion/<class>.safetensors, as `load_textual_inversion` of any diffusers pipeline reads."""
+        rows = pipeline.text_encoder.get_input_embeddings().new.detach().float().cpu()
+        folder = out / "textual_inversion"
+        folder.mkdir(exist_ok=True)
+        for token, vectors in zip(self.phrases(classes).values(), rows.split(self.num_vectors), strict=True):
+            save_file({token: vectors.contiguous()}, folder / f"{token.strip('<>')}.safetensors")

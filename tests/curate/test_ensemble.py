@@ -1,0 +1,93 @@
+"""The ensemble filter on an easy set with some labels wrong."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from coloured import coloured_images
+
+from skinaug.backbone import create_backbone
+from skinaug.classify.fit import fit_classifier
+from skinaug.curate.filters.ensemble import Ensemble, without_each_fold
+from skinaug.errors import InputError
+from skinaug.manifest import Manifest
+from skinaug.trainer import make_trainer
+
+FIT = partial(
+    fit_classifier,
+    partial(create_backbone, "test_resnet", pretrained=False),
+    image_size=32,
+    steps=30,
+    batch_size=16,
+    optimizer=partial(torch.optim.AdamW, lr=3e-3),
+)
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Manifest:
+    return coloured_images(tmp_path / "real", {"train": 12})
+
+
+def test_keeps_right_labels_and_rejects_wrong_ones(real: Manifest, tmp_path: Path):
+    right = coloured_images(tmp_path / "pool", {"train": 5}, seed=1, source="synthetic")
+    swap = {"red": "green", "green": "blue", "blue": "red"}
+    wrong = coloured_images(tmp_path / "pool", {"train": 5}, seed=2, source="synthetic", labels=swap)
+    pool = Manifest.concat([right, wrong])
+    filter_ = Ensemble(FIT, members=2)
+    scores = filter_.score(pool, real, trainer=partial(make_trainer, accelerator="cpu"), cache=None)
+    kept = pool.table.filter(filter_.keep(scores, agreement=1.0))
+    assert scores["image_id"].to_list() == pool.table["image_id"].to_list()
+    kept_right = kept["image_id"].is_in(right.table["image_id"].to_list())
+    assert kept_right.sum() >= 13
+    assert (~kept_right).sum() <= 1
+
+
+def fake_fit(answers: list[np.ndarray]):
+    """Members that give these probabilities in turn, and the training sets that they were given."""
+    seen = []
+
+    def fit(*, train: Manifest, val: None, seed: int, trainer, cache):
+        seen.append((train, seed))
+        return lambda pool: answers[len(seen) - 1]
+
+    return fit, seen
+
+
+def test_scores_are_shares_and_means(real: Manifest):
+    pool = real.where(pl.col("image_id").str.contains("-0$"))  # blue, green, red
+    answers = [np.eye(3), np.full((3, 3), [0.5, 0.3, 0.2])]
+    fit, seen = fake_fit(answers)
+    scores = Ensemble(fit, members=2, seed=7).score(pool, real, trainer=None, cache=None)
+    assert scores["agreement"].to_list() == [1.0, 0.5, 0.5]
+    assert scores["probability"].to_list() == pytest.approx([0.75, 0.65, 0.6])
+    assert [seed for _, seed in seen] == [7, 8]
+
+
+def test_members_leave_out_patients_that_together_are_all(real: Manifest):
+    patients = set(real.table["group_id"])
+    left_out = [patients - set(part.table["group_id"]) for part in without_each_fold(real, 3, seed=0)]
+    assert set.union(*left_out) == patients
+    assert sum(map(len, left_out)) == len(patients)
+    for part in without_each_fold(real, 3, seed=0):
+        assert part.table["label"].n_unique() == 3
+
+
+def test_thresholds():
+    scores = pl.DataFrame({"agreement": [1 / 3, 2 / 3, 1.0], "probability": [0.9, 0.2, 0.6]})
+    keep = Ensemble(FIT, members=3).keep
+    assert keep(scores).to_list() == [False, True, True]
+    assert keep(scores, agreement=2 / 3, probability=0.5).to_list() == [False, False, True]
+    with pytest.raises(InputError, match=r"keep\.agreement=2 is no share"):
+        keep(scores, agreement=2)
+
+
+def test_too_few_members_or_patients_are_refused(real: Manifest):
+    with pytest.raises(InputError, match="members=1 is no ensemble"):
+        Ensemble(FIT, members=1)
+    with pytest.raises(InputError, match="50 classifiers need as many patients, and there are 18"):
+        without_each_fold(real, 50, seed=0)

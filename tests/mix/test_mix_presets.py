@@ -1,0 +1,47 @@
+"""The presets are the study's four arms, and every one of them can be swept over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from skinaug.mix.mix import Mix
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def preset(name: str, *overrides: str) -> Mix:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(overrides=[f"+mix={name}", "+seed=7", "+scale.real_limit=null", *overrides])
+    return instantiate(cfg.mix)
+
+
+@pytest.fixture
+def real(make_manifest):
+    return make_manifest([{"label": label} for label in "ab" for _ in range(9)])
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("real_small", (5, 0)), ("real", (9, 0)), ("hybrid", (5, 5)), ("synthetic", (0, 9))],
+)
+def test_counts_a_class(real, name, counts):
+    mix = preset(name)
+    assert mix.name == name
+    assert mix.seed == 7
+    assert mix.counts(real).select("real", "synthetic").rows() == [counts, counts]
+
+
+@pytest.mark.parametrize("name", ["real_small", "real", "hybrid", "synthetic"])
+def test_every_key_can_be_set(real, name):
+    mix = preset(
+        name, "mix.real_ratio=1", "mix.synthetic_ratio=2", "mix.reference=3", "mix.prompt_sets={plain: 1}"
+    )
+    assert mix.counts(real)["synthetic"].to_list() == [6, 6]
+    assert type(mix.prompt_sets) is dict
+    limited = preset(name, "scale.real_limit=4", "mix.real_ratio=1", "mix.synthetic_ratio=1")
+    assert limited.counts(real).select(pl.exclude("label")).rows() == [(4, 4)] * 2
