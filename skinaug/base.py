@@ -87,14 +87,16 @@ def _download(hub_id: str, revision: str | None) -> Path:
 
 
 def _load(folder: Path, variant: str | None) -> DiffusionPipeline:
+    import diffusers
     import torch
-    from diffusers import DiffusionPipeline
+    import transformers
     from safetensors import SafetensorError
 
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
     try:
-        return DiffusionPipeline.from_pretrained(
+        pipeline = diffusers.DiffusionPipeline.from_pretrained(
             folder,
-            torch_dtype=torch.float32,
             variant=variant,
             use_safetensors=True,
             local_files_only=True,
@@ -104,3 +106,4 @@ def _load(folder: Path, variant: str | None) -> DiffusionPipeline:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"{folder} cannot be loaded as a diffusers pipeline of safetensors: {error}") from error
+    return pipeline.to(torch.float32)

@@ -207,8 +207,8 @@ def _without_null_splits(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
-    prefix = PurePosixPath(manifest.root.relative_to(root).as_posix())
-    return manifest.table.with_columns(path=pl.Series([str(prefix / path) for path in manifest.table["path"]], dtype=pl.String))
+    prefix = manifest.root.relative_to(root).as_posix()
+    return manifest.table.with_columns(path=pl.lit("" if prefix == "." else f"{prefix}/") + pl.col("path"))
 
 
 def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:

@@ -58,7 +58,8 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
         keep = {name: plain(filter_.get("keep", {})) for name, filter_ in cfg.curate.filters.items()}
         add("curate", {"filters": list(keep), "keep": keep}, "generate", *scores)
     pool = ["curate"] if "curate" in plan else []
-    add("mix", plain(cfg.mix), "dataset", *pool)
+    draws = {name: value for name, value in plain(cfg.mix).items() if name != "name"}  # equal draws are one artifact
+    add("mix", draws, "dataset", *pool)
     add("classify", {**plain(cfg.classify), **backbone}, "mix", "dataset", **_digest("weights", cfg.backbone.get("weights")))
     return dict(list(plan.items())[: list(plan).index(stage) + 1])
 
@@ -225,6 +226,7 @@ def check(cfg: DictConfig, stage: str) -> None:
     """
     from skinaug.backbone import check_backbone
     from skinaug.dataset.dataset import check_root
+    from skinaug.generate.plan import check_settings
 
     for name in ("store", "output"):
         check_writable(name, Path(cfg[name]))
@@ -235,6 +237,7 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)
+        check_settings(**plain(cfg.generate))
         check_base(cfg.base.path, cfg.base.hub_ids)
         if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
             build(cfg.finetune.method)  # refuses bad settings; imports torch, so only where it will be needed
@@ -303,15 +306,15 @@ def record_run(cfg: DictConfig, made: Made) -> None:
     os.replace(partial, folder / RUN_FILE)
     test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
     scores = "  ".join(f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc"))
-    console.print(f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False)
+    console.print(f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False, soft_wrap=True)
 
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
-    from skinaug.report.collect import read_runs
+    from skinaug.report.collect import name_arms, read_runs
     from skinaug.report.report import print_report
 
-    runs = read_runs(sweep)
+    runs = name_arms(read_runs(sweep))
     inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
     recipe = Recipe("report", VERSIONS["report"], plain(cfg.report), inputs)
     store = Store(Path(cfg.store))
@@ -345,9 +348,10 @@ def print_prompts(cfg: DictConfig) -> None:
     """The first texts that each class's images are asked for with."""
     from skinaug.prompts import preview
 
+    prompts = build(cfg.prompts)
     made = run(cfg, "dataset")
     table = Table("class", "prompt", title=f"prompts={cfg.prompts.name}")
-    for row in preview(build(cfg.prompts), read(made["dataset"]).classes, cfg.preview, cfg.generate.seed):
+    for row in preview(prompts, read(made["dataset"]).classes, cfg.preview, cfg.generate.seed):
         table.add_row(row["label"], row["prompt"])
     console.print(table)
 

@@ -67,6 +67,7 @@ def new_scheduler() -> DDIMScheduler:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,  # not used by trailing steps, but diffusers insists
     )
 
 

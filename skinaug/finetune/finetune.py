@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from diffusers import DDPMScheduler, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from lightning import Trainer
 from torch import nn
 from torch.optim import Optimizer
@@ -78,12 +78,12 @@ def finetune(
     Raises:
         InputError: settings that do not fit the base, or a loss that is no number.
     """
+    check_numbers(steps=steps, batch_size=batch_size, accumulate_grad_batches=accumulate_grad_batches)
+    check_numbers(sample_every_num_steps=sample_every_num_steps)
     if not 0 <= caption_dropout < 1:
         raise InputError(f"finetune.caption_dropout={caption_dropout}: it is a share, at least 0 and below 1.")
     pipeline = base()
-    factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    if image_size < factor or image_size % factor:
-        raise InputError(f"finetune.image_size={image_size}: this base's autoencoder takes multiples of {factor} pixels.")
+    check_image_size(image_size, pipeline)
     classes = manifest.classes
     parameters = method.prepare(pipeline, classes, seed)
     phrases = {label: captions.phrase(label) for label in classes} | method.phrases(classes)
@@ -100,22 +100,17 @@ def finetune(
     pixels = load_pixels(manifest, image_size)
     make_batch = partial(
         captioned_batch,
-        moments=encode_moments(pipeline.vae, pixels, fitter.strategy.root_device, batch_size),
+        moments=encode_moments(pipeline.vae, pixels, fitter.strategy.root_device, batch_size, mirror=flip),
         labels=manifest.labels(),
         caption=caption_rows(manifest, captions, phrases),
         tokenize=partial(tokenize, pipeline),
         batch_size=batch_size,
         caption_dropout=caption_dropout,
-        flip=flip,
         seed=seed,
     )
-    module = DiffusionFinetuner(
-        pipeline.unet,
-        pipeline.text_encoder,
+    module = DiffusionFinetuner.of(
+        pipeline,
         parameters,
-        alphas_cumprod=DDPMScheduler.from_config(pipeline.scheduler.config).alphas_cumprod,
-        prediction_type=pipeline.scheduler.config.prediction_type,
-        scaling_factor=pipeline.vae.config.scaling_factor,
         make_batch=make_batch,
         optimizer=optimizer,
         num_steps=steps,
@@ -128,6 +123,23 @@ def finetune(
         method.save(pipeline, classes, out)
         write_phrases(phrases, out)
         resume.remove(out / "checkpoints")
+
+
+def check_numbers(**numbers: int) -> None:
+    """Refuse counts below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise InputError(f"finetune.{name}={number}: it is at least 1.")
+
+
+def check_image_size(image_size: int, pipeline: Any) -> None:
+    """Refuse pictures that the autoencoder cannot halve as often as it does."""
+    factor = pipeline.vae_scale_factor
+    if image_size < factor or image_size % factor:
+        raise InputError(
+            f"finetune.image_size={image_size}: this base takes multiples of {factor} pixels. Set scale.image_size or "
+            f"finetune.image_size to {max(1, round(image_size / factor)) * factor}."
+        )
 
 
 def keep_base(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from diffusers import DDPMScheduler, StableDiffusionPipeline
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -54,6 +55,30 @@ class DiffusionFinetuner(LightningModule):
         for parameter in parameters:
             parameter.requires_grad_(True)
         self.text_learns = any(parameter.requires_grad for parameter in text_encoder.parameters())
+
+    @classmethod
+    def of(
+        cls, pipeline: StableDiffusionPipeline, parameters: Sequence[nn.Parameter], **settings: Any
+    ) -> DiffusionFinetuner:
+        """For a pipeline's networks and noise schedule; `settings` are the constructor's others.
+
+        Raises InputError where the UNet predicts neither noise nor velocity.
+        """
+        schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+        if schedule.config.prediction_type not in losses.PREDICTION_TYPES:
+            raise InputError(
+                f"This base predicts {schedule.config.prediction_type!r}; bases that predict "
+                f"{' or '.join(losses.PREDICTION_TYPES)} can be fine-tuned."
+            )
+        return cls(
+            pipeline.unet,
+            pipeline.text_encoder,
+            parameters,
+            alphas_cumprod=schedule.alphas_cumprod,
+            prediction_type=schedule.config.prediction_type,
+            scaling_factor=pipeline.vae.config.scaling_factor,
+            **settings,
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         latents, noise, timesteps = self.draw(batch["moments"], batch["number"])

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,22 @@ def read_runs(folder: Path) -> list[Run]:
             f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again."
         )
     return runs
+
+
+def name_arms(runs: Sequence[Run]) -> list[Run]:
+    """Name each run's arm by what tells the sweep's arms apart: its mix, and every other override that varies but the seed.
+
+    A sweep over mixes has arms such as `hybrid`, one over `mix.synthetic_ratio` such as `synthetic_ratio=1`.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
+    varying = [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
+    others = [key for key in varying if key != "mix"]
+    named = []
+    for run in runs:
+        parts = [f"{key.rpartition('.')[2]}={run.overrides[key]}" for key in others if key in run.overrides]
+        mixes = [] if parts and "mix" not in varying else [run.arm]
+        named.append(replace(run, arm=", ".join([*mixes, *parts])))
+    return named
 
 
 def _read_run(file: Path) -> Run:

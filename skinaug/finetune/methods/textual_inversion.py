@@ -28,7 +28,10 @@ class ExtendedEmbedding(nn.Module):
         return torch.cat([self.frozen, self.new])
 
     def forward(self, ids: Tensor) -> Tensor:
-        return nn.functional.embedding(ids, self.weight)
+        is_new = ids >= len(self.frozen)
+        new = nn.functional.embedding((ids - len(self.frozen)).clamp(min=0), self.new)
+        old = nn.functional.embedding(ids.clamp(max=len(self.frozen) - 1), self.frozen)
+        return torch.where(is_new[..., None], new, old)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""A tiny random pipeline on disk, a few photographs, and functions that run the stages on them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from coloured import coloured_images
+from diffusers import StableDiffusionPipeline
+from diffusion_components import save_tiny_pipeline
+from lightning import Callback
+
+from skinaug.finetune.finetune import finetune
+from skinaug.manifest import Manifest
+from skinaug.prompts import PromptSet
+from skinaug.trainer import make_trainer
+
+CAPTIONS = PromptSet("plain", ["a photo of {label}", "a close up of {label}"])
+
+
+class StopAt(Callback):
+    """Ends a training as a kill would, after `step` optimizer steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, *_) -> None:
+        if trainer.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+def cpu_trainer(callbacks=(), stop_at: int | None = None, **options):
+    stop = [StopAt(stop_at)] if stop_at is not None else []
+    return make_trainer("cpu", 1, "32-true", callbacks=[*callbacks, *stop], enable_progress_bar=False, **options)
+
+
+@pytest.fixture(scope="session")
+def tiny_random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random pipeline for pictures of 16 px."""
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "pipeline")
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Three classes, the names of colours, with four pictures each."""
+    return coloured_images(tmp_path_factory.mktemp("photographs"), {"train": 4})
+
+
+@pytest.fixture
+def teach(tiny_random_pipeline: Path, photographs: Manifest):
+    """A function that runs the stage into a folder and returns the pipeline that it taught."""
+
+    def run(out: Path, method, stop_at: int | None = None, **changes) -> StableDiffusionPipeline:
+        pipeline = StableDiffusionPipeline.from_pretrained(tiny_random_pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+        values = {
+            "method": method,
+            "captions": CAPTIONS,
+            "image_size": 16,
+            "steps": 5,
+            "batch_size": 6,
+            "optimizer": partial(torch.optim.AdamW, lr=0.05),
+            "warmup_steps": 1,
+            "min_snr_gamma": None,
+            "caption_dropout": 0.2,
+            "flip": True,
+            "accumulate_grad_batches": 1,
+            "sample_every_num_steps": 3,
+            "checkpoint_every_minutes": 0,
+            "seed": 0,
+            "manifest": photographs,
+            "base": lambda: pipeline,
+            "trainer": partial(cpu_trainer, stop_at=stop_at),
+            "logger": False,
+            "out": out,
+        }
+        out.mkdir(exist_ok=True)
+        finetune(**(values | changes))
+        return pipeline
+
+    return run
