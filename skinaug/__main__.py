@@ -82,22 +82,33 @@ def _hydra(command: str, overrides: list[str]) -> int:
     from skinaug import configs
     from skinaug.errors import InputError
 
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here whole; what a user may have caused is told in one message
+    os.environ["HYDRA_FULL_ERROR"] = (
+        "1"  # errors come here whole; what a user may have caused is told in one message
+    )
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     stage = overrides.pop(0) if command == "why" else command
     if command not in STAGES or command == "report":
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
 
-    def task(cfg):  # noqa: ANN001, ANN202 - Hydra passes a DictConfig
+    def task(cfg):
         from skinaug import pipeline
 
         pipeline.execute(cfg, command, stage)
 
     sys.argv = ["skinaug", *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
-    except (InputError, HydraException, OmegaConfBaseException, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        hydra.main(
+            version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config"
+        )(task)()
+    except (
+        InputError,
+        HydraException,
+        OmegaConfBaseException,
+        FileNotFoundError,
+        PermissionError,
+        NotADirectoryError,
+    ) as error:
         message = _message(error)
         if message is None:
             raise

@@ -46,7 +46,9 @@ def load_pipeline(
             return _load(_download(hub_id, revision), variant)
         except (OSError, InputError) as error:
             tried.append(f"{hub_id}: {str(error).splitlines()[0]}")
-    raise InputError(f"No base model could be loaded. Tried:\n{listing(tried)}\nGive a local copy with base.path=<folder>.")
+    raise InputError(
+        f"No base model could be loaded. Tried:\n{listing(tried)}\nGive a local copy with base.path=<folder>."
+    )
 
 
 def check_base(path: str | None, hub_ids: Sequence[str]) -> None:
@@ -83,7 +85,11 @@ def _cached(hub_id: str) -> bool:
 def _download(hub_id: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=list(FILES), local_files_only=not hub_reachable()))
+    return Path(
+        snapshot_download(
+            hub_id, revision=revision, allow_patterns=list(FILES), local_files_only=not hub_reachable()
+        )
+    )
 
 
 def _load(folder: Path, variant: str | None) -> DiffusionPipeline:
@@ -105,5 +111,7 @@ def _load(folder: Path, variant: str | None) -> DiffusionPipeline:
             requires_safety_checker=False,
         )
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder} cannot be loaded as a diffusers pipeline of safetensors: {error}") from error
+        raise InputError(
+            f"{folder} cannot be loaded as a diffusers pipeline of safetensors: {error}"
+        ) from error
     return pipeline.to(torch.float32)

@@ -35,7 +35,9 @@ class ExperimentSource(FileConfigSource):
         return super().load_config(config_path.removeprefix("experiment/"))
 
     def is_config(self, config_path: str) -> bool:
-        return config_path.startswith("experiment/") and super().is_config(config_path.removeprefix("experiment/"))
+        return config_path.startswith("experiment/") and super().is_config(
+            config_path.removeprefix("experiment/")
+        )
 
     def is_group(self, config_path: str) -> bool:
         return config_path in ("", "experiment")
@@ -43,7 +45,11 @@ class ExperimentSource(FileConfigSource):
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         if config_path == "":
             return [] if results_filter == ObjectType.CONFIG else ["experiment"]
-        return [] if results_filter == ObjectType.GROUP else sorted(p.stem for p in Path(self.path).glob("*.yaml"))
+        return (
+            []
+            if results_filter == ObjectType.GROUP
+            else sorted(p.stem for p in Path(self.path).glob("*.yaml"))
+        )
 
 
 class TimmSource(ConfigSource):

@@ -61,14 +61,18 @@ class Manifest:
     def __post_init__(self) -> None:
         missing = [name for name in REQUIRED if name not in self.table.columns]
         if missing:
-            raise InputError(f"A manifest needs the columns {', '.join(missing)}; it has {', '.join(self.table.columns)}.")
+            raise InputError(
+                f"A manifest needs the columns {', '.join(missing)}; it has {', '.join(self.table.columns)}."
+            )
         table = self.table.with_columns(pl.col(name).cast(dtype) for name, dtype in REQUIRED.items())
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
         object.__setattr__(self, "classes", tuple(self.classes))
         problems = _problems(table, self.classes)
         if problems:
-            raise InputError(f"The manifest under {self.root} has {len(problems)} bad rows:\n{listing(problems)}")
+            raise InputError(
+                f"The manifest under {self.root} has {len(problems)} bad rows:\n{listing(problems)}"
+            )
 
     def __len__(self) -> int:
         return self.table.height
@@ -168,15 +172,26 @@ class Manifest:
             part = self.split(split)
             names = [
                 str(PurePosixPath(label, image_id + source.suffix.lower()))
-                for label, image_id, source in zip(part.table["label"], part.table["image_id"], part.paths(), strict=True)
+                for label, image_id, source in zip(
+                    part.table["label"], part.table["image_id"], part.paths(), strict=True
+                )
             ]
             for name, source in zip(names, part.paths(), strict=True):
                 (folder / split / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, folder / split / name)
-            rows = table.filter(pl.col("split") == split).drop("path").insert_column(0, pl.Series("file_name", names))
+            rows = (
+                table.filter(pl.col("split") == split)
+                .drop("path")
+                .insert_column(0, pl.Series("file_name", names))
+            )
             rows.write_ndjson(folder / split / "metadata.jsonl")
         dtypes = {name: str(dtype) for name, dtype in self.table.schema.items() if not dtype.is_nested()}
-        about = {"classes": self.classes, "licence": self.licence, "citation": self.citation, "dtypes": dtypes}
+        about = {
+            "classes": self.classes,
+            "licence": self.licence,
+            "citation": self.citation,
+            "dtypes": dtypes,
+        }
         (folder / INFO).write_text(json.dumps(about, indent=2))
         return folder
 
@@ -189,7 +204,11 @@ class Manifest:
         tables = []
         for file in files:
             rows = pl.read_ndjson(file, infer_schema_length=None)
-            tables.append(rows.with_columns(path=pl.format("{}/{}", pl.lit(file.parent.name), "file_name")).drop("file_name"))
+            tables.append(
+                rows.with_columns(path=pl.format("{}/{}", pl.lit(file.parent.name), "file_name")).drop(
+                    "file_name"
+                )
+            )
         about = json.loads((folder / INFO).read_text())
         dtypes = {name: getattr(pl, dtype) for name, dtype in about.pop("dtypes").items()}
         table = pl.concat(tables, how="diagonal_relaxed")
@@ -203,7 +222,9 @@ def _without_null_splits(table: pl.DataFrame) -> pl.DataFrame:
     and Hugging Face refuses splits whose columns differ in type."""
     empty = table.group_by("split").agg(pl.exclude("split").is_null().all())
     names = [name for name in empty.columns if name != "split" and empty[name].any()]
-    return table.with_columns(pl.col(name).cast(pl.String).fill_null("") for name in names if not table.schema[name].is_nested())
+    return table.with_columns(
+        pl.col(name).cast(pl.String).fill_null("") for name in names if not table.schema[name].is_nested()
+    )
 
 
 def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
@@ -214,7 +235,9 @@ def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
 def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
     """One line a bad row: missing values, unknown words, repeated ids, paths that leave the root, groups across splits."""
     path = pl.col("path")
-    crossing = table.group_by("group_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)["group_id"]
+    crossing = (
+        table.group_by("group_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)["group_id"]
+    )
     synthetic = [pl.col(name).is_null() for name in SYNTHETIC if name in table.columns]
     lacking = [name for name in SYNTHETIC if name not in table.columns]
     faults = {
@@ -223,10 +246,12 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
         f"has a label outside {list(classes)}": ~pl.col("label").is_in(list(classes)),
         f"has a split outside {list(SPLITS)}": ~pl.col("split").is_in(list(SPLITS)),
         f"has a source outside {list(SOURCES)}": ~pl.col("source").is_in(list(SOURCES)),
-        "has a path that is not inside the root": path.str.starts_with("/") | path.str.contains(r"(^|/)\.\.(/|$)"),
+        "has a path that is not inside the root": path.str.starts_with("/")
+        | path.str.contains(r"(^|/)\.\.(/|$)"),
         "has a group_id that is in several splits": pl.col("group_id").is_in(crossing.to_list()),
         "is below one pixel": (pl.col("width") < 1) | (pl.col("height") < 1),
-        "is synthetic and outside the train split": (pl.col("source") == "synthetic") & (pl.col("split") != "train"),
+        "is synthetic and outside the train split": (pl.col("source") == "synthetic")
+        & (pl.col("split") != "train"),
         f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic")
         & (pl.lit(True) if lacking else pl.any_horizontal(synthetic)),
     }

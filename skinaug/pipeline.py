@@ -24,7 +24,16 @@ from skinaug.manifest import Manifest
 from skinaug.store import Artifact, Recipe, Store, folder_digest
 
 # Raise a stage's number when its code changes what it makes from the same config and inputs.
-VERSIONS = {"dataset": 1, "finetune": 1, "generate": 1, "score": 1, "curate": 1, "mix": 1, "classify": 1, "report": 1}
+VERSIONS = {
+    "dataset": 1,
+    "finetune": 1,
+    "generate": 1,
+    "score": 1,
+    "curate": 1,
+    "mix": 1,
+    "classify": 1,
+    "report": 1,
+}
 STAGES = ("dataset", "finetune", "generate", "curate", "mix", "classify", "report")
 RUN_FILE = "run.json"
 
@@ -58,9 +67,17 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
         keep = {name: plain(filter_.get("keep", {})) for name, filter_ in cfg.curate.filters.items()}
         add("curate", {"filters": list(keep), "keep": keep}, "generate", *scores)
     pool = ["curate"] if "curate" in plan else []
-    draws = {name: value for name, value in plain(cfg.mix).items() if name != "name"}  # equal draws are one artifact
+    draws = {
+        name: value for name, value in plain(cfg.mix).items() if name != "name"
+    }  # equal draws are one artifact
     add("mix", draws, "dataset", *pool)
-    add("classify", {**plain(cfg.classify), **backbone}, "mix", "dataset", **_digest("weights", cfg.backbone.get("weights")))
+    add(
+        "classify",
+        {**plain(cfg.classify), **backbone},
+        "mix",
+        "dataset",
+        **_digest("weights", cfg.backbone.get("weights")),
+    )
     return dict(list(plan.items())[: list(plan).index(stage) + 1])
 
 
@@ -98,7 +115,9 @@ def build_dataset(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     manifest = read(made["dataset"]).split("train")
-    build(cfg.finetune)(manifest=manifest, base=build(cfg.base), trainer=build(cfg.trainer), logger=logger, out=out)
+    build(cfg.finetune)(
+        manifest=manifest, base=build(cfg.base), trainer=build(cfg.trainer), logger=logger, out=out
+    )
 
 
 def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
@@ -123,7 +142,9 @@ def build_score(cfg: DictConfig, name: str, made: Made, out: Path) -> None:
 def build_curate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     import polars as pl
 
-    scores = {name: pl.read_parquet(made[f"score.{name}"].path / "scores.parquet") for name in cfg.curate.filters}
+    scores = {
+        name: pl.read_parquet(made[f"score.{name}"].path / "scores.parquet") for name in cfg.curate.filters
+    }
     build(cfg.curate)(pool=read(made["generate"]), scores=scores, out=out)
 
 
@@ -249,7 +270,9 @@ def check_writable(name: str, folder: Path) -> None:
     while not there.exists():
         there = there.parent
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"{name}={folder} cannot be written: {there} is no writable folder. Choose another: {name}=<folder>.")
+        raise InputError(
+            f"{name}={folder} cannot be written: {there} is no writable folder. Choose another: {name}=<folder>."
+        )
 
 
 def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
@@ -260,7 +283,9 @@ def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
         counts = build(cfg.mix).counts(manifest)
         few = counts.filter(counts["synthetic"] > cfg.generate.per_class)
         if few.height:
-            asked = listing(f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows())
+            asked = listing(
+                f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows()
+            )
             raise InputError(
                 f"The mix {cfg.mix.name} asks for more synthetic images than the pool will have ({cfg.generate.per_class} a "
                 f"class before curation):\n{asked}\nRaise generate.per_class or ask for fewer."
@@ -305,8 +330,12 @@ def record_run(cfg: DictConfig, made: Made) -> None:
     partial.write_text(json.dumps(about, indent=2) + "\n")
     os.replace(partial, folder / RUN_FILE)
     test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
-    scores = "  ".join(f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc"))
-    console.print(f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False, soft_wrap=True)
+    scores = "  ".join(
+        f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
+    )
+    console.print(
+        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False, soft_wrap=True
+    )
 
 
 def report(cfg: DictConfig, sweep: Path) -> None:

@@ -7,6 +7,7 @@ survives a kill so that a stage can go on where it stopped, and published by one
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,11 @@ class Store:
             if key in artifacts and key not in wanted:
                 wanted.add(key)
                 frontier.extend(artifacts[key].record["inputs"].values())
-        stale = [path for path in self.root.glob("*/*.partial") if path.stat().st_mtime < limit and not self._busy(path)]
+        stale = [
+            path
+            for path in self.root.glob("*/*.partial")
+            if path.stat().st_mtime < limit and not self._busy(path)
+        ]
         return [artifact.path for key, artifact in artifacts.items() if key not in wanted] + stale
 
     def remove(self, path: Path) -> None:
@@ -152,13 +157,13 @@ class Store:
 
     def artifact(self, recipe: Recipe) -> Artifact:
         """Where the artifact of a recipe lies, built or not."""
-        return Artifact(recipe.stage, recipe.key, Path(os.path.abspath(self.root)) / recipe.stage / recipe.key)
+        return Artifact(
+            recipe.stage, recipe.key, Path(os.path.abspath(self.root)) / recipe.stage / recipe.key
+        )
 
     def _touch(self, artifact: Artifact) -> None:
-        try:
+        with contextlib.suppress(OSError):  # a store that is read-only here can still be used
             os.utime(artifact.path / RECORD)  # gc keeps what was asked for lately
-        except OSError:
-            pass  # a store that is read-only here can still be used
 
     def _make_folder(self, folder: Path) -> None:
         try:
@@ -176,7 +181,9 @@ class Store:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            print(f"{recipe.stage} {recipe.key} is being built by another process: waiting for it.", flush=True)
+            print(
+                f"{recipe.stage} {recipe.key} is being built by another process: waiting for it.", flush=True
+            )
             lock.acquire()
         return lock
 
@@ -231,7 +238,7 @@ def provenance() -> dict[str, Any]:
         "device": _device(),
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

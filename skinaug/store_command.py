@@ -18,10 +18,16 @@ def store_command(arguments: list[str]) -> int:
     default = os.environ.get("SKINAUG_STORE", "store")
     commands = parser.add_subparsers(dest="command", required=True)
     ls = commands.add_parser("ls", help="list the artifacts")
-    gc = commands.add_parser("gc", help="delete artifacts and abandoned work that no run has asked for lately")
+    gc = commands.add_parser(
+        "gc", help="delete artifacts and abandoned work that no run has asked for lately"
+    )
     for command in (ls, gc):
-        command.add_argument("--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})")
-    gc.add_argument("--days", type=float, default=30, help="keep what was used in the last DAYS days (default: 30)")
+        command.add_argument(
+            "--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})"
+        )
+    gc.add_argument(
+        "--days", type=float, default=30, help="keep what was used in the last DAYS days (default: 30)"
+    )
     gc.add_argument("--yes", action="store_true", help="delete; without it only a list is printed")
     options = parser.parse_args(arguments)
     store = Store(options.store)
@@ -37,7 +43,9 @@ def _list(store: Store) -> int:
         total += size
         inputs = ", ".join(f"{name} {key[:8]}" for name, key in record["inputs"].items())
         seconds = f"{record['seconds']:.1f}"
-        table.add_row(artifact.stage, artifact.key, record["created"][:19], seconds, f"{size / 1e6:.1f}", inputs)
+        table.add_row(
+            artifact.stage, artifact.key, record["created"][:19], seconds, f"{size / 1e6:.1f}", inputs
+        )
     console = Console()
     console.print(table)
     console.print(f"{table.row_count} artifacts, {total / 1e6:.1f} MB")
@@ -51,7 +59,9 @@ def _collect(store: Store, days: float, delete: bool) -> int:
     for folder, size in zip(unused, sizes, strict=True):
         if delete:
             store.remove(folder)
-        console.print(f"{'deleted' if delete else 'would delete'}  {folder}  {size / 1e6:.1f} MB", highlight=False)
+        console.print(
+            f"{'deleted' if delete else 'would delete'}  {folder}  {size / 1e6:.1f} MB", highlight=False
+        )
     verb = "freed" if delete else "to free"
     hint = "" if delete or not unused else "; add --yes to delete"
     console.print(f"{len(unused)} folders, {sum(sizes) / 1e6:.1f} MB {verb}{hint}")

@@ -12,11 +12,20 @@ from skinaug.store import Artifact, Recipe
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
-TYPES = {"dataset": "dataset", "finetune": "weights", "generate": "pool", "curate": "pool", "mix": "mix", "classify": "run"}
+TYPES = {
+    "dataset": "dataset",
+    "finetune": "weights",
+    "generate": "pool",
+    "curate": "pool",
+    "mix": "mix",
+    "classify": "run",
+}
 
 
 @contextmanager
-def track_none(artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str) -> Iterator[bool]:
+def track_none(
+    artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str
+) -> Iterator[bool]:
     """No tracking: `False`, which Lightning takes for no logger."""
     yield False
 

@@ -31,7 +31,9 @@ def pad_ufes_20() -> Path:
 def make_manifest(tmp_path: Path):
     """A function that draws a manifest: random pictures with the given rows' values."""
 
-    def make(rows: list[dict], root: Path | None = None, size: int = 16, classes: tuple[str, ...] | None = None) -> Manifest:
+    def make(
+        rows: list[dict], root: Path | None = None, size: int = 16, classes: tuple[str, ...] | None = None
+    ) -> Manifest:
         root = root or tmp_path / "images"
         root.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(len(rows))
@@ -40,7 +42,13 @@ def make_manifest(tmp_path: Path):
             path = root / row.get("path", f"{number}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8)).save(path)
-            filled = {"image_id": f"i{number}", "path": path.name, "split": "train", "group_id": f"g{number}", "source": "real"}
+            filled = {
+                "image_id": f"i{number}",
+                "path": path.name,
+                "split": "train",
+                "group_id": f"g{number}",
+                "source": "real",
+            }
             table.append(filled | {"width": size, "height": size, "sha256": sha256_file(path)} | row)
         names = classes or tuple(sorted({row["label"] for row in rows}))
         return Manifest(pl.DataFrame(table), root, names, licence="CC0", citation="nobody")

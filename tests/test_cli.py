@@ -43,7 +43,9 @@ def test_help_lists_the_stages_and_imports_nothing_heavy(tmp_path: Path):
 def test_a_stage_shows_its_configuration_without_importing_torch(tmp_path: Path):
     probe = "import sys; from skinaug.__main__ import main; main(['classify', '--cfg', 'job']); "
     probe += "print([m for m in sys.modules if m in ('torch', 'lightning', 'diffusers', 'timm', 'polars')])"
-    result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert "synthetic_ratio" in result.stdout
     assert result.stdout.strip().endswith("[]")
     assert "Powered by Hydra" in skinaug("classify", "--help", cwd=tmp_path).stdout
@@ -62,10 +64,16 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
     ("arguments", "expected"),
     [
         (["classify", "dataset=folder"], ["dataset.root"]),
-        (["classify", "dataset=folder", "dataset.root=nowhere"], ["nowhere", "does not exist", "dataset.root"]),
+        (
+            ["classify", "dataset=folder", "dataset.root=nowhere"],
+            ["nowhere", "does not exist", "dataset.root"],
+        ),
         (["classify", "dataset=folder", "dataset.root=empty"], ["empty", "no images", "dataset.root"]),
         (["classify", "dataset=pad_ufes_20", "dataset.root=photos"], ["metadata.csv"]),
-        (["dataset", "dataset=csv", "dataset.root=table", "dataset.source.columns.label=diagnosis"], ["diagnosis", "path", "kind"]),
+        (
+            ["dataset", "dataset=csv", "dataset.root=table", "dataset.source.columns.label=diagnosis"],
+            ["diagnosis", "path", "kind"],
+        ),
         (["classify", "backbone=resnt18"], ["resnt18", "resnet18"]),
         (["classify", "backbone=resnet18"], ["resnet18", "hub", "backbone.pretrained=false"]),
         (["classify", "base=sd15"], ["base.path"]),
@@ -84,7 +92,9 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
     ],
     ids=lambda value: " ".join(value) if value and "=" in " ".join(value) else None,
 )
-def test_bad_input_is_one_message_and_leaves_nothing(tmp_path: Path, arguments: list[str], expected: list[str]):
+def test_bad_input_is_one_message_and_leaves_nothing(
+    tmp_path: Path, arguments: list[str], expected: list[str]
+):
     (tmp_path / "empty").mkdir()
     (tmp_path / "photos" / "acne").mkdir(parents=True)
     (tmp_path / "photos" / "acne" / "a.png").write_bytes(b"not a picture")

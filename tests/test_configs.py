@@ -15,7 +15,19 @@ from omegaconf import DictConfig, OmegaConf
 from skinaug import configs
 
 CONF = configs.folder("conf")
-GROUPS = ("dataset", "base", "finetune", "prompts", "generate", "filter", "curate", "mix", "backbone", "classify", "report")
+GROUPS = (
+    "dataset",
+    "base",
+    "finetune",
+    "prompts",
+    "generate",
+    "filter",
+    "curate",
+    "mix",
+    "backbone",
+    "classify",
+    "report",
+)
 OPTIONS = [
     f"{group}=[{file.stem}]" if group == "filter" else f"{group}={file.stem}"
     for group in (*GROUPS, "trainer", "logger", "scale")
@@ -87,7 +99,9 @@ def test_one_seed_moves_the_mix_and_the_classifier_only():
 
 def test_a_users_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "conf" / "prompts").mkdir(parents=True)
-    (tmp_path / "conf" / "prompts" / "mine.yaml").write_text("_target_: skinaug.prompts.PromptSet\nname: mine\ntemplates: [x]\n")
+    (tmp_path / "conf" / "prompts" / "mine.yaml").write_text(
+        "_target_: skinaug.prompts.PromptSet\nname: mine\ntemplates: [x]\n"
+    )
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "own.yaml").write_text("# @package _global_\nname: own\nseed: 5\n")
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,9 @@ def test_shrinking_is_antialiased():
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     small = images.square(Image.fromarray(stripes), 16)
-    assert abs(small.astype(int) - 127).max() < 20  # sampled without a filter, the stripes would alias to 0 or 255
+    assert (
+        abs(small.astype(int) - 127).max() < 20
+    )  # sampled without a filter, the stripes would alias to 0 or 255
 
 
 def test_each_picture_is_decoded_once_and_an_edited_one_again(make_manifest, tmp_path: Path, monkeypatch):

@@ -30,7 +30,9 @@ def home(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "file", sorted(PACKAGE.rglob("*.py")), ids=lambda file: str(file.relative_to(PACKAGE))
+)
 def test_layers(file: Path):
     here, names = home(file), imports(file)
     ours = {name.split(".")[1] for name in names if name.startswith("skinaug.")}
@@ -41,9 +43,13 @@ def test_layers(file: Path):
     elif here not in TOP:
         assert not ours & (STAGES | TOP), "the base layer knows no stage"
         assert here == "metrics" or "metrics" not in ours
-    assert here in KNOW_HYDRA or not outside & {"hydra", "omegaconf"}, "only the pipeline and the command line know Hydra"
+    assert here in KNOW_HYDRA or not outside & {"hydra", "omegaconf"}, (
+        "only the pipeline and the command line know Hydra"
+    )
     assert here == "tracking" or "wandb" not in outside, "only tracking.py knows W&B"
-    assert here not in LIGHT or not outside & HEAVY, "a light module that imports a heavy one makes every command slow"
+    assert here not in LIGHT or not outside & HEAVY, (
+        "a light module that imports a heavy one makes every command slow"
+    )
 
 
 def test_package_inits_are_empty():

@@ -22,7 +22,12 @@ def test_round_trip_by_parquet(make_manifest, tmp_path: Path):
     manifest = make_manifest(ROWS)
     again = Manifest.read(manifest.write(tmp_path))
     assert again.table.equals(manifest.table)
-    assert (again.root, again.classes, again.licence, again.citation) == (manifest.root, ("acne", "nevus"), "CC0", "nobody")
+    assert (again.root, again.classes, again.licence, again.citation) == (
+        manifest.root,
+        ("acne", "nevus"),
+        "CC0",
+        "nobody",
+    )
     assert again.digest == manifest.digest
 
 
@@ -41,7 +46,14 @@ def test_every_bad_row_is_named_at_once(make_manifest):
     )
     with pytest.raises(InputError) as error:
         Manifest(bad, Path("/data"), ("acne", "nevus"))
-    for expected in ("repeats an image_id", "label outside", "split outside", "not inside the root", "no value", "several splits"):
+    for expected in (
+        "repeats an image_id",
+        "label outside",
+        "split outside",
+        "not inside the root",
+        "no value",
+        "several splits",
+    ):
         assert expected in str(error.value)
 
 
@@ -55,7 +67,11 @@ def test_synthetic_rows_need_their_provenance_and_only_train(make_manifest):
 
 def test_concat_joins_different_roots(make_manifest, tmp_path: Path):
     first = make_manifest(ROWS, root=tmp_path / "a")
-    second = make_manifest([{"label": "nevus", "image_id": "z", "group_id": "z", "age": 3.0}], root=tmp_path / "b" / "c", classes=("acne", "nevus"))
+    second = make_manifest(
+        [{"label": "nevus", "image_id": "z", "group_id": "z", "age": 3.0}],
+        root=tmp_path / "b" / "c",
+        classes=("acne", "nevus"),
+    )
     both = Manifest.concat([first, second])
     assert both.root == tmp_path
     assert both.paths() == first.paths() + second.paths()
@@ -87,7 +103,9 @@ def test_imagefolder_round_trip_and_hugging_face_reads_it(make_manifest, tmp_pat
     again = Manifest.from_imagefolder(folder)
     assert again.classes == manifest.classes
     columns = [name for name in manifest.table.columns if name != "path"]
-    assert again.table.sort("image_id").select(columns).equals(manifest.table.sort("image_id").select(columns))
+    assert (
+        again.table.sort("image_id").select(columns).equals(manifest.table.sort("image_id").select(columns))
+    )
     loaded = datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 1, "validation": 1, "test": 1}
     assert loaded["test"][0]["image"].size == (16, 16)

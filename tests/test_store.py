@@ -136,7 +136,9 @@ def test_a_killed_builder_is_replaced_and_its_work_goes_on(tmp_path: Path):
     assert second.returncode == 0
     assert "5" not in output.split()  # done before the kill, not done again
     (record,) = (tmp_path / "store").glob("*/*/artifact.json")
-    assert sorted(path.name for path in record.parent.iterdir()) == sorted(["artifact.json", *map(str, range(20))])
+    assert sorted(path.name for path in record.parent.iterdir()) == sorted(
+        ["artifact.json", *map(str, range(20))]
+    )
 
 
 def test_why_names_the_value_that_changed(tmp_path: Path):
@@ -169,9 +171,13 @@ def test_gc_command(tmp_path: Path):
     artifact = store.get(RECIPE, lambda out: None)
     os.utime(artifact.path / "artifact.json", (0, 0))
     command = [sys.executable, "-m", "skinaug", "store"]
-    listed = subprocess.run([*command, "ls", "--store", str(tmp_path)], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        [*command, "ls", "--store", str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert "1 artifacts" in listed.stdout
-    dry = subprocess.run([*command, "gc", "--store", str(tmp_path)], capture_output=True, text=True, check=True)
+    dry = subprocess.run(
+        [*command, "gc", "--store", str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert "would delete" in dry.stdout
     assert artifact.path.exists()
     subprocess.run([*command, "gc", "--yes", "--store", str(tmp_path)], capture_output=True, check=True)

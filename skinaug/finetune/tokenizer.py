@@ -9,19 +9,7 @@ from transformers import CLIPTokenizer
 
 # Words that prompts may use although no caption of the pretraining set does. Their embeddings are untrained, but each is one
 # token, so it can start a textual inversion.
-WORDS = """
-the and of in with without on at by to from for is are has have no not this that one two three some few many several more less
-very slightly mildly severe mild moderate large small tiny big medium wide narrow round oval flat raised deep light dark pale bright
-red pink brown black white yellow blue purple violet grey orange tan colour color photo photograph picture image close up closeup
-macro macroscopic clinical dermatology dermatoscopic patient person man woman male female child adult old year years age aged
-skin type fitzpatrick lesion lesions spot spots patch patches plaque plaques papule papules pustule pustules nodule macule vesicle
-blister rash bump bumps mole crust scale scales scaly scaling ring rings border borders edge irregular sharp smooth rough dry moist
-shiny inflamed itchy acute chronic face cheek forehead nose lip ear scalp neck chest back abdomen arm forearm elbow hand finger nail
-palm leg thigh knee shin foot sole trunk shoulder hair daylight flash lamp warm soft cold lighting light shadow blurred sharp focus
-acne eczema psoriasis tinea ringworm vitiligo nevus naevus melanoma carcinoma basal squamous cell keratosis actinic seborrheic
-rosacea dermatitis urticaria lichen planus wart herpes zoster impetigo cellulitis scabies lupus pityriasis benign malignant
-disease condition infection fungal bacterial viral allergic healthy normal pigment pigmented erythema erythematous depigmented
-""".split()
+WORDS = ["the", "and", "of", "in", "with", "without", "on", "at", "by", "to", "from", "for", "is", "are", "has", "have", "no", "not", "this", "that", "one", "two", "three", "some", "few", "many", "several", "more", "less", "very", "slightly", "mildly", "severe", "mild", "moderate", "large", "small", "tiny", "big", "medium", "wide", "narrow", "round", "oval", "flat", "raised", "deep", "light", "dark", "pale", "bright", "red", "pink", "brown", "black", "white", "yellow", "blue", "purple", "violet", "grey", "orange", "tan", "colour", "color", "photo", "photograph", "picture", "image", "close", "up", "closeup", "macro", "macroscopic", "clinical", "dermatology", "dermatoscopic", "patient", "person", "man", "woman", "male", "female", "child", "adult", "old", "year", "years", "age", "aged", "skin", "type", "fitzpatrick", "lesion", "lesions", "spot", "spots", "patch", "patches", "plaque", "plaques", "papule", "papules", "pustule", "pustules", "nodule", "macule", "vesicle", "blister", "rash", "bump", "bumps", "mole", "crust", "scale", "scales", "scaly", "scaling", "ring", "rings", "border", "borders", "edge", "irregular", "sharp", "smooth", "rough", "dry", "moist", "shiny", "inflamed", "itchy", "acute", "chronic", "face", "cheek", "forehead", "nose", "lip", "ear", "scalp", "neck", "chest", "back", "abdomen", "arm", "forearm", "elbow", "hand", "finger", "nail", "palm", "leg", "thigh", "knee", "shin", "foot", "sole", "trunk", "shoulder", "hair", "daylight", "flash", "lamp", "warm", "soft", "cold", "lighting", "light", "shadow", "blurred", "sharp", "focus", "acne", "eczema", "psoriasis", "tinea", "ringworm", "vitiligo", "nevus", "naevus", "melanoma", "carcinoma", "basal", "squamous", "cell", "keratosis", "actinic", "seborrheic", "rosacea", "dermatitis", "urticaria", "lichen", "planus", "wart", "herpes", "zoster", "impetigo", "cellulitis", "scabies", "lupus", "pityriasis", "benign", "malignant", "disease", "condition", "infection", "fungal", "bacterial", "viral", "allergic", "healthy", "normal", "pigment", "pigmented", "erythema", "erythematous", "depigmented"]
 
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int, max_length: int) -> CLIPTokenizer:
