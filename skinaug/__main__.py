@@ -76,11 +76,8 @@ def _hydra(command: str, overrides: list[str]) -> int:
     import os
 
     import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
     from skinaug import configs
-    from skinaug.errors import InputError
 
     os.environ["HYDRA_FULL_ERROR"] = (
         "1"  # errors come here whole; what a user may have caused is told in one message
@@ -91,31 +88,29 @@ def _hydra(command: str, overrides: list[str]) -> int:
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
 
-    def task(cfg):
+    def task(cfg):  # noqa: ANN001, ANN202 - Hydra passes a DictConfig
         from skinaug import pipeline
 
-        pipeline.execute(cfg, command, stage)
+        try:
+            pipeline.execute(cfg, command, stage)
+        except Exception as error:
+            if (message := _message(error)) is None:
+                raise
+            pipeline.forget_sweep(cfg)
+            raise SystemExit(_refuse(message)) from None  # Hydra would wrap an exception in words of its own
 
     sys.argv = ["skinaug", *overrides]
     try:
-        hydra.main(
-            version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config"
-        )(task)()
-    except (
-        InputError,
-        HydraException,
-        OmegaConfBaseException,
-        FileNotFoundError,
-        PermissionError,
-        NotADirectoryError,
-    ) as error:
-        message = _message(error)
-        if message is None:
-            raise
-        return _refuse(message)
+        hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except KeyboardInterrupt:
         print("skinaug: interrupted. Run the same command again to go on.", file=sys.stderr)
         return 130
+    except Exception as error:
+        if (message := _message(error)) is None:
+            raise
+        return _refuse(message)
     return 0
 
 

@@ -197,6 +197,7 @@ def _fits(given: Tensor | None, own: Tensor) -> bool:
 
 
 def _is_head(network: nn.Module, tensor_name: str) -> bool:
+    """Whether a tensor of a timm network belongs to its classification head."""
     heads = network.pretrained_cfg.get("classifier") or ()
     heads = (heads,) if isinstance(heads, str) else heads
     return any(tensor_name.startswith(f"{head}.") for head in heads)

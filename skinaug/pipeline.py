@@ -338,6 +338,18 @@ def record_run(cfg: DictConfig, made: Made) -> None:
     )
 
 
+def forget_sweep(cfg: DictConfig) -> None:
+    """Remove the folder that Hydra made for a sweep of which no job has finished."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    sweep = Path(HydraConfig.get().sweep.dir)
+    if not any(path.is_file() and path.name != "multirun.yaml" for path in sweep.rglob("*")):
+        shutil.rmtree(sweep, ignore_errors=True)
+        for folder in (sweep.parent, Path(cfg.output)):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
     from skinaug.report.collect import name_arms, read_runs

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from skinaug.errors import InputError
 from skinaug.store import Artifact, Recipe
 
 if TYPE_CHECKING:
@@ -68,25 +70,30 @@ def track_wandb(
     import wandb
     from lightning.pytorch.loggers import WandbLogger
 
+    made = not Path(folder).exists()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    logger = WandbLogger(
+    run = wandb.init(
         project=project,
         entity=entity,
-        offline=offline,
-        save_dir=folder,
+        mode="offline" if offline else "online",
+        dir=folder,
         id=f"{recipe.stage}-{recipe.key}",
         name=f"{recipe.stage}-{recipe.key}",
+        resume="allow" if not offline else None,
         group=group,
         job_type=recipe.stage,
+        config=_config(recipe),
         settings=wandb.Settings(silent=True, console="off"),
     )
-    run = logger.experiment
-    run.config.update(_config(recipe), allow_val_change=True)
     try:
         for read in inputs.values():
             _use(run, _reference(wandb, read))
-        yield logger
+        yield WandbLogger(experiment=run)
         run.log_artifact(_reference(wandb, artifact))
+    except InputError:
+        run.finish(exit_code=2)
+        _forget(run, Path(folder), made)
+        raise
     except BaseException:
         run.finish(exit_code=1)
         raise
@@ -111,3 +118,12 @@ def _use(run: Any, artifact: Any) -> None:
         run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
     else:
         run.use_artifact(artifact)
+
+
+def _forget(run: Any, folder: Path, made: bool) -> None:
+    """Remove the files of a run whose input was refused: bad input leaves nothing behind."""
+    shutil.rmtree(run.settings.sync_dir, ignore_errors=True)
+    if not any((folder / "wandb").glob("*run-*/")):
+        shutil.rmtree(folder / "wandb", ignore_errors=True)
+    if made and not any(folder.iterdir()):
+        folder.rmdir()

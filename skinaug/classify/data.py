@@ -70,13 +70,15 @@ class Stream(Sampler[tuple[int, int]]):
 class PictureData(L.LightningDataModule):
     """Training batches for a number of optimizer steps, and validation batches; resumes where a checkpoint stopped."""
 
-    def __init__(self, train: AugmentedPictures, val: Pictures | None, batch_size: int, steps: int) -> None:
+    def __init__(
+        self, train: AugmentedPictures, val: Pictures | None, batch_size: int, steps: int, num_workers: int
+    ) -> None:
         super().__init__()
-        self.train, self.val, self.batch_size = train, val, batch_size
+        self.train, self.val, self.batch_size, self.num_workers = train, val, batch_size, num_workers
         self.stream = Stream(len(train), steps * batch_size, train.seed)
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train, self.batch_size, sampler=self.stream)
+        return DataLoader(self.train, self.batch_size, sampler=self.stream, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         assert self.val is not None

@@ -69,6 +69,7 @@ def fit_classifier(
     class_weights: str | None = "balanced",
     augmentation: Mapping[str, Any] | None = None,
     freeze_batch_norm: bool = False,
+    num_workers: int = 0,
     seed: int = 0,
     cache: Path | None = None,
     logger: Any = False,
@@ -93,6 +94,7 @@ def fit_classifier(
         class_weights: "balanced" weights the loss by inverse class frequency; None does not.
         augmentation: keywords of timm's training transform; None augments nothing.
         freeze_batch_norm: keep the pretrained means and deviations: for few images and pretrained weights.
+        num_workers: processes that augment images; the result does not depend on it.
         seed: of the head's first weights, the order of the images and their augmentation.
         cache: file of decoded pictures.
         logger: a Lightning Logger or False.
@@ -107,13 +109,15 @@ def fit_classifier(
         freeze_statistics(network)
     weights = balanced_weights(train) if class_weights == "balanced" else None
     loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
-    module = ImageClassifier(network, train.classes, loss, optimizer, steps, min(warmup_steps, steps // 2))
+    warmup_steps = min(warmup_steps, steps // 2)
+    module = ImageClassifier(network, train.classes, loss, optimizer, steps, warmup_steps)
     transform = _transform(module, image_size, augmentation)
     data = PictureData(
         AugmentedPictures(load_pixels(train, image_size, cache), train.labels(), transform, seed),
         None if val is None else _pictures(val, module, image_size, cache),
         batch_size,
         steps,
+        num_workers,
     )
     curves = Curves(batch_size / len(train))
     with TemporaryDirectory() as temporary:
@@ -144,13 +148,15 @@ def fit_classifier(
 
 
 def freeze_statistics(network: nn.Module) -> None:
-    """Make batch normalisation use the pretrained means and deviations in training too; scale and shift still learn.
+    """Make batch normalisation use its pretrained means and deviations in training too; scale and shift still learn.
 
-    Lightning leaves modules in the mode in which it finds them.
+    Layers whose statistics are still those of a fresh network go on collecting them.
     """
     for layer in network.modules():
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            layer.eval()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None:
+            layer.train(
+                not layer.running_mean.any()
+            )  # Lightning leaves a module in the mode in which it finds it
 
 
 def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, last: Path) -> float:

@@ -24,15 +24,18 @@ def encode_moments(vae: Any, pixels: np.ndarray, device: torch.device, batch_siz
     in the VAE's own units (not yet times `scaling_factor`).
     """
     vae.to(device).eval()
-    parts = []
+    sides = 2 if mirror else 1
+    moments: Tensor | None = None
     for start in track(range(0, len(pixels), batch_size), "encoding images"):
         images = to_signal(torch.from_numpy(pixels[start : start + batch_size]).to(device))
-        both = []
-        for side in (images, images.flip(-1)) if mirror else (images,):
-            posterior = vae.encode(side.to(vae.dtype)).latent_dist
-            both.append(torch.stack([posterior.mean, posterior.std], 1))
-        parts.append(torch.stack(both, 1).to("cpu", torch.float16))
-    return torch.cat(parts).clone()
+        for side in range(sides):
+            posterior = vae.encode((images.flip(-1) if side else images).to(vae.dtype)).latent_dist
+            if moments is None:
+                shape = (len(pixels), sides, 2, *posterior.mean.shape[1:])
+                moments = torch.empty(shape, dtype=torch.float16)
+            moments[start : start + len(images), side, 0] = posterior.mean.to("cpu", torch.float16)
+            moments[start : start + len(images), side, 1] = posterior.std.to("cpu", torch.float16)
+    return moments
 
 
 def to_signal(pixels: Tensor) -> Tensor:

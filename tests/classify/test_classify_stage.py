@@ -14,7 +14,7 @@ import torch
 from coloured import coloured_images
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import balanced_accuracy_score
 
 from skinaug import images as pixels
@@ -110,6 +110,12 @@ def test_a_seed_repeats_bit_by_bit_and_seed_0_is_a_seed(real: Manifest, tmp_path
     assert not predictions(tmp_path / "first").equals(predictions(tmp_path / "other"))
 
 
+def test_worker_processes_change_nothing(real: Manifest, tmp_path: Path):
+    for name, workers in {"none": 0, "two": 2}.items():
+        run(real, tmp_path / name, steps=6, num_workers=workers)
+    assert predictions(tmp_path / "none").equals(predictions(tmp_path / "two"))
+
+
 def test_test_images_choose_nothing(real: Manifest, tmp_path: Path):
     """With other test images, the checkpoint and the validation predictions stay what they were."""
     other = coloured_images(tmp_path / "real", {"test": 5}, seed=3, labels={"red": "blue", "blue": "red"})
@@ -171,7 +177,6 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(real, tmp_path / "killed", trainer=killed)
     assert (tmp_path / "killed" / "checkpoints" / "last.ckpt").is_file()
-    monkeypatch.undo()
     metrics = run(real, tmp_path / "killed")
     assert metrics["train"]["steps"] == 24
     assert predictions(tmp_path / "whole").equals(predictions(tmp_path / "killed"))
@@ -209,14 +214,23 @@ def test_a_missing_split_is_refused(real: Manifest, tmp_path: Path, missing: str
 
 
 def test_frozen_batch_norm_keeps_its_statistics_and_learns_the_rest(real: Manifest, tmp_path: Path):
-    torch.manual_seed(0)
     start = BACKBONE(num_classes=3).state_dict()
+    for name in start:
+        if name.endswith("running_mean"):
+            start[name] += 0.1
+    save_file(start, tmp_path / "pretrained.safetensors")
+    pretrained = partial(create_backbone, "test_resnet", weights=str(tmp_path / "pretrained.safetensors"))
     for name, freeze in {"frozen": True, "free": False}.items():
-        run(real, tmp_path / name, steps=12, val_every_steps=4, freeze_batch_norm=freeze)
+        run(real, tmp_path / name, backbone=pretrained, steps=12, val_every_steps=4, freeze_batch_norm=freeze)
         end = load_file(tmp_path / name / "model.safetensors")
         moved = {key: not torch.equal(start[key], end[key]) for key in start}
         assert moved["bn1.running_mean"] is moved["layer4.0.bn1.running_var"] is not freeze
         assert moved["bn1.weight"]
+
+
+def test_batch_norm_without_statistics_is_not_frozen(real: Manifest, tmp_path: Path):
+    run(real, tmp_path / "out", steps=6, freeze_batch_norm=True)
+    assert load_file(tmp_path / "out" / "model.safetensors")["bn1.running_mean"].any()
 
 
 def test_a_transformer_trains_at_small_sizes_too(real: Manifest, tmp_path: Path):

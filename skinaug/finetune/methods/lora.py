@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import nn
@@ -62,7 +61,7 @@ class Lora:
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
         """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of any diffusers pipeline reads."""
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(pipeline.unet))
+        layers = get_peft_model_state_dict(pipeline.unet)  # diffusers' older names would lose convolutions on loading
         config = pipeline.unet.peft_config["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(
             out / "lora", unet_lora_layers=layers, unet_lora_adapter_metadata=config, safe_serialization=True

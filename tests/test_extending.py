@@ -1,0 +1,95 @@
+"""The README's instructions for extending skinaug, followed to the letter: its code blocks are what is run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from diffusion_components import save_tiny_pipeline
+from PIL import Image
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SMALL = [
+    "scale.phantom_per_class=20",
+    "scale.real_limit=4",
+    "scale.finetune_steps=1",
+    "scale.generate_per_class=3",
+    "scale.num_inference_steps=2",
+    "scale.classifier_steps=2",
+    "scale.classifier_val_every_steps=1",
+    "prompts=plain",
+    "finetune=none",
+    "logger=none",
+]
+
+
+def block(after: str, language: str) -> str:
+    """The first code block of a language after some words of the README."""
+    text = README[README.index(after) :]
+    found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    assert found, f"the README has no {language} block after {after!r}"
+    return found[1]
+
+
+def skinaug(*arguments: str, cwd: Path) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(cwd), "COLUMNS": "160"}
+    command = [sys.executable, "-m", "skinaug", *arguments]
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_a_backbone_is_one_yaml(tmp_path: Path):
+    yaml = block("**A backbone.**", "yaml").replace("convnext_atto", "test_vit")
+    write(tmp_path / "conf/backbone/mine.yaml", re.sub(r"weights: .*", "weights: null", yaml))
+    output = skinaug("classify", "backbone=mine", "mix=real", *SMALL, cwd=tmp_path)
+    assert "on real test images" in output
+    (record,) = (tmp_path / "store" / "classify").glob("*/artifact.json")
+    assert '"name": "test_vit"' in record.read_text()
+
+
+def test_a_data_set_is_one_yaml(tmp_path: Path):
+    yaml = block("**A data set.**", "yaml").replace("/data/mine", str(tmp_path / "mine"))
+    write(tmp_path / "conf/dataset/mine.yaml", yaml)
+    rng = np.random.default_rng(0)
+    rows = [
+        {"image": f"{i}.png", "diagnosis": "ab"[i % 2], "patient": f"p{i // 4}", "fitzpatrick": i % 6 + 1}
+        for i in range(40)
+    ]
+    (tmp_path / "mine").mkdir()
+    for row in rows:
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), np.uint8)).save(tmp_path / "mine" / row["image"])
+    pl.DataFrame(rows).write_csv(tmp_path / "mine" / "labels.csv")
+    skinaug("dataset", "dataset=mine", "dataset.duplicates=null", "logger=none", cwd=tmp_path)
+    (manifest,) = (tmp_path / "store" / "dataset").glob("*/manifest.parquet")
+    table = pl.read_parquet(manifest)
+    assert table.height == 40
+    assert set(table["skin_type"]) == {"I", "II", "III", "IV", "V", "VI"}
+    assert table.group_by("group_id").agg(pl.col("split").n_unique())["split"].max() == 1
+
+
+@pytest.mark.slow
+def test_a_filter_is_one_class_and_one_yaml(tmp_path: Path):
+    write(tmp_path / "mine.py", block("**A filter.**", "python"))
+    write(tmp_path / "conf/filter/brightness.yaml", block("`conf/filter/brightness.yaml`", "yaml"))
+    base = save_tiny_pipeline(tmp_path / "base", size=64)
+    arguments = ["filter=[brightness]", f"base.path={base}", *SMALL]
+    output = skinaug("curate", *arguments, "filter.brightness.keep={darkest: 0, brightest: 255}", cwd=tmp_path)
+    assert "brightness" in output
+    scores = list((tmp_path / "store" / "score").glob("*/scores.parquet"))
+    output = skinaug("curate", *arguments, "filter.brightness.keep={darkest: 254, brightest: 255}", cwd=tmp_path)
+    assert list((tmp_path / "store" / "score").glob("*/scores.parquet")) == scores, "a threshold moves at no cost"
+    funnels = [pl.read_csv(path) for path in (tmp_path / "store" / "curate").glob("*/funnel.csv")]
+    kept = sorted(funnel.filter(pl.col("step") == "brightness")["kept"].sum() for funnel in funnels)
+    assert kept == [0, 18]

@@ -1,0 +1,176 @@
+"""The stages wired together: one pool for a sweep, nothing built twice, kills survived, no test image where it must not be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from diffusion_components import save_tiny_pipeline
+from hydra import compose, initialize_config_dir
+
+from skinaug import configs, pipeline
+
+SMALL = [
+    "scale.phantom_per_class=24",
+    "scale.real_limit=6",
+    "scale.finetune_steps=2",
+    "scale.finetune_batch_size=2",
+    "scale.generate_per_class=4",
+    "scale.num_inference_steps=2",
+    "scale.classifier_steps=2",
+    "scale.classifier_val_every_steps=1",
+    "scale.ensemble_steps=1",
+    "prompts=plain",
+    "curate=none",
+    "finetune.method.num_vectors=1",
+    "finetune.captions.templates=['a photo of {label}']",
+]
+SWEEP = ["classify", "-m", "mix=real_small,hybrid", "seed=0,1", "name=study"]
+
+
+def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "COLUMNS": "160"}
+    environment.pop("SKINAUG_STORE", None)
+    base = f"base.path={cwd.parent / 'base'}"
+    command = [sys.executable, "-m", "skinaug", *arguments, *SMALL, base]
+    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def skinaug(*arguments: str, cwd: Path) -> str:
+    process = start(*arguments, cwd=cwd)
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-4000:]
+    return output
+
+
+def records(folder: Path) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for path in sorted((folder / "store").glob("*/*/artifact.json")):
+        found.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
+    return found
+
+
+def predictions(folder: Path) -> dict[str, pl.DataFrame]:
+    return {path.parent.name: pl.read_parquet(path) for path in (folder / "store/classify").glob("*/predictions.parquet")}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished sweep: its folder and what it printed."""
+    root = tmp_path_factory.mktemp("sweep")
+    save_tiny_pipeline(root / "base", size=64)
+    folder = root / "run"
+    folder.mkdir()
+    return folder, skinaug(*SWEEP, cwd=folder)
+
+
+def test_a_sweep_shares_everything_but_mix_and_classifier(sweep: tuple[Path, str]):
+    folder, output = sweep
+    counts = {stage: len(found) for stage, found in records(folder).items()}
+    assert counts == {"dataset": 1, "finetune": 1, "generate": 1, "curate": 1, "mix": 4, "classify": 4, "report": 1}
+    assert "real_small" in output
+    assert "report.html" in output
+    assert not list((folder / "store").rglob("*.partial"))
+    assert not list((folder / "store").rglob("*.lock"))
+
+
+def test_the_report_lies_with_the_sweep_and_its_numbers_are_the_runs(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    (reports,) = (folder / "outputs/study").glob("*/report")
+    arms = pl.read_csv(reports / "arms.csv")
+    assert arms["arm"].to_list() == ["real_small", "hybrid"]
+    metrics = {}
+    for path in (folder / "outputs/study").glob("*/*/run.json"):
+        run = json.loads(path.read_text())
+        test = json.loads((Path(run["artifacts"]["classify"]) / "metrics.json").read_text())["test"]
+        metrics.setdefault(run["arm"], []).append(test["top1"])
+    assert arms["top1"].to_list() == pytest.approx([sum(metrics[arm]) / 2 for arm in arms["arm"]])
+    html = (reports / "report.html").read_text()
+    assert "http-equiv" in html
+    assert "<script" not in html
+
+
+def test_a_real_mix_needs_no_pool(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    needs = [sorted(record["inputs"]) for record in records(folder)["mix"]]
+    assert sorted(map(tuple, needs)) == [("curate", "dataset")] * 2 + [("dataset",)] * 2
+
+
+def test_the_same_command_again_builds_nothing(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    before = records(folder)
+    output = skinaug(*SWEEP, cwd=folder)
+    assert "building" not in output
+    assert records(folder) == before
+
+
+def test_why_and_mix_answer_without_building(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    before = records(folder)
+    output = skinaug("why", "classify", "mix=hybrid", "classify.label_smoothing=0.3", cwd=folder)
+    assert "config.label_smoothing: 0.1 -> 0.3" in output
+    assert output.count("would run") == 1
+    output = skinaug("mix", "mix=synthetic", "generate.seed=5", "mix.synthetic_ratio=0.5", cwd=folder)
+    assert "planned" in output
+    assert records(folder) == before
+
+
+def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    files = sorted((folder / "outputs/wandb").glob("offline-run-*/*.wandb"))
+    stages = [path.stem.removeprefix("run-").partition("-")[0] for path in files]
+    assert sorted(set(stages)) == ["classify", "curate", "dataset", "finetune", "generate", "mix"]
+    assert stages.count("classify") == 4
+    tool = [sys.executable, "-m", "wandb", "leet", "inspect"]
+    classify = files[stages.index("classify")]
+    summary = subprocess.run([*tool, "--summary", str(classify)], capture_output=True, text=True, check=True).stdout
+    assert "test/top1" in summary
+    log = subprocess.run([*tool, "--json", str(classify)], capture_output=True, text=True, check=True).stdout
+    assert '"study"' in log
+    assert '"classify"' in log
+    (run,) = {record["key"] for record in records(folder)["classify"] if record["key"] in classify.stem}
+    used = next(record["inputs"] for record in records(folder)["classify"] if record["key"] == run)
+    assert all(f"{stage}-{key}" in log for stage, key in used.items() if stage in ("mix", "dataset"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["dataset", "finetune", "generate", "classify"])
+def test_a_killed_sweep_goes_on_to_the_same_predictions(sweep: tuple[Path, str], stage: str):
+    folder, _ = sweep
+    killed = folder.parent / f"killed-{stage}"
+    killed.mkdir()
+    process = start(*SWEEP, cwd=killed)
+    for line in process.stdout:
+        if line.startswith(stage) and "building" in line:
+            time.sleep(0.5)
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.wait()
+    skinaug(*SWEEP, cwd=killed)
+    expected, found = predictions(folder), predictions(killed)
+    assert expected.keys() == found.keys()
+    assert all(found[key].equals(expected[key]) for key in expected)
+
+
+def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
+    configs.register()
+    stub = ["finetune=none", "finetune._target_=capture.note_splits", "~finetune.captions", "logger=none"]
+    overrides = [*SMALL[:1], *stub, f"store={tmp_path}", f"output={tmp_path}"]
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", overrides)
+    made = pipeline.run(cfg, "finetune")
+    assert json.loads((made["finetune"].path / "splits.json").read_text()) == {"manifest": ["train"]}
+    assert set(pipeline.read(made["dataset"]).table["split"]) == {"train", "val", "test"}
+    (tmp_path / "score").mkdir()
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", ["filter=[non_skin]", "filter.non_skin.scorer={_target_: capture.NoteSplits}", *overrides])
+    made["generate"] = made["dataset"]  # any manifest serves as the pool here
+    pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
+    assert pl.read_parquet(tmp_path / "score" / "scores.parquet")["only_train"].all()
