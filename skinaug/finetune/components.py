@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 LATENT_CHANNELS = 4
 
 
-def new_autoencoder(channels: Sequence[int], sample_size: int, norm_groups: int = 8) -> AutoencoderKL:
+def new_autoencoder(channels: Sequence[int], sample_size: int, norm_groups: int = 4) -> AutoencoderKL:
     """An autoencoder that divides the side by 2 ** (len(channels) - 1)."""
     return AutoencoderKL(
         block_out_channels=tuple(channels),

@@ -22,7 +22,8 @@ from transformers import CLIPTokenizer
 from skinaug.errors import InputError
 from skinaug.finetune import components, resume
 from skinaug.finetune.autoencoder import AutoencoderTrainer, pixel_batch, unit_scaling
-from skinaug.finetune.latents import captioned_batch, encode_moments
+from skinaug.finetune.colour_start import start_from_colours
+from skinaug.finetune.latents import captioned_batch, encode_moments, to_signal
 from skinaug.finetune.module import DiffusionFinetuner
 from skinaug.finetune.samples import SampleGrids
 from skinaug.finetune.text import Caption, caption_rows, tokenize
@@ -54,12 +55,14 @@ class Sizes:
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """steps, warmup_steps: optimizer steps; batch_size: images; weights of edges and divergence beside the colours' 1."""
+    """steps, warmup_steps: optimizer steps; batch_size: images; deviation: of the posterior; weights beside the colours' 1."""
 
     steps: int
     batch_size: int
     warmup_steps: int
+    deviation: float
     edge_weight: float
+    chroma_weight: float
     kl_weight: float
     optimizer: OptimizerOf
 
@@ -108,7 +111,7 @@ def pretrain(
     tokenizer = make_tokenizer(caption, len(manifest), sizes, out / "tokenizer", seed)
     if not (out / "vae").exists():
         folder = out / "vae_checkpoints"
-        fit = fitter(max_steps=autoencoder.steps, callbacks=[saver(folder)])
+        fit = fitter(max_steps=autoencoder.steps, callbacks=[saver(folder)], gradient_clip_val=1.0)
         train_autoencoder(autoencoder, sizes, pixels, image_size, fit, folder, seed)
     pipeline = new_pipeline(sizes, image_size, AutoencoderKL.from_pretrained(out / "vae"), tokenizer, seed)
     grids = SampleGrids(pipeline, sample_prompts, out / "samples", image_size, sample_every_num_steps, seed)
@@ -163,6 +166,7 @@ def train_autoencoder(
     """Leave the autoencoder beside its checkpoints, with the scaling factor that some of the training images give."""
     torch.manual_seed(seed)
     vae = components.new_autoencoder(sizes.vae_channels, image_size)
+    start_from_colours(vae, to_signal(torch.from_numpy(pixels[:512])), training.deviation)
     module = AutoencoderTrainer(
         vae,
         partial(pixel_batch, pixels=pixels, batch_size=training.batch_size, seed=seed),
@@ -170,6 +174,7 @@ def train_autoencoder(
         num_steps=training.steps,
         warmup_steps=training.warmup_steps,
         edge_weight=training.edge_weight,
+        chroma_weight=training.chroma_weight,
         kl_weight=training.kl_weight,
         seed=seed,
     )

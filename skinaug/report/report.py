@@ -19,6 +19,7 @@ from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Table
 
+MOST_ARM_COLUMNS = 24  # of the terminal that an arm's name may take
 MOST_CLASSES = 12  # of which a confusion table is still readable
 CURVES = {
     "train/loss": ("Training loss", 1),
@@ -95,7 +96,10 @@ def _rich(table: Table, title: str) -> RichTable:
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     for i, name in enumerate(table.header):
-        shown.add_column(name, justify="left" if i < table.words else "right", overflow="fold")
+        longest = max((len(row[0].text) for row in table.rows), default=0)
+        width = min(longest, MOST_ARM_COLUMNS) if i == 0 else None  # a name in one line reads better than a wide column
+        justify = "left" if i < table.words else "right"
+        shown.add_column(name, justify=justify, overflow="fold", min_width=width)
     for row in table.rows:
         shown.add_row(*(f"{cell.text}\n[dim]{cell.note}[/dim]" if cell.note else cell.text for cell in row))
     return shown

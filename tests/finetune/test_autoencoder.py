@@ -1,0 +1,54 @@
+"""The autoencoder's starting weights keep colours, and its measures are what they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from skinaug.finetune.autoencoder import chroma_error, edge_error, pixel_batch, unit_scaling
+from skinaug.finetune.colour_start import start_from_colours
+from skinaug.finetune.components import new_autoencoder
+
+
+def test_starting_weights_keep_the_mean_colour_of_each_patch():
+    torch.manual_seed(0)
+    blocks = torch.rand(8, 3, 4, 4) * torch.tensor([1.5, 1.0, 0.7])[:, None, None] - 0.6
+    images = F.interpolate(blocks, scale_factor=4)
+    vae = new_autoencoder([16, 32, 64], 16).eval()
+    start_from_colours(vae, images, deviation=0.1)
+    with torch.no_grad():
+        posterior = vae.encode(images).latent_dist
+        restored = vae.decode(posterior.mean).sample
+    torch.testing.assert_close(posterior.std, torch.full_like(posterior.std, 0.1))
+    torch.testing.assert_close(posterior.mean[:, :3].std((0, 2, 3)), torch.ones(3), rtol=0.15, atol=0)
+    assert (restored - images).abs().mean() < 0.06
+    assert (restored - images).abs().mean() < 0.2 * (images - images.mean((0, 2, 3), keepdim=True)).abs().mean()
+
+
+def test_errors_in_closed_form():
+    images = torch.zeros(1, 3, 2, 2)
+    grey, red = images + 0.5, images.clone()
+    red[:, 0] = 0.5
+    assert edge_error(grey, images).item() == 0
+    assert chroma_error(grey, images).item() == 0
+    assert chroma_error(red, images).item() == pytest.approx((0.5 + 0.25) / 2)
+    stripe = images.clone()
+    stripe[..., 1] = 1
+    assert edge_error(stripe, images).item() == 1
+
+
+def test_scaling_gives_samples_a_deviation_of_one():
+    generator = torch.Generator().manual_seed(0)
+    means = 3 * torch.randn(2000, 1, 4, 2, 2, generator=generator) + 1
+    moments = torch.stack([means, torch.full_like(means, 4.0)], 2)
+    assert unit_scaling(moments) == pytest.approx(1 / 5, rel=0.02)
+
+
+def test_batches_are_functions_of_their_number():
+    pixels = torch.randint(256, (9, 4, 4, 3), dtype=torch.uint8).numpy()
+    first, again, other = (pixel_batch(number, pixels, 32, 0)["images"] for number in (3, 3, 4))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert first.min() >= -1
+    assert first.max() <= 1

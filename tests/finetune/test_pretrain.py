@@ -1,0 +1,100 @@
+"""A base model from nothing: complete, small, read by plain diffusers, and the same after an interruption."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from lightning import Callback
+
+from skinaug.errors import InputError
+from skinaug.finetune.pretrain import AutoencoderTraining, Sizes, pretrain
+from skinaug.finetune.tokenizer import WORDS, train_tokenizer
+from skinaug.manifest import Manifest
+from skinaug.prompts import PromptSet
+from skinaug.trainer import make_trainer
+
+CAPTIONS = PromptSet("plain", ["a photo of a {label} spot", "{label} spots on skin"])
+ADAM = partial(torch.optim.AdamW, lr=1e-3)
+
+
+class StopAt(Callback):
+    """Ends a training of the UNet as a kill would."""
+
+    def on_train_batch_start(self, trainer, module, *_) -> None:
+        if hasattr(module, "unet") and trainer.global_step == 2:
+            raise RuntimeError("killed")
+
+
+def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "32-true", **changes) -> None:
+    def trainer(callbacks=(), **options):
+        callbacks = [*callbacks, *([StopAt()] if killed else [])]
+        return make_trainer("cpu", 1, precision, callbacks=callbacks, enable_progress_bar=False, **options)
+
+    values = {
+        "captions": CAPTIONS,
+        "sizes": Sizes(700, 16, 16, 1, [16, 16, 16], [16, 16, 16]),
+        "autoencoder": AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM),
+        "image_size": 16,
+        "steps": 4,
+        "batch_size": 4,
+        "optimizer": ADAM,
+        "warmup_steps": 1,
+        "min_snr_gamma": None,
+        "caption_dropout": 0.1,
+        "ema_decay": 0.5,
+        "flip": True,
+        "sample_prompts": ["a red spot"],
+        "sample_every_num_steps": 4,
+        "checkpoint_every_minutes": 0,
+        "seed": 0,
+    }
+    out.mkdir(exist_ok=True)
+    pretrain(**(values | changes), manifest=manifest, base=None, trainer=trainer, logger=False, out=out)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    pipeline = StableDiffusionPipeline.from_pretrained(out / "pipeline", torch_dtype=torch.float32)
+    modules = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
+    return {f"{number}.{key}": value for number, module in enumerate(modules) for key, value in module.state_dict().items()}
+
+
+def test_leaves_a_pipeline_that_diffusers_runs(photographs: Manifest, tmp_path: Path):
+    run(photographs, tmp_path, precision="bf16-mixed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipeline", "samples"]
+    assert not list(tmp_path.rglob("*.bin"))
+    assert str(tmp_path) not in "".join(path.read_text() for path in tmp_path.rglob("*.json")), "no path of this machine"
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline", torch_dtype=torch.float32)
+    assert pipeline.scheduler.config.prediction_type == "v_prediction"
+    picture = pipeline("a red spot", 16, 16, 2, output_type="np").images[0]
+    assert picture.shape == (16, 16, 3)
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(photographs: Manifest, tmp_path: Path):
+    run(photographs, tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        run(photographs, tmp_path / "killed", killed=True)
+    run(photographs, tmp_path / "killed")
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    for key, value in whole.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=2e-3)
+
+
+def test_an_image_size_that_does_not_fit_is_refused(photographs: Manifest, tmp_path: Path):
+    with pytest.raises(InputError, match="multiple of 16, got 20"):
+        run(photographs, tmp_path, image_size=20)
+
+
+def test_any_text_becomes_tokens_and_back(tmp_path: Path):
+    tokenizer = train_tokenizer(["a photo of a red scaly patch on the arm"] * 5, 1500, 32)
+    tokenizer.save_pretrained(tmp_path)
+    read = type(tokenizer).from_pretrained(tmp_path)
+    for text in ("epidermolysis bullosa (stage 3)", "haut, rötlich", "a photo of psoriasis"):
+        assert read(text).input_ids == tokenizer(text).input_ids
+        kept = "".join(read.decode(read(text).input_ids, skip_special_tokens=True).split())
+        assert kept == "".join(text.split())
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in WORDS)
+    assert tokenizer.model_max_length == read.model_max_length == 32
