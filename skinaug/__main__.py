@@ -88,7 +88,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
 
-    def task(cfg):  # noqa: ANN001, ANN202 - Hydra passes a DictConfig
+    def task(cfg):
         from skinaug import pipeline
 
         try:

@@ -19,7 +19,7 @@ SIGNALS = 4  # three whitened colours and one difference between left and right
 
 @torch.no_grad()
 def start_from_colours(vae: AutoencoderKL, images: Tensor, deviation: float) -> None:
-    """Set all weights of an autoencoder of 4 latent channels and 4 normalisation groups, in place.
+    """Set all weights of an autoencoder of 4 latent channels, 4 normalisation groups and levels that widen, in place.
 
     images: float [N, 3, S, S] in [-1, 1], whose colours are whitened. deviation: of the posterior, > 0, wherever.
     """

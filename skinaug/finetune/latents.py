@@ -48,9 +48,9 @@ def balanced_rows(labels: Sequence[int], first: int, size: int, seed: int) -> np
 
     Classes take turns; within a class every image comes once before any comes twice. int64 [size].
     """
-    labels = np.asarray(labels)
-    classes = np.unique(labels)
-    members = [np.flatnonzero(labels == label) for label in classes]
+    of_row = np.asarray(labels)
+    classes = np.unique(of_row)
+    members = [np.flatnonzero(of_row == label) for label in classes]
     rows = []
     for draw in range(first, first + size):
         turn, which = divmod(draw, len(classes))

@@ -36,7 +36,7 @@ def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "3
 
     values = {
         "captions": CAPTIONS,
-        "sizes": Sizes(700, 16, 16, 1, [16, 16, 16], [16, 16, 16]),
+        "sizes": Sizes(700, 16, 16, 1, [16, 32, 48], [16, 16, 16]),
         "autoencoder": AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM),
         "image_size": 16,
         "steps": 4,
