@@ -89,19 +89,21 @@ def _hydra(command: str, overrides: list[str]) -> int:
     configs.register()
 
     def task(cfg):
-        from skinaug import pipeline
+        from skinaug import commands
 
         try:
-            pipeline.execute(cfg, command, stage)
+            commands.execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
-            pipeline.forget_sweep(cfg)
+            commands.forget_sweep(cfg)
             raise SystemExit(_refuse(message)) from None  # Hydra would wrap an exception in words of its own
 
     sys.argv = ["skinaug", *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
+        hydra.main(
+            version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config"
+        )(task)()
     except SystemExit as ended:
         return int(ended.code or 0)
     except KeyboardInterrupt:

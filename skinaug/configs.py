@@ -105,7 +105,7 @@ class ReportWhenDone(Callback):
     """Writes the report when a multirun of classifiers ends."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from skinaug.pipeline import RUN_FILE, report
+        from skinaug.commands import RUN_FILE, report
 
         sweep = Path(config.hydra.sweep.dir)
         if any(sweep.rglob(RUN_FILE)):

@@ -47,12 +47,20 @@ def decoding(folder: Path, count: int = 300) -> tuple[float, float]:
         path = folder / f"{number}.jpg"
         Image.fromarray(rng.integers(0, 256, (450, 600, 3), np.uint8)).save(path)
         rows.append(
-            {"image_id": str(number), "path": path.name, "label": "a", "split": "train", "group_id": str(number)}
+            {
+                "image_id": str(number),
+                "path": path.name,
+                "label": "a",
+                "split": "train",
+                "group_id": str(number),
+            }
             | {"source": "real", "width": 600, "height": 450, "sha256": f"{number:064x}"}
         )
     manifest = Manifest(pl.DataFrame(rows), folder, ("a",))
     ours = seconds(lambda: [load_pixels(manifest, 64, folder / "cache.sqlite") for _ in range(EPOCHS)])
-    plain = seconds(lambda: [[square(open_image(path), 64) for path in manifest.paths()] for _ in range(EPOCHS)])
+    plain = seconds(
+        lambda: [[square(open_image(path), 64) for path in manifest.paths()] for _ in range(EPOCHS)]
+    )
     return ours, plain
 
 
@@ -97,7 +105,13 @@ def mixing(folder: Path, count: int = 1_000_000) -> float:
 
 def main() -> None:
     """Print one table."""
-    table = Table("what", "ours", "plain", "ratio", title=f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    table = Table(
+        "what",
+        "ours",
+        "plain",
+        "ratio",
+        title=f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}",
+    )
     table.add_row("phantoms, 64 px, one core", f"{phantoms():.0f} images/s", "", "")
     with tempfile.TemporaryDirectory() as folder:
         ours, plain = decoding(Path(folder))

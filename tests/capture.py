@@ -11,7 +11,11 @@ from skinaug.manifest import Manifest
 
 def note_splits(*, out: Path, **given: Any) -> None:
     """Write which splits each manifest holds to out/splits.json."""
-    splits = {name: sorted(value.table["split"].unique()) for name, value in given.items() if isinstance(value, Manifest)}
+    splits = {
+        name: sorted(value.table["split"].unique())
+        for name, value in given.items()
+        if isinstance(value, Manifest)
+    }
     (out / "splits.json").write_text(json.dumps(splits))
 
 

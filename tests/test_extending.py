@@ -40,7 +40,9 @@ def block(after: str, language: str) -> str:
 def skinaug(*arguments: str, cwd: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(cwd), "COLUMNS": "160"}
     command = [sys.executable, "-m", "skinaug", *arguments]
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     return result.stdout
 
@@ -85,11 +87,17 @@ def test_a_filter_is_one_class_and_one_yaml(tmp_path: Path):
     write(tmp_path / "conf/filter/brightness.yaml", block("`conf/filter/brightness.yaml`", "yaml"))
     base = save_tiny_pipeline(tmp_path / "base", size=64)
     arguments = ["filter=[brightness]", f"base.path={base}", *SMALL]
-    output = skinaug("curate", *arguments, "filter.brightness.keep={darkest: 0, brightest: 255}", cwd=tmp_path)
+    output = skinaug(
+        "curate", *arguments, "filter.brightness.keep={darkest: 0, brightest: 255}", cwd=tmp_path
+    )
     assert "brightness" in output
     scores = list((tmp_path / "store" / "score").glob("*/scores.parquet"))
-    output = skinaug("curate", *arguments, "filter.brightness.keep={darkest: 254, brightest: 255}", cwd=tmp_path)
-    assert list((tmp_path / "store" / "score").glob("*/scores.parquet")) == scores, "a threshold moves at no cost"
+    output = skinaug(
+        "curate", *arguments, "filter.brightness.keep={darkest: 254, brightest: 255}", cwd=tmp_path
+    )
+    assert list((tmp_path / "store" / "score").glob("*/scores.parquet")) == scores, (
+        "a threshold moves at no cost"
+    )
     funnels = [pl.read_csv(path) for path in (tmp_path / "store" / "curate").glob("*/funnel.csv")]
     kept = sorted(funnel.filter(pl.col("step") == "brightness")["kept"].sum() for funnel in funnels)
     assert kept == [0, 18]

@@ -40,7 +40,9 @@ def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     environment.pop("SKINAUG_STORE", None)
     base = f"base.path={cwd.parent / 'base'}"
     command = [sys.executable, "-m", "skinaug", *arguments, *SMALL, base]
-    return subprocess.Popen(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def skinaug(*arguments: str, cwd: Path) -> str:
@@ -58,7 +60,10 @@ def records(folder: Path) -> dict[str, list[dict]]:
 
 
 def predictions(folder: Path) -> dict[str, pl.DataFrame]:
-    return {path.parent.name: pl.read_parquet(path) for path in (folder / "store/classify").glob("*/predictions.parquet")}
+    return {
+        path.parent.name: pl.read_parquet(path)
+        for path in (folder / "store/classify").glob("*/predictions.parquet")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_sweep_shares_everything_but_mix_and_classifier(sweep: tuple[Path, str]):
     folder, output = sweep
     counts = {stage: len(found) for stage, found in records(folder).items()}
-    assert counts == {"dataset": 1, "finetune": 1, "generate": 1, "curate": 1, "mix": 4, "classify": 4, "report": 1}
+    assert counts == {
+        "dataset": 1,
+        "finetune": 1,
+        "generate": 1,
+        "curate": 1,
+        "mix": 4,
+        "classify": 4,
+        "report": 1,
+    }
     assert "real_small" in output
     assert "report.html" in output
     assert not list((folder / "store").rglob("*.partial"))
@@ -130,7 +143,9 @@ def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]
     assert stages.count("classify") == 4
     tool = [sys.executable, "-m", "wandb", "leet", "inspect"]
     classify = files[stages.index("classify")]
-    summary = subprocess.run([*tool, "--summary", str(classify)], capture_output=True, text=True, check=True).stdout
+    summary = subprocess.run(
+        [*tool, "--summary", str(classify)], capture_output=True, text=True, check=True
+    ).stdout
     assert "test/top1" in summary
     log = subprocess.run([*tool, "--json", str(classify)], capture_output=True, text=True, check=True).stdout
     assert '"study"' in log
@@ -170,7 +185,10 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
     assert set(pipeline.read(made["dataset"]).table["split"]) == {"train", "val", "test"}
     (tmp_path / "score").mkdir()
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
-        cfg = compose("config", ["filter=[non_skin]", "filter.non_skin.scorer={_target_: capture.NoteSplits}", *overrides])
+        cfg = compose(
+            "config",
+            ["filter=[non_skin]", "filter.non_skin.scorer={_target_: capture.NoteSplits}", *overrides],
+        )
     made["generate"] = made["dataset"]  # any manifest serves as the pool here
     pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
     assert pl.read_parquet(tmp_path / "score" / "scores.parquet")["only_train"].all()

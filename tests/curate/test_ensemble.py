@@ -63,6 +63,7 @@ def test_scores_are_shares_and_means(real: Manifest):
     answers = [np.eye(3), np.full((3, 3), [0.5, 0.3, 0.2])]
     fit, seen = fake_fit(answers)
     scores = Ensemble(fit, members=2, seed=7).score(pool, real, trainer=None, cache=None)
+    assert scores["intended"].to_list() == ["blue", "green", "red"]
     assert scores["agreement"].to_list() == [1.0, 0.5, 0.5]
     assert scores["probability"].to_list() == pytest.approx([0.75, 0.65, 0.6])
     assert [seed for _, seed in seen] == [7, 8]
@@ -78,12 +79,23 @@ def test_members_leave_out_patients_that_together_are_all(real: Manifest):
 
 
 def test_thresholds():
-    scores = pl.DataFrame({"agreement": [1 / 3, 2 / 3, 1.0], "probability": [0.9, 0.2, 0.6]})
+    given = {"intended": ["a", "a", "b"], "agreement": [1 / 3, 2 / 3, 1.0], "probability": [0.9, 0.2, 0.6]}
+    scores = pl.DataFrame(given)
     keep = Ensemble(FIT, members=3).keep
     assert keep(scores).to_list() == [False, True, True]
     assert keep(scores, agreement=2 / 3, probability=0.5).to_list() == [False, False, True]
     with pytest.raises(InputError, match=r"keep\.agreement=2 is no share"):
         keep(scores, agreement=2)
+
+
+def test_the_most_probable_fill_up_a_class_that_would_be_too_small():
+    given = {
+        "intended": ["a"] * 4 + ["b"] * 3,
+        "agreement": [1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0],
+        "probability": [0.1, 0.2, 0.4, 0.3, 0.5, 0.6, 0.7],
+    }
+    kept = Ensemble(FIT, members=3).keep(pl.DataFrame(given), min_per_class=2)
+    assert kept.to_list() == [True, False, True, False, True, True, True]
 
 
 def test_too_few_members_or_patients_are_refused(real: Manifest):

@@ -35,7 +35,7 @@ class Ensemble:
     def score(
         self, pool: Manifest, real: Manifest, *, trainer: Callable[..., Any], cache: Path | None
     ) -> pl.DataFrame:
-        """Columns image_id, `agreement` (share of members that choose the intended class) and `probability` (their mean of it)."""
+        """Columns image_id, `intended` (class), `agreement` (share of members that choose it), `probability` (their mean)."""
         intended = np.array(pool.labels())
         votes, probabilities = [], []
         for number, train in enumerate(without_each_fold(real, self.members, self.seed)):
@@ -46,18 +46,27 @@ class Ensemble:
         return pl.DataFrame(
             {
                 "image_id": pool.table["image_id"],
+                "intended": pool.table["label"],
                 "agreement": np.mean(votes, axis=0),
                 "probability": np.mean(probabilities, axis=0, dtype=np.float64),
             }
         )
 
-    def keep(self, scores: pl.DataFrame, agreement: float = 0.5, probability: float = 0.0) -> pl.Series:
-        """Those with at least this agreement and this mean probability."""
+    def keep(
+        self, scores: pl.DataFrame, agreement: float = 0.5, probability: float = 0.0, min_per_class: int = 0
+    ) -> pl.Series:
+        """Those with at least this agreement and this mean probability.
+
+        Of a class of which fewer than `min_per_class` pass, the most probable of the others fill up to that number.
+        """
         for name, value in (("agreement", agreement), ("probability", probability)):
             if not 0 <= value <= 1:
                 raise InputError(f"filter.ensemble.keep.{name}={value} is no share: give a value in [0, 1].")
-        kept = (scores["agreement"] >= agreement - 1e-9) & (scores["probability"] >= probability)
-        return kept.alias("keep")
+        passes = (pl.col("agreement") >= agreement - 1e-9) & (pl.col("probability") >= probability)
+        # From 1: those that pass, then the others, each from the most to the least probable.
+        place = (pl.col("passes") + pl.col("probability")).rank("ordinal", descending=True).over("intended")
+        judged = scores.with_columns(passes=passes).with_columns(place=place)
+        return judged.select(keep=pl.col("passes") | (pl.col("place") <= min_per_class))["keep"]
 
 
 def without_each_fold(real: Manifest, folds: int, seed: int) -> list[Manifest]:

@@ -1,0 +1,67 @@
+"""Bad input is refused here: before anything is built, or before anything is trained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from skinaug.base import check_base
+from skinaug.errors import InputError, listing
+from skinaug.manifest import Manifest
+from skinaug.recipes import build, needs_pool, plain, recipes
+from skinaug.store import Store
+
+
+def check(cfg: DictConfig, stage: str) -> None:
+    """Refuse what can be seen to be wrong from the config alone.
+
+    Raises:
+        InputError: the data's folder, the mix, the prompts, the base or the backbone cannot work.
+    """
+    from skinaug.backbone import check_backbone
+    from skinaug.dataset.dataset import check_root
+    from skinaug.generate.plan import check_settings
+
+    for name in ("store", "output"):
+        check_writable(name, Path(cfg[name]))
+    check_root(build(cfg.dataset.source), cfg.dataset.root)
+    if stage in ("mix", "classify"):
+        build(cfg.mix)
+    if stage == "classify":
+        check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
+    if needs_pool(cfg, stage):
+        build(cfg.prompts)
+        check_settings(**plain(cfg.generate))
+        check_base(cfg.base.path, cfg.base.hub_ids)
+        if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
+            build(cfg.finetune.method)  # refuses bad settings; imports torch, so only where it will be needed
+
+
+def check_writable(name: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made or written; makes nothing."""
+    there = Path(os.path.abspath(folder))
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{name}={folder} cannot be written: {there} is no writable folder. Choose another: {name}=<folder>."
+        )
+
+
+def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
+    """Refuse prompts or mixes that the data's classes cannot serve, before anything is trained."""
+    if needs_pool(cfg, stage):
+        build(cfg.prompts).check_labels(manifest.classes)
+    if stage in ("mix", "classify"):
+        counts = build(cfg.mix).counts(manifest)
+        few = counts.filter(counts["synthetic"] > cfg.generate.per_class)
+        if few.height:
+            asked = listing(
+                f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows()
+            )
+            raise InputError(
+                f"The mix {cfg.mix.name} asks for more synthetic images than the pool will have ({cfg.generate.per_class} a "
+                f"class before curation):\n{asked}\nRaise generate.per_class or ask for fewer."
+            )

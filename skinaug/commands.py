@@ -1,0 +1,145 @@
+"""What each command of the command line does with a composed configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from skinaug.checks import check, check_classes
+from skinaug.errors import InputError
+from skinaug.pipeline import Made, read, run, why
+from skinaug.recipes import VERSIONS, build, plain, recipes
+from skinaug.store import Recipe, Store
+
+RUN_FILE = "run.json"
+
+console = Console()
+
+
+def execute(cfg: DictConfig, command: str, stage: str) -> None:
+    """Run one command of the command line on a composed configuration."""
+    if command == "report":
+        report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
+    elif command == "why":
+        print_why(cfg, stage)
+    elif command == "prompts":
+        print_prompts(cfg)
+    elif command == "mix":
+        print_mix(cfg)
+    else:
+        made = run(cfg, stage)
+        if stage == "classify":
+            record_run(cfg, made)
+
+
+def record_run(cfg: DictConfig, made: Made) -> None:
+    """Write the job's run.json, from which a report finds its artifacts, and print its metrics."""
+    hydra = HydraConfig.get()
+    sweep = hydra.mode == RunMode.MULTIRUN
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    folder = Path(hydra.runtime.output_dir) if sweep else Path(cfg.output) / cfg.name / stamp
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "experiment": cfg.name,
+        "arm": cfg.mix.name,
+        "seed": cfg.seed,
+        "overrides": dict(override.split("=", 1) for override in hydra.overrides.task),
+        "config": {name: value for name, value in plain(cfg).items() if name not in ("store", "output")},
+        "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
+    }
+    partial = folder / f"{RUN_FILE}.partial"
+    partial.write_text(json.dumps(about, indent=2) + "\n")
+    os.replace(partial, folder / RUN_FILE)
+    test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
+    scores = "  ".join(
+        f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
+    )
+    console.print(
+        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False, soft_wrap=True
+    )
+
+
+def forget_sweep(cfg: DictConfig) -> None:
+    """Remove the folder that Hydra made for a sweep of which no job has finished."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    sweep = Path(HydraConfig.get().sweep.dir)
+    if not any(path.is_file() and path.name != "multirun.yaml" for path in sweep.rglob("*")):
+        shutil.rmtree(sweep, ignore_errors=True)
+        for folder in (sweep.parent, Path(cfg.output)):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def report(cfg: DictConfig, sweep: Path) -> None:
+    """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
+    from skinaug.report.collect import name_arms, read_runs
+    from skinaug.report.report import print_report
+
+    runs = name_arms(read_runs(sweep))
+    inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
+    recipe = Recipe("report", VERSIONS["report"], plain(cfg.report), inputs)
+    store = Store(Path(cfg.store))
+    artifact = store.get(recipe, lambda out: build(cfg.report)(runs=runs, out=out))
+    folder = sweep / "report"
+    shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
+    print_report(folder)
+
+
+def newest_sweep(cfg: DictConfig) -> Path:
+    """The study's latest folder with finished runs."""
+    runs = sorted((Path(cfg.output) / cfg.name).glob(f"*/**/{RUN_FILE}"))
+    if not runs:
+        raise InputError(
+            f"No finished run of {cfg.name!r} lies under {cfg.output}. Run a sweep first (skinaug classify -m ...) or name a "
+            "folder of runs with report.runs=<folder>."
+        )
+    return Path(cfg.output) / cfg.name / runs[-1].relative_to(Path(cfg.output) / cfg.name).parts[0]
+
+
+def print_why(cfg: DictConfig, stage: str) -> None:
+    """A table: would each stage run, and which value made its key new."""
+    table = Table("stage", "key", "", "because")
+    for name, key, reasons in why(cfg, stage):
+        verdict = "[yellow]would run[/yellow]" if reasons else "[green]kept[/green]"
+        table.add_row(name, key, verdict, "\n".join(reasons))
+    console.print(table)
+
+
+def print_prompts(cfg: DictConfig) -> None:
+    """The first texts that each class's images are asked for with."""
+    from skinaug.prompts import preview
+
+    prompts = build(cfg.prompts)
+    made = run(cfg, "dataset")
+    table = Table("class", "prompt", title=f"prompts={cfg.prompts.name}")
+    for row in preview(prompts, read(made["dataset"]).classes, cfg.preview, cfg.generate.seed):
+        table.add_row(row["label"], row["prompt"])
+    console.print(table)
+
+
+def print_mix(cfg: DictConfig) -> None:
+    """The mix as a table. Trains nothing: where the curated pool is not there yet, the counts are those asked for."""
+    import polars as pl
+
+    from skinaug.mix.mix import show
+
+    plan = recipes(cfg, "mix")
+    store = Store(Path(cfg.store))
+    if all(store.has(recipe) for name, recipe in plan.items() if name != "mix"):
+        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
+        show(counts, cfg.mix.name)
+        return
+    check(cfg, "mix")
+    real = read(run(cfg, "dataset")["dataset"])
+    check_classes(cfg, "mix", real)
+    show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")

@@ -1,0 +1,91 @@
+"""What identifies each stage's result: its config, its inputs and its version, as one recipe a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from skinaug.base import local_folder
+from skinaug.store import Recipe, folder_digest
+
+# Raise a stage's number when its code changes what it makes from the same config and inputs.
+VERSIONS = {
+    "dataset": 1,
+    "finetune": 1,
+    "generate": 1,
+    "score": 1,
+    "curate": 1,
+    "mix": 1,
+    "classify": 1,
+    "report": 1,
+}
+
+
+def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
+    """The recipes of a stage and of all that it needs, in the order in which they are built."""
+    plan: dict[str, Recipe] = {}
+
+    def add(name: str, config: Mapping[str, Any], *needs: str, **digests: str) -> None:
+        kind = name.partition(".")[0]
+        inputs = {need: plan[need].key for need in needs} | digests
+        plan[name] = Recipe(kind, VERSIONS[kind], config, inputs)
+
+    precision = {"precision": cfg.trainer.precision}
+    backbone = {"backbone": plain(cfg.backbone), **precision}
+    add("dataset", plain(cfg.dataset), **_root(cfg))
+    if needs_pool(cfg, stage):
+        base = {"base": plain(cfg.base), **precision}
+        weights = _digest("weights", cfg.base.get("path"))
+        add("finetune", {**plain(cfg.finetune), **base}, "dataset", **weights)
+        add("generate", {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}, "finetune", **weights)
+        for name, filter_ in cfg.curate.filters.items():
+            add(f"score.{name}", {"name": name, **plain(filter_.scorer), **precision}, "generate", "dataset")
+        scores = [name for name in plan if name.startswith("score.")]
+        keep = {name: plain(filter_.get("keep", {})) for name, filter_ in cfg.curate.filters.items()}
+        add("curate", {"filters": list(keep), "keep": keep}, "generate", *scores)
+    pool = ["curate"] if "curate" in plan else []
+    draws = {
+        name: value for name, value in plain(cfg.mix).items() if name != "name"
+    }  # equal draws are one artifact
+    add("mix", draws, "dataset", *pool)
+    add(
+        "classify",
+        {**plain(cfg.classify), **backbone},
+        "mix",
+        "dataset",
+        **_digest("weights", cfg.backbone.get("weights")),
+    )
+    return dict(list(plan.items())[: list(plan).index(stage) + 1])
+
+
+def needs_pool(cfg: DictConfig, stage: str) -> bool:
+    """Whether a stage needs synthetic images: a mix of real images alone, and its classifier, do not."""
+    return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage != "dataset"
+
+
+def plain(node: Any) -> Any:
+    """A config node as resolved dicts, lists and scalars."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _root(cfg: DictConfig) -> dict[str, str]:
+    """{"root": where the photographs lie and their names, sizes and times}: reading every byte of a large collection
+    before each command would cost minutes. A source that renders its images has none."""
+    from skinaug.dataset.dataset import check_root, root_digest
+
+    root = check_root(build(cfg.dataset.source), cfg.dataset.root)
+    return {"root": f"{root} {root_digest(root)}"} if root else {}
+
+
+def _digest(name: str, path: str | None) -> dict[str, str]:
+    """{name: digest of the folder's content} for a local folder, {} for none."""
+    folder = local_folder(path)
+    return {name: folder_digest(folder)} if folder and folder.exists() else {}
+
+
+def build(node: DictConfig, **overrides: Any) -> Any:
+    """The object or partial that a config node describes, its values as plain Python."""
+    return instantiate(node, _convert_="object", **overrides)
