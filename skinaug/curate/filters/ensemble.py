@@ -64,7 +64,11 @@ class Ensemble:
                 raise InputError(f"filter.ensemble.keep.{name}={value} is no share: give a value in [0, 1].")
         passes = (pl.col("agreement") >= agreement - 1e-9) & (pl.col("probability") >= probability)
         # From 1: those that pass, then the others, each from the most to the least probable.
-        place = (pl.col("passes") + pl.col("probability")).rank("ordinal", descending=True).over("intended")
+        place = (
+            (2 * pl.col("passes").cast(pl.Int8) + pl.col("probability"))
+            .rank("ordinal", descending=True)
+            .over("intended")
+        )
         judged = scores.with_columns(passes=passes).with_columns(place=place)
         return judged.select(keep=pl.col("passes") | (pl.col("place") <= min_per_class))["keep"]
 

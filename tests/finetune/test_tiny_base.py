@@ -1,0 +1,67 @@
+"""The base model that comes with skinaug: small, complete, and it draws the skin that it is asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image, ImageCms
+from sklearn.metrics import roc_auc_score
+
+import skinaug
+
+TINY = Path(skinaug.__file__).parent / "weights" / "tiny"
+TO_LAB = ImageCms.buildTransform(
+    ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
+)
+
+
+@pytest.fixture(scope="module")
+def tiny() -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY, torch_dtype=torch.float32, local_files_only=True)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(tiny: StableDiffusionPipeline, prompts: list[str]) -> list[Image.Image]:
+    generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    with torch.inference_mode():
+        return tiny(prompts, 64, 64, 8, guidance_scale=2.5, generator=generators).images
+
+
+def lab(image: Image.Image) -> np.ndarray:
+    """CIE L*, a*, b* of each pixel, float [S * S, 3]."""
+    values = np.asarray(ImageCms.applyTransform(image, TO_LAB)).reshape(-1, 3)
+    return np.stack([values[:, 0] / 2.55, *values[:, 1:].view(np.int8).T.astype(float)], 1)
+
+
+def typology_angle(image: Image.Image) -> float:
+    """ITA in degrees, of the median colour (Chardon et al. 1991): arctan((L* - 50) / b*)."""
+    lightness, _, yellow = np.median(lab(image), 0)
+    return float(np.degrees(np.arctan2(lightness - 50, yellow)))
+
+
+def test_it_is_small_and_without_pickles():
+    files = [path for path in TINY.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 15e6
+    assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
+
+
+def test_skin_type_shows(tiny: StableDiffusionPipeline):
+    light, dark = (
+        draw(tiny, [f"a photo of one red lesion on the arm, skin type {skin_type}" for skin_type in pair for _ in range(6)])
+        for pair in (("I", "II"), ("V", "VI"))
+    )
+    angles = [typology_angle(image) for image in (*light, *dark)]
+    assert roc_auc_score([1] * 12 + [0] * 12, angles) >= 0.9
+
+
+def test_colour_of_lesions_shows(tiny: StableDiffusionPipeline):
+    prompt = "a photo of one large {} lesion on the back, skin type II"
+    red, brown = (draw(tiny, [prompt.format(colour)] * 8) for colour in ("red", "dark brown"))
+    reddest = [np.quantile(lab(image)[:, 1], 0.95) for image in (*red, *brown)]
+    assert roc_auc_score([1] * 8 + [0] * 8, reddest) >= 0.7
