@@ -51,19 +51,26 @@ def curate(
     scores: Mapping[str, pl.DataFrame],
     out: Path,
 ) -> None:
-    """Keep the images that pass every filter.
+    """Keep the images that pass every filter; each filter decides on what those before it have left.
 
     Args:
         filters: by name, in order: {"scorer": a Filter, "keep": the arguments of its `keep`}.
         pool: the synthetic images.
         scores: by name: the table of the filter's `score`.
         out: receives manifest.parquet (images that stay), scores.parquet (all: image_id, label, prompt_set,
-            `<filter>.<score>`, `<filter>.keep`) and funnel.csv (label, step, kept).
+            `<filter>.<score>`, `<filter>.keep`, null where an earlier filter rejected) and funnel.csv (label, step, kept).
     """
-    judged = {
-        name: scores[name].with_columns(keep=filter_["scorer"].keep(scores[name], **filter_.get("keep", {})))
-        for name, filter_ in filters.items()
-    }
+    judged: dict[str, pl.DataFrame] = {}
+    left = pool.table.select("image_id")
+    for name, filter_ in filters.items():
+        survivors = scores[name].join(left, on="image_id", how="semi", maintain_order="left")
+        judged[name] = survivors.with_columns(
+            keep=filter_["scorer"].keep(survivors, **filter_.get("keep", {}))
+        )
+        left = judged[name].filter("keep").select("image_id")
+    for name, survivors in judged.items():
+        unjudged = scores[name].join(survivors, on="image_id", how="anti")
+        judged[name] = pl.concat([survivors, unjudged], how="diagonal")
     table = join_scores(pool, judged)
     decisions = [f"{name}.keep" for name in judged]
     funnel = count_funnel(table, decisions, pool.classes)
@@ -95,7 +102,7 @@ def count_funnel(table: pl.DataFrame, decisions: list[str], classes: tuple[str, 
         left = table.filter(pl.col("label") == label)
         rows.append({"label": label, "step": "generated", "kept": left.height})
         for decision in decisions:
-            left = left.filter(pl.col(decision))
+            left = left.filter(pl.col(decision).fill_null(False))
             rows.append({"label": label, "step": decision.removesuffix(".keep"), "kept": left.height})
     return pl.DataFrame(rows, schema={"label": pl.String, "step": pl.String, "kept": pl.Int64})
 

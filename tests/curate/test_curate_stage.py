@@ -62,7 +62,7 @@ def test_keeps_what_passes_every_filter(pool: Manifest, tmp_path: Path, capsys):
         "second.number",
         "second.keep",
     ]
-    assert scores["second.keep"].to_list() == [True, True, True, False, False]
+    assert scores["second.keep"].to_list() == [True, None, True, False, False]  # i1 never came to the second
     assert "Nothing is left of b" in capsys.readouterr().out
 
 
