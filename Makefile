@@ -22,7 +22,7 @@ demo: setup  ## the study in small: four training sets, three seeds, a report (a
 	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: setup  ## style and types
 	$(BIN)/ruff check .

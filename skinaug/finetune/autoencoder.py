@@ -76,13 +76,10 @@ class AutoencoderTrainer(LightningModule):
         reconstruction = self.vae.decode(latents).sample.float()
         colours, edges = F.l1_loss(reconstruction, images), edge_error(reconstruction, images)
         chroma, divergence = chroma_error(reconstruction, images), posterior.mean.float().square().mean() / 2
-        loss = (
-            colours
-            + self.edge_weight * edges
-            + self.chroma_weight * chroma
-            + self.kl_weight * divergence
+        loss = colours + self.edge_weight * edges + self.chroma_weight * chroma + self.kl_weight * divergence
+        self.log_dict(
+            {"vae/loss": loss, "vae/l1": colours, "vae/edges": edges, "vae/chroma": chroma}, prog_bar=True
         )
-        self.log_dict({"vae/loss": loss, "vae/l1": colours, "vae/edges": edges, "vae/chroma": chroma}, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> dict[str, Any]:

@@ -40,7 +40,9 @@ def new_text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPT
     return CLIPTextModel(config)
 
 
-def new_unet(channels: Sequence[int], sample_size: int, text_width: int, norm_groups: int = 16) -> UNet2DConditionModel:
+def new_unet(
+    channels: Sequence[int], sample_size: int, text_width: int, norm_groups: int = 16
+) -> UNet2DConditionModel:
     """A UNet of three levels with cross-attention at the middle one and at the bottom."""
     return UNet2DConditionModel(
         sample_size=sample_size,

@@ -30,7 +30,9 @@ class FinetuneMethod(Protocol):
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """What stands for each class in captions and prompts; a class that is not named keeps the prompts' own words."""
 
-    def prepare(self, pipeline: DiffusionPipeline, classes: Sequence[str], seed: int) -> Sequence[nn.Parameter]:
+    def prepare(
+        self, pipeline: DiffusionPipeline, classes: Sequence[str], seed: int
+    ) -> Sequence[nn.Parameter]:
         """Change the pipeline in place; returns the parameters that learn."""
 
     def save(self, pipeline: DiffusionPipeline, classes: Sequence[str], out: Path) -> None:
@@ -81,7 +83,9 @@ def finetune(
     check_numbers(steps=steps, batch_size=batch_size, accumulate_grad_batches=accumulate_grad_batches)
     check_numbers(sample_every_num_steps=sample_every_num_steps)
     if not 0 <= caption_dropout < 1:
-        raise InputError(f"finetune.caption_dropout={caption_dropout}: it is a share, at least 0 and below 1.")
+        raise InputError(
+            f"finetune.caption_dropout={caption_dropout}: it is a share, at least 0 and below 1."
+        )
     pipeline = base()
     check_image_size(image_size, pipeline)
     classes = manifest.classes
@@ -92,7 +96,14 @@ def finetune(
         accumulate_grad_batches=accumulate_grad_batches,
         callbacks=[
             resume.checkpoints(out / "checkpoints", every_minutes=checkpoint_every_minutes),
-            SampleGrids(pipeline, examples(captions, phrases, seed), out / "samples", image_size, sample_every_num_steps, seed),
+            SampleGrids(
+                pipeline,
+                examples(captions, phrases, seed),
+                out / "samples",
+                image_size,
+                sample_every_num_steps,
+                seed,
+            ),
         ],
         logger=logger,
         default_root_dir=out,

@@ -17,7 +17,9 @@ Batch = dict[str, Any]
 
 
 @torch.inference_mode()
-def encode_moments(vae: Any, pixels: np.ndarray, device: torch.device, batch_size: int, mirror: bool) -> Tensor:
+def encode_moments(
+    vae: Any, pixels: np.ndarray, device: torch.device, batch_size: int, mirror: bool
+) -> Tensor:
     """Means and deviations of q(z|x) for each image and, if `mirror`, its mirror image.
 
     pixels: uint8 [N, S, S, 3]. Returns float16 [N, 1 or 2 (as is, mirrored), 2 (mean, deviation), C, S/f, S/f] on the CPU,

@@ -14,7 +14,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 def checkpoints(folder: Path, every_minutes: float) -> ModelCheckpoint:
     """Keep the training state of the last save in `folder`."""
     interval = timedelta(minutes=every_minutes)
-    return ModelCheckpoint(dirpath=folder, filename="{step}", train_time_interval=interval, enable_version_counter=False)
+    return ModelCheckpoint(
+        dirpath=folder, filename="{step}", train_time_interval=interval, enable_version_counter=False
+    )
 
 
 def fit(trainer: Trainer, module: LightningModule, folder: Path) -> None:

@@ -15,7 +15,12 @@ from PIL import Image
 
 @torch.inference_mode()
 def draw_images(
-    pipeline: Any, prompts: Sequence[str], seed: int, image_size: int, guidance_scale: float, num_inference_steps: int
+    pipeline: Any,
+    prompts: Sequence[str],
+    seed: int,
+    image_size: int,
+    guidance_scale: float,
+    num_inference_steps: int,
 ) -> np.ndarray:
     """One image a prompt, uint8 [N, S, S, 3]; image i has the noise of (seed, i), whatever the batch."""
     generators = [torch.Generator().manual_seed((seed << 32) + i) for i in range(len(prompts))]
@@ -46,7 +51,13 @@ class SampleGrids(Callback):
     images_a_prompt = 4
 
     def __init__(
-        self, pipeline: Any, prompts: Sequence[str], folder: Path, image_size: int, every_num_steps: int, seed: int
+        self,
+        pipeline: Any,
+        prompts: Sequence[str],
+        folder: Path,
+        image_size: int,
+        every_num_steps: int,
+        seed: int,
     ) -> None:
         self.pipeline, self.folder, self.image_size = pipeline, folder, image_size
         self.prompts = [prompt for prompt in prompts for _ in range(self.images_a_prompt)]

@@ -29,4 +29,6 @@ def tokenize(pipeline: Any, texts: list[str]) -> Tensor:
     tokenizer = pipeline.tokenizer
     texts = [pipeline.maybe_convert_prompt(text, tokenizer) for text in texts]
     length = tokenizer.model_max_length
-    return tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt").input_ids
+    return tokenizer(
+        texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+    ).input_ids

@@ -33,7 +33,9 @@ class StopAt(Callback):
 
 def cpu_trainer(callbacks=(), stop_at: int | None = None, **options):
     stop = [StopAt(stop_at)] if stop_at is not None else []
-    return make_trainer("cpu", 1, "32-true", callbacks=[*callbacks, *stop], enable_progress_bar=False, **options)
+    return make_trainer(
+        "cpu", 1, "32-true", callbacks=[*callbacks, *stop], enable_progress_bar=False, **options
+    )
 
 
 @pytest.fixture(scope="session")

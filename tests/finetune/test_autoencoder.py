@@ -23,7 +23,9 @@ def test_starting_weights_keep_the_mean_colour_of_each_patch():
     torch.testing.assert_close(posterior.std, torch.full_like(posterior.std, 0.1))
     torch.testing.assert_close(posterior.mean[:, :3].std((0, 2, 3)), torch.ones(3), rtol=0.15, atol=0)
     assert (restored - images).abs().mean() < 0.06
-    assert (restored - images).abs().mean() < 0.2 * (images - images.mean((0, 2, 3), keepdim=True)).abs().mean()
+    assert (restored - images).abs().mean() < 0.2 * (
+        images - images.mean((0, 2, 3), keepdim=True)
+    ).abs().mean()
 
 
 def test_errors_in_closed_form():

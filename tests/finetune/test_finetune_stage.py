@@ -46,14 +46,18 @@ np.save(picture, images[0])
 def draw(pipeline: StableDiffusionPipeline, prompt: str) -> np.ndarray:
     generator = torch.Generator().manual_seed(7)
     with torch.inference_mode():
-        return pipeline(
-            prompt, 16, 16, 3, guidance_scale=2.0, generator=generator, output_type="np"
-        ).images[0]
+        return pipeline(prompt, 16, 16, 3, guidance_scale=2.0, generator=generator, output_type="np").images[
+            0
+        ]
 
 
 def weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
     modules = {"unet": pipeline.unet, "text": pipeline.text_encoder, "vae": pipeline.vae}
-    return {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    return {
+        f"{name}.{key}": value
+        for name, module in modules.items()
+        for key, value in module.state_dict().items()
+    }
 
 
 def saved(out: Path) -> dict[str, torch.Tensor]:
@@ -62,7 +66,9 @@ def saved(out: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("method", [TWO_VECTORS, LORA], ids=["textual_inversion", "lora"])
-def test_a_fresh_process_with_diffusers_alone_draws_the_same(method, teach, tiny_random_pipeline: Path, tmp_path: Path):
+def test_a_fresh_process_with_diffusers_alone_draws_the_same(
+    method, teach, tiny_random_pipeline: Path, tmp_path: Path
+):
     out, picture = tmp_path / "out", tmp_path / "picture.npy"
     pipeline = teach(out, method)
     prompt = PROMPT["lora" if method is LORA else "textual_inversion"]
@@ -116,8 +122,13 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(method, teach, tmp_path
 
 def test_labels_and_samples(teach, tmp_path: Path):
     teach(tmp_path / "tokens", TextualInversion(1, "skin"))
-    assert json.loads((tmp_path / "tokens/labels.json").read_text()) == {c: f"<{c}>" for c in ("blue", "green", "red")}
-    assert sorted(path.name for path in (tmp_path / "tokens/samples").iterdir()) == ["step_000003.png", "step_000005.png"]
+    assert json.loads((tmp_path / "tokens/labels.json").read_text()) == {
+        c: f"<{c}>" for c in ("blue", "green", "red")
+    }
+    assert sorted(path.name for path in (tmp_path / "tokens/samples").iterdir()) == [
+        "step_000003.png",
+        "step_000005.png",
+    ]
     with Image.open(tmp_path / "tokens/samples/step_000005.png") as picture:
         assert picture.size == (4 * 16, 3 * 16)
 

@@ -27,9 +27,7 @@ def test_noise_and_velocity_are_those_of_diffusers(latents_and_noise: torch.Tens
         losses.add_noise(latents, noise, ALPHAS), SCHEDULER.add_noise(latents, noise, TIMESTEPS)
     )
     velocity = SCHEDULER.get_velocity(latents, noise, TIMESTEPS)
-    torch.testing.assert_close(
-        losses.regression_target(latents, noise, ALPHAS, "v_prediction"), velocity
-    )
+    torch.testing.assert_close(losses.regression_target(latents, noise, ALPHAS, "v_prediction"), velocity)
     assert losses.regression_target(latents, noise, ALPHAS, "epsilon") is noise
 
 

@@ -59,14 +59,20 @@ def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "3
 def weights(out: Path) -> dict[str, torch.Tensor]:
     pipeline = StableDiffusionPipeline.from_pretrained(out / "pipeline", torch_dtype=torch.float32)
     modules = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    return {f"{number}.{key}": value for number, module in enumerate(modules) for key, value in module.state_dict().items()}
+    return {
+        f"{number}.{key}": value
+        for number, module in enumerate(modules)
+        for key, value in module.state_dict().items()
+    }
 
 
 def test_leaves_a_pipeline_that_diffusers_runs(photographs: Manifest, tmp_path: Path):
     run(photographs, tmp_path, precision="bf16-mixed")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pipeline", "samples"]
     assert not list(tmp_path.rglob("*.bin"))
-    assert str(tmp_path) not in "".join(path.read_text() for path in tmp_path.rglob("*.json")), "no path of this machine"
+    assert str(tmp_path) not in "".join(path.read_text() for path in tmp_path.rglob("*.json")), (
+        "no path of this machine"
+    )
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "pipeline", torch_dtype=torch.float32)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     picture = pipeline("a red spot", 16, 16, 2, output_type="np").images[0]

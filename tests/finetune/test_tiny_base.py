@@ -14,9 +14,7 @@ from sklearn.metrics import roc_auc_score
 import skinaug
 
 TINY = Path(skinaug.__file__).parent / "weights" / "tiny"
-TO_LAB = ImageCms.buildTransform(
-    ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
-)
+TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +51,14 @@ def test_it_is_small_and_without_pickles():
 
 def test_skin_type_shows(tiny: StableDiffusionPipeline):
     light, dark = (
-        draw(tiny, [f"a photo of one red lesion on the arm, skin type {skin_type}" for skin_type in pair for _ in range(6)])
+        draw(
+            tiny,
+            [
+                f"a photo of one red lesion on the arm, skin type {skin_type}"
+                for skin_type in pair
+                for _ in range(6)
+            ],
+        )
         for pair in (("I", "II"), ("V", "VI"))
     )
     angles = [typology_angle(image) for image in (*light, *dark)]

@@ -49,19 +49,26 @@ class Lora:
             InputError: no layer has such a name.
         """
         config = LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, target_modules=list(self.target_modules), init_lora_weights="gaussian"
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=list(self.target_modules),
+            init_lora_weights="gaussian",
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
                 pipeline.unet.add_adapter(config)
             except ValueError as error:
-                raise InputError(f"finetune.method.target_modules={list(self.target_modules)}: {error}") from error
+                raise InputError(
+                    f"finetune.method.target_modules={list(self.target_modules)}: {error}"
+                ) from error
         return [parameter for name, parameter in pipeline.unet.named_parameters() if ".lora_" in name]
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
         """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of any diffusers pipeline reads."""
-        layers = get_peft_model_state_dict(pipeline.unet)  # diffusers' older names would lose convolutions on loading
+        layers = get_peft_model_state_dict(
+            pipeline.unet
+        )  # diffusers' older names would lose convolutions on loading
         config = pipeline.unet.peft_config["default"].to_dict()
         StableDiffusionPipeline.save_lora_weights(
             out / "lora", unet_lora_layers=layers, unet_lora_adapter_metadata=config, safe_serialization=True

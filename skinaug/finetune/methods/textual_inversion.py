@@ -51,7 +51,9 @@ class TextualInversion:
 
     def __post_init__(self) -> None:
         if self.num_vectors < 1:
-            raise InputError(f"finetune.method.num_vectors={self.num_vectors}: a class needs at least 1 vector.")
+            raise InputError(
+                f"finetune.method.num_vectors={self.num_vectors}: a class needs at least 1 vector."
+            )
         if self.noise < 0:
             raise InputError(f"finetune.method.noise={self.noise}: it is a deviation, at least 0.")
 
@@ -59,7 +61,9 @@ class TextualInversion:
         """What stands for each class in a prompt: its token."""
         tokens = {label: f"<{re.sub('[^a-z0-9]+', '-', label.lower())}>" for label in classes}
         if len(set(tokens.values())) < len(tokens):
-            raise InputError(f"These class names give the same token: {tokens}. Rename them so that letters or digits differ.")
+            raise InputError(
+                f"These class names give the same token: {tokens}. Rename them so that letters or digits differ."
+            )
         return tokens
 
     def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
@@ -79,9 +83,13 @@ class TextualInversion:
         names = [name for token in self.phrases(classes).values() for name in self.names(token)]
         frozen = text_encoder.get_input_embeddings().weight
         if tokenizer.add_tokens(names) != len(names) or len(tokenizer) - len(names) != len(frozen):
-            raise InputError(f"The base's tokenizer already has some of the tokens {', '.join(names)}. Rename the classes.")
+            raise InputError(
+                f"The base's tokenizer already has some of the tokens {', '.join(names)}. Rename the classes."
+            )
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(len(names), frozen.shape[1], generator=generator) * frozen.std().cpu() * self.noise
+        noise = (
+            torch.randn(len(names), frozen.shape[1], generator=generator) * frozen.std().cpu() * self.noise
+        )
         rows = ExtendedEmbedding(frozen, frozen[start[0]].detach() + noise.to(frozen))
         text_encoder.set_input_embeddings(rows)
         return [rows.new]
