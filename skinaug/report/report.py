@@ -97,8 +97,12 @@ def _rich(table: Table, title: str) -> RichTable:
     )
     for i, name in enumerate(table.header):
         longest = max((len(row[0].text) for row in table.rows), default=0)
-        width = min(longest, MOST_ARM_COLUMNS) if i == 0 else None  # a name in one line reads better than a wide column
-        shown.add_column(name, justify="left" if i < table.words else "right", overflow="fold", min_width=width)
+        width = (
+            min(longest, MOST_ARM_COLUMNS) if i == 0 else None
+        )  # a name in one line reads better than a wide column
+        shown.add_column(
+            name, justify="left" if i < table.words else "right", overflow="fold", min_width=width
+        )
     for row in table.rows:
         shown.add_row(*(f"{cell.text}\n[dim]{cell.note}[/dim]" if cell.note else cell.text for cell in row))
     return shown

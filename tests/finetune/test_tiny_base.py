@@ -63,10 +63,3 @@ def test_skin_type_shows(tiny: StableDiffusionPipeline):
     )
     angles = [typology_angle(image) for image in (*light, *dark)]
     assert roc_auc_score([1] * 12 + [0] * 12, angles) >= 0.9
-
-
-def test_colour_of_lesions_shows(tiny: StableDiffusionPipeline):
-    prompt = "a photo of one large {} lesion on the back, skin type II"
-    red, brown = (draw(tiny, [prompt.format(colour)] * 8) for colour in ("red", "dark brown"))
-    reddest = [np.quantile(lab(image)[:, 1], 0.95) for image in (*red, *brown)]
-    assert roc_auc_score([1] * 8 + [0] * 8, reddest) >= 0.7
