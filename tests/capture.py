@@ -22,6 +22,9 @@ def note_splits(*, out: Path, **given: Any) -> None:
 class NoteSplits:
     """A filter that passes all images where the real ones are training images, and none otherwise."""
 
+    def __init__(self, **settings: Any) -> None:
+        """Takes the settings of the filter in whose place it stands."""
+
     def score(self, pool: Manifest, real: Manifest, *, trainer: Any, cache: Path) -> Any:
         import polars as pl
 

@@ -135,6 +135,27 @@ def test_why_and_mix_answer_without_building(sweep: tuple[Path, str]):
     assert records(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("mix.real_per_class=500", ["asked 500", "acne"]),
+        ("mix.synthetic_per_class=50", ["asked 50", "generate.per_class"]),
+        ("+prompts.labels.melanoma=mole", ["melanoma", "the data lacks", "acne"]),
+    ],
+)
+def test_what_the_data_cannot_serve_is_refused_before_training(
+    sweep: tuple[Path, str], override: str, expected: list[str]
+):
+    folder, _ = sweep
+    before = records(folder)
+    process = start("classify", "mix=hybrid", "generate.seed=9", override, cwd=folder)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 2, output
+    assert "Traceback" not in output
+    assert all(text in output for text in expected), output
+    assert records(folder) == before
+
+
 def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]):
     folder, _ = sweep
     files = sorted((folder / "outputs/wandb").glob("offline-run-*/*.wandb"))

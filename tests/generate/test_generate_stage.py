@@ -132,7 +132,9 @@ def test_redraws_are_told(draw, tmp_path: Path, monkeypatch):
     manifest = draw(tmp_path / "pool", per_class=8)
     redraws = manifest.table["redraws"]
     assert redraws.max() > 0
-    assert manifest.table.equals(draw(tmp_path / "other", per_class=8, batch_size=3).table)
+    other = draw(tmp_path / "other", per_class=8, batch_size=3)
+    # Another batch size may round a pixel to the next level, so the files' digests may differ; the draws may not.
+    assert manifest.table.drop("sha256").equals(other.table.drop("sha256"))
 
 
 def test_the_base_decides_the_ids_not_its_folder(draw, pool: Manifest, tiny: Path, tmp_path: Path):
