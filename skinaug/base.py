@@ -99,6 +99,7 @@ def _load(folder: Path, variant: str | None) -> DiffusionPipeline:
     from safetensors import SafetensorError
 
     diffusers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()  # it warns of casts that change nothing
     transformers.utils.logging.disable_progress_bar()
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
