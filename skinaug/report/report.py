@@ -19,7 +19,7 @@ from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Table
 
-MOST_ARM_COLUMNS = 24  # of the terminal that an arm's name may take
+MOST_ARM_COLUMNS = 12  # that an arm's name may claim: the scores must fit beside it in 80
 MOST_CLASSES = 12  # of which a confusion table is still readable
 CURVES = {
     "train/loss": ("Training loss", 1),
