@@ -86,6 +86,6 @@ def _digest(name: str, path: str | None) -> dict[str, str]:
     return {name: folder_digest(folder)} if folder and folder.exists() else {}
 
 
-def build(node: DictConfig, **overrides: Any) -> Any:
+def build(node: DictConfig) -> Any:
     """The object or partial that a config node describes, its values as plain Python."""
-    return instantiate(node, _convert_="object", **overrides)
+    return instantiate(node, _convert_="object")

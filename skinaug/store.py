@@ -244,9 +244,9 @@ def provenance() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the relative names and contents of all files below a folder, and over the folder's own place."""
+    """SHA-256 over the relative names and contents of all files below a folder (or of one file), and over its own place."""
     folder = Path(os.path.abspath(folder))
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor() as pool:
         digests = pool.map(sha256_file, files)
         lines = [f"{digest} {path.relative_to(folder)}" for digest, path in zip(digests, files, strict=True)]

@@ -199,6 +199,15 @@ def test_folder_digest_follows_content_and_names(tmp_path: Path):
     assert len({first, second, digest()}) == 3
 
 
+def test_digest_of_one_file_follows_its_content(tmp_path: Path):
+    weights = tmp_path / "weights.safetensors"
+    weights.write_text("1")
+    first = folder_digest(weights)
+    weights.write_text("2")
+    folder_digest.cache_clear()
+    assert folder_digest(weights) != first
+
+
 def test_record_is_json(tmp_path: Path):
     artifact = Store(tmp_path).get(RECIPE, lambda out: None)
     assert json.loads((artifact.path / "artifact.json").read_text())["key"] == RECIPE.key
