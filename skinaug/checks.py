@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -34,9 +35,10 @@ def check(cfg: DictConfig, stage: str) -> None:
     if needs_pool(cfg, stage):
         build(cfg.prompts)
         check_settings(**plain(cfg.generate))
-        check_base(cfg.base.path, cfg.base.hub_ids)
+        base = plain(cfg.base)
+        check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
         if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
-            build(cfg.finetune.method)  # refuses bad settings; imports torch, so only where it will be needed
+            build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
 
 
 def check_writable(name: str, folder: Path) -> None:

@@ -24,10 +24,33 @@ def build_dataset(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     build(cfg.dataset)(out=out)
 
 
+def build_prior(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    from skinaug.finetune.finetune import write_phrases
+
+    write_phrases({"skin": "skin"}, out)  # the base as it is
+    prior = build(cfg.finetune.prior)
+    prior.generate(
+        classes=["skin"],
+        weights=out,
+        base=build(cfg.base),
+        prompts=prior.prompts,
+        trainer=build(cfg.trainer),
+        logger=logger,
+        out=out,
+    )
+
+
 def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    manifest = read(made["dataset"]).split("train")
     build(cfg.finetune)(
-        manifest=manifest, base=build(cfg.base), trainer=build(cfg.trainer), logger=logger, out=out
+        manifest=read(made["dataset"]).split("train"),
+        prior_images=read(made["generate.prior"]) if "generate.prior" in made else None,
+        base=build(cfg.base),
+        base_name=cfg.base.path or cfg.base.hub_ids[0],
+        licence=cfg.base.licence,
+        trainer=build(cfg.trainer),
+        cache=Path(cfg.store) / "encoded",
+        logger=logger,
+        out=out,
     )
 
 
@@ -80,6 +103,7 @@ def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 BUILDERS: dict[str, Callable[[DictConfig, Made, Path, Any], None]] = {
     "dataset": build_dataset,
+    "generate.prior": build_prior,
     "finetune": build_finetune,
     "generate": build_generate,
     "curate": build_curate,

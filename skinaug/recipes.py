@@ -14,7 +14,7 @@ from skinaug.store import Recipe, folder_digest
 # Raise a stage's number when its code changes what it makes from the same config and inputs.
 VERSIONS = {
     "dataset": 1,
-    "finetune": 1,
+    "finetune": 2,
     "generate": 1,
     "score": 1,
     "curate": 1,
@@ -39,7 +39,11 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     if needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
-        add("finetune", {**plain(cfg.finetune), **base}, "dataset", **weights)
+        prior = plain(cfg.finetune.get("prior"))
+        if prior:
+            add("generate.prior", {**prior["generate"], "prompts": prior["prompts"], **base}, **weights)
+        pool = ["generate.prior"] if prior else []
+        add("finetune", {**plain(cfg.finetune), **base}, "dataset", *pool, **weights)
         add("generate", {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}, "finetune", **weights)
         for name, filter_ in cfg.curate.filters.items():
             add(f"score.{name}", {"name": name, **plain(filter_.scorer), **precision}, "generate", "dataset")

@@ -1,14 +1,30 @@
-"""A complete StableDiffusionPipeline of tiny random components, so that tests need no network and no seconds."""
+"""Complete pipelines of tiny random components, one for each family, so that tests need no network and no seconds."""
 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import pre_tokenizers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+FAMILIES = ("sd1", "sd2", "sdxl", "sd3")
+SIZE = 16  # pixels of a picture's side
+WIDTH_L, WIDTH_G = 32, 48  # of the text states of text_encoder and text_encoder_2
+POOLED_L, POOLED_G = 24, 40  # of their pooled states
 
 CORPUS = (
     "a photo of acne eczema psoriasis tinea vitiligo nevus skin on the face neck chest back abdomen arm hand leg foot, "
@@ -18,33 +34,119 @@ CORPUS = (
 )
 
 
-def save_tiny_pipeline(folder: Path, size: int = 16, prediction_type: str = "v_prediction") -> Path:
-    """Save a pipeline for `size` px pictures (VAE factor 2, UNet factor 2, 32-wide text states) and return the folder."""
-    tokenizer = _tokenizer()
+def save_tiny(folder: Path, family: str) -> Path:
+    """Save the pipeline of a family (sd1, sd2, sdxl, sd3) for 16 px pictures and return the folder."""
     torch.manual_seed(0)
-    pipeline = StableDiffusionPipeline(
+    make = {
+        "sd1": lambda: _stable_diffusion(SIZE, "epsilon"),
+        "sd2": lambda: _stable_diffusion(SIZE, "v_prediction"),
+        "sdxl": _sdxl,
+        "sd3": _sd3,
+    }
+    make[family]().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_pipeline(folder: Path, size: int = SIZE, prediction_type: str = "v_prediction") -> Path:
+    """Save a Stable Diffusion pipeline for `size` px pictures and return the folder."""
+    torch.manual_seed(0)
+    _stable_diffusion(size, prediction_type).save_pretrained(folder)
+    return folder
+
+
+def plain_pipeline(folder: Path) -> DiffusionPipeline:
+    """A saved pipeline as diffusers alone loads it; it wants to be told of the parts that SD 3 was saved without."""
+    index = json.loads((folder / "model_index.json").read_text())
+    absent = {name: None for name, value in index.items() if value == [None, None]}
+    pipeline = DiffusionPipeline.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, **absent
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
+    tokenizer = _tokenizer()
+    return StableDiffusionPipeline(
         vae=_vae(size),
         text_encoder=_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,
         unet=_unet(size),
-        scheduler=DDIMScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            clip_sample=False,
-            set_alpha_to_one=False,
-            steps_offset=1,
-            prediction_type=prediction_type,
-        ),
+        scheduler=_noise_schedule(prediction_type),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.save_pretrained(folder)
-    return folder
 
 
-def _unet(size: int) -> UNet2DConditionModel:
+def _sdxl() -> DiffusionPipeline:
+    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    return StableDiffusionXLPipeline(
+        vae=_vae(SIZE, scaling_factor=0.5),
+        text_encoder=_text_encoder(len(tokenizer)),
+        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=_unet(
+            SIZE,
+            cross_attention_dim=WIDTH_L + WIDTH_G,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=6 * 8 + POOLED_G,  # six numbers of sizes and crops
+        ),
+        scheduler=_noise_schedule("epsilon"),
+        add_watermarker=False,
+    )
+
+
+def _sd3() -> DiffusionPipeline:
+    """Without the T5 encoder, as many run it; the text states are padded to joint_attention_dim."""
+    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    return StableDiffusion3Pipeline(
+        transformer=SD3Transformer2DModel(
+            sample_size=SIZE // 2,
+            patch_size=2,
+            in_channels=8,
+            out_channels=8,
+            num_layers=2,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            caption_projection_dim=32,
+            joint_attention_dim=96,
+            pooled_projection_dim=POOLED_L + POOLED_G,
+            pos_embed_max_size=8,
+        ),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=_vae(
+            SIZE,
+            latent_channels=8,
+            scaling_factor=1.5,
+            shift_factor=0.06,
+            use_quant_conv=False,
+            use_post_quant_conv=False,
+        ),
+        text_encoder=_text_encoder(len(tokenizer), WIDTH_L, POOLED_L),
+        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        text_encoder_3=None,
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        tokenizer_3=None,
+    )
+
+
+def _noise_schedule(prediction_type: str) -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type=prediction_type,
+    )
+
+
+def _unet(size: int, cross_attention_dim: int = WIDTH_L, **others) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=size // 2,
         in_channels=4,
@@ -54,60 +156,57 @@ def _unet(size: int) -> UNet2DConditionModel:
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         norm_num_groups=4,
-        cross_attention_dim=32,
+        cross_attention_dim=cross_attention_dim,
         attention_head_dim=8,
+        **others,
     )
 
 
-def _vae(size: int) -> AutoencoderKL:
+def _vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **others) -> AutoencoderKL:
+    """Divides the side by 2."""
     return AutoencoderKL(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
+        latent_channels=latent_channels,
         layers_per_block=1,
         norm_num_groups=4,
         sample_size=size,
-        scaling_factor=1.0,
+        scaling_factor=scaling_factor,
+        **others,
     )
 
 
-def _text_encoder(vocab_size: int) -> CLIPTextModel:
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocab_size,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            max_position_embeddings=77,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
+def _text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = None) -> CLIPTextModel:
+    """Two layers; `pooled` is the width of a projected pooled state, None for an encoder without one."""
+    config = CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+        **({} if pooled is None else {"projection_dim": pooled}),
     )
+    return CLIPTextModel(config) if pooled is None else CLIPTextModelWithProjection(config)
 
 
-def _tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE, trained on a few words."""
-    special = ["<|startoftext|>", "<|endoftext|>"]
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=900,
-        min_frequency=1,
-        special_tokens=special,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    bpe.train_from_iterator([CORPUS], trainer)
-    model = json.loads(bpe.to_str())["model"]
-    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split()) for merge in model["merges"]]
-    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=77)
+def _tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+    """CLIP's byte-level BPE with the corpus's words as tokens, in the order of the corpus."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges: dict[tuple[str, str], int] = {}
+    for word in CORPUS.replace(",", " , ").split():
+        pieces = [*word[:-1], f"{word[-1]}</w>"]
+        while len(pieces) > 1:
+            pairs = list(pairwise(pieces))
+            first = min(pairs, key=lambda pair: merges.get(pair, len(merges)))
+            merges.setdefault(first, len(merges))
+            at = pairs.index(first)
+            pieces[at : at + 2] = ["".join(first)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)]))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77, pad_token=pad_token)

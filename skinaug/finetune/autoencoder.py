@@ -95,6 +95,6 @@ class AutoencoderTrainer(LightningModule):
 
 
 def unit_scaling(moments: Tensor) -> float:
-    """The factor that gives latents a deviation of 1 (Rombach et al. 2022, appendix G). moments: as encode_moments."""
-    means, deviations = moments[:, :, 0].float(), moments[:, :, 1].float()
+    """The factor that gives latents a deviation of 1 (Rombach et al. 2022, appendix G). moments: [N, 2, C, h, w]."""
+    means, deviations = moments.unbind(1)
     return float(1 / (means.var() + deviations.square().mean()).sqrt())

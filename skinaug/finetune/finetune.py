@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 from torch import nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
-from skinaug.finetune import resume
-from skinaug.finetune.latents import captioned_batch, encode_moments
-from skinaug.finetune.module import DiffusionFinetuner
+from skinaug.finetune import families, resume
+from skinaug.finetune.average import AveragedWeights
+from skinaug.finetune.batches import Photographs, training_batch
+from skinaug.finetune.cache import TextStates, encode_moments, module_digest
+from skinaug.finetune.card import write_card
+from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids
-from skinaug.finetune.text import caption_rows, tokenize
-from skinaug.images import load_pixels
+from skinaug.finetune.text import caption_rows, many_captions
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
+
+SCOPES = ("all", "class")
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
 
 
 class FinetuneMethod(Protocol):
@@ -39,108 +48,277 @@ class FinetuneMethod(Protocol):
         """Write what was learned as files that diffusers reads, below `out`."""
 
 
-def finetune(
-    method: FinetuneMethod,
-    captions: PromptSet,
-    image_size: int,
-    steps: int,
-    batch_size: int,
-    optimizer: Callable[[Sequence[nn.Parameter]], Optimizer],
-    warmup_steps: int,
-    min_snr_gamma: float | None,
-    caption_dropout: float,
-    flip: bool,
-    accumulate_grad_batches: int,
-    sample_every_num_steps: int,
-    checkpoint_every_minutes: float,
-    seed: int,
-    *,
-    manifest: Manifest,
-    base: Callable[[], DiffusionPipeline],
-    trainer: Callable[..., Trainer],
-    logger: Any,
-    out: Path,
-) -> None:
-    """Teach a base model the classes of a manifest; leaves the method's files, labels.json and samples/ in `out`.
+@dataclass(frozen=True)
+class Prior:
+    """Prior preservation (DreamBooth: Ruiz et al. 2023, section 3.3): the base's own pictures are kept in training.
+
+    Attributes:
+        weight: of their loss, beside the photographs' 1.
+        prompts: what the base is asked for; {label} is "skin".
+        generate: the generate stage with its settings.
+    """
+
+    weight: float
+    prompts: PromptSet
+    generate: Callable[..., None]
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(
+                f"finetune.prior.weight={self.weight}: it is above 0; finetune.prior=null does without."
+            )
+
+
+@dataclass(frozen=True)
+class Finetune:
+    """Teach a base model the classes of a manifest.
 
     Each step draws the classes in turn. A run that was killed goes on from its last checkpoint and ends as if it had not
     been.
 
-    Args:
+    Attributes:
         method: what learns.
         captions: the texts that the photographs are shown with, filled from their attributes.
         image_size: pixels a side; photographs are resized and cropped to squares.
-        steps: optimizer steps; batch_size: images a device and batch; accumulate_grad_batches: batches a step.
+        steps: optimizer steps, of each model; batch_size: images a device and batch; accumulate_grad_batches: batches a step.
         optimizer: makes the optimizer of the learning parameters. Its rate means the same on any number of devices.
         warmup_steps: of linearly rising learning rate; a half cosine to zero follows.
-        min_snr_gamma: cap of the loss weights (Hang et al. 2023); None weighs all noise levels alike.
         caption_dropout: share of images with an empty caption, for classifier-free guidance.
-        flip: also show mirror images.
+        flip: also show mirror images. crops: different squares of a photograph, 1 or more; the first is the central one.
+        objective: noise and loss.
+        prior: of which the pictures come as `prior_images`; None does without.
+        scope: all: one model knows every class; class: each class has its own.
+        ema_decay: of the average of the learning weights over steps, which is saved; None saves the last weights.
+        gradient_checkpointing: compute activations again in the backward pass: less memory, about a third more time.
+        compile: the denoiser by torch.compile.
+        sample_prompts: of the sample grids; None takes one a class.
 
     Raises:
-        InputError: settings that do not fit the base, or a loss that is no number.
+        InputError: settings that cannot work, or that do not fit the base; a training that diverges.
     """
-    check_numbers(steps=steps, batch_size=batch_size, accumulate_grad_batches=accumulate_grad_batches)
-    check_numbers(sample_every_num_steps=sample_every_num_steps)
-    if not 0 <= caption_dropout < 1:
-        raise InputError(
-            f"finetune.caption_dropout={caption_dropout}: it is a share, at least 0 and below 1."
+
+    method: FinetuneMethod
+    captions: PromptSet
+    image_size: int
+    steps: int
+    batch_size: int
+    optimizer: Callable[[Sequence[nn.Parameter]], Optimizer]
+    warmup_steps: int
+    caption_dropout: float
+    flip: bool
+    accumulate_grad_batches: int
+    sample_every_num_steps: int
+    checkpoint_every_minutes: float
+    seed: int
+    crops: int = 1
+    objective: Objective = field(default_factory=Objective)
+    prior: Prior | None = None
+    scope: str = "all"
+    ema_decay: float | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    sample_prompts: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        counts = (
+            "image_size",
+            "steps",
+            "batch_size",
+            "accumulate_grad_batches",
+            "sample_every_num_steps",
+            "crops",
         )
-    pipeline = base()
-    check_image_size(image_size, pipeline)
-    classes = manifest.classes
-    parameters = method.prepare(pipeline, classes, seed)
-    phrases = {label: captions.phrase(label) for label in classes} | method.phrases(classes)
-    fitter = trainer(
-        max_steps=steps,
-        accumulate_grad_batches=accumulate_grad_batches,
-        callbacks=[
-            resume.checkpoints(out / "checkpoints", every_minutes=checkpoint_every_minutes),
-            SampleGrids(
-                pipeline,
-                examples(captions, phrases, seed),
-                out / "samples",
-                image_size,
-                sample_every_num_steps,
-                seed,
-            ),
-        ],
-        logger=logger,
-        default_root_dir=out,
-    )
-    pixels = load_pixels(manifest, image_size)
-    make_batch = partial(
-        captioned_batch,
-        moments=encode_moments(pipeline.vae, pixels, fitter.strategy.root_device, batch_size, mirror=flip),
-        labels=manifest.labels(),
-        caption=caption_rows(manifest, captions, phrases),
-        tokenize=partial(tokenize, pipeline),
-        batch_size=batch_size,
-        caption_dropout=caption_dropout,
-        seed=seed,
-    )
-    module = DiffusionFinetuner.of(
-        pipeline,
-        parameters,
-        make_batch=make_batch,
-        optimizer=optimizer,
-        num_steps=steps,
-        warmup_steps=warmup_steps,
-        min_snr_gamma=min_snr_gamma,
-        seed=seed,
-    )
-    resume.fit(fitter, module, out / "checkpoints")
-    if fitter.is_global_zero:
-        method.save(pipeline, classes, out)
+        problems = [
+            f"finetune.{name}={getattr(self, name)}: it is at least 1."
+            for name in counts
+            if getattr(self, name) < 1
+        ]
+        if not 0 <= self.caption_dropout < 1:
+            problems.append(
+                f"finetune.caption_dropout={self.caption_dropout}: it is a share, at least 0 and below 1."
+            )
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            problems.append(
+                f"finetune.ema_decay={self.ema_decay}: it is at least 0 and below 1, or null for none."
+            )
+        if self.scope not in SCOPES:
+            problems.append(f"finetune.scope={self.scope!r}: choose {' or '.join(SCOPES)}.")
+        if problems:
+            raise InputError("\n".join(problems))
+
+    def __call__(
+        self,
+        *,
+        manifest: Manifest,
+        prior_images: Manifest | None,
+        base: Callable[[], DiffusionPipeline],
+        base_name: str,
+        licence: str,
+        trainer: Callable[..., Trainer],
+        cache: Path,
+        logger: Any,
+        out: Path,
+    ) -> None:
+        """Leave the method's files, labels.json, samples/ and a model card in `out`; with scope=class in out/models/<class>.
+
+        manifest: training photographs. prior_images: the base's, where `prior` asks for them. cache: folder for encoded
+        images and texts, of any base and data. base_name, licence: of the base, for the model card.
+        """
+        phrases = self.phrases(manifest.classes)
+        teach = partial(
+            self.teach, prior_images=prior_images, base=base, trainer=trainer, cache=cache, logger=logger
+        )
+        if self.scope == "all":
+            teach(manifest, phrases, out=out)
+        else:
+            for label in manifest.classes:
+                teach(only(manifest, label), {label: phrases[label]}, out=out / "models" / slug(label))
         write_phrases(phrases, out)
-        resume.remove(out / "checkpoints")
+        write_card(
+            out,
+            manifest=manifest,
+            phrases=phrases,
+            method=type(self.method).__name__,
+            settings=self.summary(),
+            base_name=base_name,
+            licence=licence,
+        )
+
+    def teach(
+        self,
+        manifest: Manifest,
+        phrases: Mapping[str, str],
+        *,
+        prior_images: Manifest | None,
+        base: Callable[[], DiffusionPipeline],
+        trainer: Callable[..., Trainer],
+        cache: Path,
+        logger: Any,
+        out: Path,
+    ) -> None:
+        """Train and save one model, unless it is there."""
+        if (out / "labels.json").exists():
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        pipeline = base()
+        check_image_size(self.image_size, pipeline)
+        parameters = self.method.prepare(pipeline, manifest.classes, self.seed)
+        caption = caption_rows(manifest, self.captions, phrases)
+        families.check_lengths(pipeline, many_captions(caption, manifest, self.captions))
+        fitter = self.trainer(trainer, pipeline, phrases, logger, out)
+        device = fitter.strategy.root_device
+        encode = partial(
+            encode_moments,
+            pipeline.vae,
+            size=self.image_size,
+            device=device,
+            batch_size=self.batch_size,
+            cache=cache,
+        )
+        with fitter.precision_plugin.forward_context():
+            shown = Photographs(
+                encode(manifest, crops=self.crops, mirror=self.flip), manifest, caption, self.image_size
+            )
+            prior = None
+            if self.prior is not None and prior_images is not None:
+                prompts = prior_images.table["prompt"].to_list()
+                moments = encode(prior_images, crops=1, mirror=self.flip)
+                prior = Photographs(moments, prior_images, lambda row, rng: prompts[row], self.image_size)
+        pipeline.vae.to("cpu")
+        module = DiffusionFinetuner(
+            pipeline,
+            parameters,
+            make_batch=partial(
+                training_batch,
+                shown=shown,
+                prior=prior,
+                prior_weight=self.prior.weight if self.prior else 0.0,
+                batch_size=self.batch_size,
+                caption_dropout=self.caption_dropout,
+                seed=self.seed,
+            ),
+            frozen_text=frozen_text(pipeline, parameters, cache),
+            objective=self.objective,
+            optimizer=self.optimizer,
+            num_steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            seed=self.seed,
+        )
+        self.lighten(module, fitter)
+        resume.fit(fitter, module, out / "checkpoints")
+        if fitter.is_global_zero:
+            self.method.save(pipeline, manifest.classes, out)
+            write_phrases(phrases, out)
+            resume.remove(out / "checkpoints")
+        fitter.strategy.barrier()
+
+    def trainer(
+        self,
+        trainer: Callable[..., Trainer],
+        pipeline: Any,
+        phrases: Mapping[str, str],
+        logger: Any,
+        out: Path,
+    ) -> Trainer:
+        """A Trainer with checkpoints, sample grids and averaged weights."""
+        prompts = self.sample_prompts or examples(self.captions, phrases, self.seed)
+        callbacks: list[Callback] = [
+            resume.checkpoints(out / "checkpoints", every_minutes=self.checkpoint_every_minutes),
+            SampleGrids(
+                pipeline, prompts, out / "samples", self.image_size, self.sample_every_num_steps, self.seed
+            ),
+        ]
+        if self.ema_decay is not None:
+            callbacks.insert(0, AveragedWeights(self.ema_decay))
+        return trainer(
+            max_steps=self.steps,
+            accumulate_grad_batches=self.accumulate_grad_batches,
+            callbacks=callbacks,
+            logger=logger,
+            default_root_dir=out,
+        )
+
+    def lighten(self, module: DiffusionFinetuner, fitter: Trainer) -> None:
+        """Frozen weights of the denoiser in the precision that it computes in, and what the settings ask for."""
+        for parameter in module.denoiser.parameters():
+            if not parameter.requires_grad:
+                parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
+        if fitter.strategy.root_device.type == "cuda":
+            module.denoiser.to(memory_format=torch.channels_last)
+        if self.gradient_checkpointing:
+            module.denoiser.enable_gradient_checkpointing()
+        if self.compile:
+            module.denoiser.compile()
+
+    def phrases(self, classes: Sequence[str]) -> dict[str, str]:
+        """What stands for each class in captions and prompts."""
+        return {label: self.captions.phrase(label) for label in classes} | self.method.phrases(classes)
+
+    def summary(self) -> dict[str, object]:
+        """The recipe in a few lines."""
+        names = ("scope", "steps", "batch_size", "accumulate_grad_batches", "image_size", "ema_decay", "seed")
+        options = getattr(self.optimizer, "keywords", {})
+        return {
+            **{name: getattr(self, name) for name in names},
+            "learning rate": options.get("lr"),
+            "objective": str(self.objective),
+            "prior weight": self.prior.weight if self.prior else None,
+        }
 
 
-def check_numbers(**numbers: int) -> None:
-    """Refuse counts below 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise InputError(f"finetune.{name}={number}: it is at least 1.")
+def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) -> TextStates | None:
+    """Text states that are computed once for good, in float32; None where a text encoder learns."""
+    learning = {id(parameter) for parameter in parameters}
+    encoders = list(families.text_encoders(pipeline))
+    if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
+        return None
+
+    def encode(texts: list[str]) -> families.States:
+        device = families.denoiser(pipeline).device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return families.encode(pipeline, texts, device)
+
+    return TextStates(encode, "-".join(module_digest(network) for _, network, _ in encoders), cache)
 
 
 def check_image_size(image_size: int, pipeline: Any) -> None:
@@ -153,18 +331,27 @@ def check_image_size(image_size: int, pipeline: Any) -> None:
         )
 
 
-def keep_base(
-    captions: PromptSet, *, manifest: Manifest, base: Any, trainer: Any, logger: Any, out: Path
-) -> None:
+def only(manifest: Manifest, label: str) -> Manifest:
+    """The images of one class, and that class alone."""
+    chosen = manifest.table.filter(manifest.table["label"] == label)
+    return Manifest(chosen, manifest.root, (label,), manifest.licence, manifest.citation)
+
+
+def slug(label: str) -> str:
+    """A class's name as a folder's."""
+    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+
+
+def keep_base(captions: PromptSet, *, manifest: Manifest, out: Path, **_: Any) -> None:
     """No fine-tuning: leaves only labels.json, so the pool shows what the base alone makes of the classes' names."""
     write_phrases({label: captions.phrase(label) for label in manifest.classes}, out)
 
 
-def examples(captions: PromptSet, phrases: dict[str, str], seed: int) -> list[str]:
+def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list[str]:
     """One prompt a class, for the sample grids."""
     return [captions.sample(label, 1, seed, phrase)[0]["prompt"] for label, phrase in phrases.items()]
 
 
-def write_phrases(phrases: dict[str, str], out: Path) -> None:
+def write_phrases(phrases: Mapping[str, str], out: Path) -> None:
     """labels.json: what stands for each class in a prompt."""
     (out / "labels.json").write_text(json.dumps(phrases, indent=2) + "\n")

@@ -1,43 +1,20 @@
-"""Images encoded once to the VAE's moments, and numbered batches of them with captions."""
+"""Numbered batches of encoded images with captions: batch n is a function of n and the seed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from lightning import LightningModule
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+if TYPE_CHECKING:
+    from skinaug.finetune.cache import Moments
+
 Batch = dict[str, Any]
-
-
-@torch.inference_mode()
-def encode_moments(
-    vae: Any, pixels: np.ndarray, device: torch.device, batch_size: int, mirror: bool
-) -> Tensor:
-    """Means and deviations of q(z|x) for each image and, if `mirror`, its mirror image.
-
-    pixels: uint8 [N, S, S, 3]. Returns float16 [N, 1 or 2 (as is, mirrored), 2 (mean, deviation), C, S/f, S/f] on the CPU,
-    in the VAE's own units (not yet times `scaling_factor`).
-    """
-    vae.to(device).eval()
-    sides = 2 if mirror else 1
-    moments: Tensor | None = None
-    for start in track(range(0, len(pixels), batch_size), "encoding images"):
-        images = to_signal(torch.from_numpy(pixels[start : start + batch_size]).to(device))
-        for side in range(sides):
-            posterior = vae.encode((images.flip(-1) if side else images).to(vae.dtype)).latent_dist
-            if moments is None:
-                shape = (len(pixels), sides, 2, *posterior.mean.shape[1:])
-                moments = torch.empty(shape, dtype=torch.float16)
-            moments[start : start + len(images), side, 0] = posterior.mean.to("cpu", torch.float16)
-            moments[start : start + len(images), side, 1] = posterior.std.to("cpu", torch.float16)
-    return moments
 
 
 def to_signal(pixels: Tensor) -> Tensor:
@@ -64,20 +41,22 @@ def balanced_rows(labels: Sequence[int], first: int, size: int, seed: int) -> np
 
 def captioned_batch(
     number: int,
-    moments: Tensor,
+    moments: Moments,
     labels: Sequence[int],
     caption: Callable[[int, np.random.Generator], str],
-    tokenize: Callable[[list[str]], Tensor],
     batch_size: int,
     caption_dropout: float,
     seed: int,
 ) -> Batch:
-    """Batch `number`: moments [B, 2, C, h, w], input_ids [B, L]; a share of captions is empty, for guidance."""
+    """Batch `number`: its rows (int64 [B]), a random view's moments (float32 [B, 2, C, h, w]) and a caption of each.
+
+    A share of captions is empty, for guidance.
+    """
     rng = np.random.default_rng([seed, number])
     rows = balanced_rows(labels, number * batch_size, batch_size, seed)
-    sides = rng.integers(moments.shape[1], size=batch_size)
+    views = rng.integers(moments.views, size=batch_size)
     captions = ["" if rng.random() < caption_dropout else caption(int(row), rng) for row in rows]
-    return {"number": number, "moments": moments[rows, sides].float(), "input_ids": tokenize(captions)}
+    return {"number": number, "rows": rows, "moments": moments.take(rows, views), "captions": captions}
 
 
 class NumberedBatches(IterableDataset):

@@ -1,13 +1,17 @@
-"""The mathematics of denoising training: pure functions of tensors."""
+"""The mathematics of denoising training: pure functions of tensors.
+
+At every noise level a picture is x_t = signal x_0 + deviation eps; signal and deviation are [B] in [0, 1].
+"""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from diffusers.training_utils import compute_density_for_timestep_sampling
 from torch import Tensor
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+DENSITIES = ("uniform", "logit_normal")
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -15,42 +19,59 @@ def per_image(values: Tensor, like: Tensor) -> Tensor:
     return values.reshape(-1, *[1] * (like.dim() - 1)).to(like.dtype)
 
 
-def add_noise(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps, with a_t [B] in [0, 1] (Ho et al. 2020, equation 4)."""
-    alphas = per_image(alphas_cumprod, latents)
-    return alphas.sqrt() * latents + (1 - alphas).sqrt() * noise
+def add_noise(latents: Tensor, noise: Tensor, signal: Tensor, deviation: Tensor) -> Tensor:
+    """x_t (Ho et al. 2020, equation 4; Lipman et al. 2023, equation 22)."""
+    return per_image(signal, latents) * latents + per_image(deviation, latents) * noise
 
 
-def regression_target(latents: Tensor, noise: Tensor, alphas_cumprod: Tensor, prediction_type: str) -> Tensor:
-    """What the UNet learns to predict: eps, or v = sqrt(a_t) eps - sqrt(1 - a_t) x_0 (Salimans and Ho 2022, appendix D)."""
+def regression_target(
+    latents: Tensor, noise: Tensor, signal: Tensor, deviation: Tensor, prediction_type: str
+) -> Tensor:
+    """What the denoiser learns to predict.
+
+    epsilon: eps; v_prediction: signal eps - deviation x_0 (Salimans and Ho 2022, appendix D); flow: eps - x_0 (Esser et al. 2024).
+    """
     if prediction_type == "epsilon":
         return noise
-    alphas = per_image(alphas_cumprod, latents)
-    return alphas.sqrt() * noise - (1 - alphas).sqrt() * latents
+    if prediction_type == "flow":
+        return noise - latents
+    return per_image(signal, latents) * noise - per_image(deviation, latents) * latents
 
 
-def signal_to_noise(alphas_cumprod: Tensor) -> Tensor:
-    """SNR(t) = a_t / (1 - a_t) (Kingma et al. 2021, equation 2)."""
-    return alphas_cumprod / (1 - alphas_cumprod)
-
-
-def min_snr_weights(alphas_cumprod: Tensor, gamma: float | None, prediction_type: str) -> Tensor:
+def min_snr_weights(signal: Tensor, deviation: Tensor, gamma: float | None, prediction_type: str) -> Tensor:
     """Loss weights [B] that cap the weight of x_0's error at gamma (Hang et al. 2023, section 3.4); None weighs all alike.
 
-    min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v.
+    min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v; SNR = (signal / deviation)^2 (Kingma et al. 2021).
     """
     if gamma is None:
-        return torch.ones_like(alphas_cumprod)
-    snr = signal_to_noise(alphas_cumprod)
+        return torch.ones_like(signal)
+    snr = (signal / deviation).square()
     if prediction_type == "epsilon":
         return (gamma / snr).clamp(max=1)
     return snr.clamp(max=gamma) / (snr + 1)
 
 
+def offset(noise: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    """Noise plus one number a channel, strength times a normal one, so that overall brightness can be learned (Guttenberg 2023).
+
+    noise: float [B, C, h, w].
+    """
+    return noise + strength * torch.randn(*noise.shape[:2], 1, 1, generator=generator).to(noise)
+
+
+def noise_levels(count: int, levels: int, density: str, generator: torch.Generator) -> Tensor:
+    """Noise levels int64 [count] in 0 ... levels - 1: uniform, or most often the middle ones (logit-normal, Esser et al. 2024)."""
+    scheme = "logit_normal" if density == "logit_normal" else "none"
+    shares = compute_density_for_timestep_sampling(
+        scheme, count, logit_mean=0.0, logit_std=1.0, generator=generator
+    )
+    return (shares * levels).long().clamp(max=levels - 1)
+
+
 def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over images of weight x mean squared error, in float32: a scalar."""
+    """Sum over images of weight [B] x mean squared error, in float32: a scalar."""
     error = (prediction.float() - target.float()).square().flatten(1).mean(1)
-    return (weights * error).mean()
+    return (weights * error).sum()
 
 
 def warmup_cosine(step: int, warmup_steps: int, num_steps: int) -> float:

@@ -1,14 +1,14 @@
-"""The LightningModule that teaches a Stable Diffusion pipeline, whichever of its parameters learn."""
+"""The LightningModule that teaches a text-to-image pipeline of any family, whichever of its parameters learn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionPipeline
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -16,95 +16,150 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from skinaug.errors import InputError
+from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
 
+EncodeTexts = Callable[[Sequence[str]], families.States]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is minimized.
+
+    Attributes:
+        min_snr_gamma: cap of the loss weights (Hang et al. 2023), above 0; None weighs all noise levels alike.
+        offset_noise: strength of a number a channel that is added to the noise, 0 is none (Guttenberg 2023).
+        input_perturbation: deviation of further noise in what the denoiser sees, not in what it predicts (Ning et al. 2023).
+        density: of noise levels: uniform, logit_normal (Esser et al. 2024), or auto: logit_normal for flow.
+    """
+
+    min_snr_gamma: float | None = None
+    offset_noise: float = 0.0
+    input_perturbation: float = 0.0
+    density: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
+            raise InputError(
+                f"finetune.objective.min_snr_gamma={self.min_snr_gamma}: it is above 0, or null."
+            )
+        for name in ("offset_noise", "input_perturbation"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"finetune.objective.{name}={getattr(self, name)}: it is at least 0.")
+        if self.density not in ("auto", *losses.DENSITIES):
+            raise InputError(
+                f"finetune.objective.density={self.density!r}: choose auto, {', '.join(losses.DENSITIES)}."
+            )
+
 
 class DiffusionFinetuner(LightningModule):
-    """Denoising training of a UNet and a text encoder on cached VAE moments.
+    """Denoising training on cached VAE moments.
 
-    parameters: those that learn; all others are frozen. alphas_cumprod: float [T]. scaling_factor: of the VAE.
-    make_batch: the batch of a number. num_steps, warmup_steps: optimizer steps. Every random number of a step comes from
-    (seed, the batch's number), so a run that was interrupted ends as an uninterrupted one.
+    parameters: those that learn; all others are frozen. make_batch: the batch of a number (`latents.Batch`). frozen_text:
+    text states where no text encoder learns; else None. num_steps, warmup_steps: optimizer steps. Every random number of a
+    step comes from (seed, the batch's number), so a run that was interrupted ends as an uninterrupted one.
+
+    Raises InputError where the base predicts what cannot be learned, or the objective does not suit it.
     """
 
     def __init__(
         self,
-        unet: nn.Module,
-        text_encoder: nn.Module,
+        pipeline: Any,
         parameters: Sequence[nn.Parameter],
-        alphas_cumprod: Tensor,
-        prediction_type: str,
-        scaling_factor: float,
         make_batch: Callable[[int], Batch],
+        frozen_text: EncodeTexts | None,
+        objective: Objective,
         optimizer: Callable[[Sequence[nn.Parameter]], Optimizer],
         num_steps: int,
         warmup_steps: int,
-        min_snr_gamma: float | None,
         seed: int,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold no frozen weights
-        self.unet, self.text_encoder = unet, text_encoder
-        self.register_buffer("alphas_cumprod", alphas_cumprod.float(), persistent=False)
-        self.prediction_type, self.scaling_factor = prediction_type, scaling_factor
-        self.make_batch, self.optimizer, self.seed = make_batch, optimizer, seed
-        self.num_steps, self.warmup_steps, self.min_snr_gamma = num_steps, warmup_steps, min_snr_gamma
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
+        self.pipeline, self.make_batch, self.frozen_text = pipeline, make_batch, frozen_text
+        self.objective, self.optimizer, self.seed = objective, optimizer, seed
+        self.num_steps, self.warmup_steps = num_steps, warmup_steps
+        self.denoiser = families.denoiser(pipeline)
+        self.text_encoders = nn.ModuleDict({name: net for name, net, _ in families.text_encoders(pipeline)})
+        schedule = families.NoiseSchedule.of(pipeline.scheduler)
+        self.prediction_type = schedule.prediction_type
+        if self.prediction_type == "flow" and objective.min_snr_gamma is not None:
+            raise InputError(
+                "finetune.objective.min_snr_gamma is for noise and velocity; this base learns a flow: set null."
+            )
+        for name in ("signal", "noise", "timesteps"):
+            self.register_buffer(name, getattr(schedule, name), persistent=False)
+        self.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        self.text_learns = any(parameter.requires_grad for parameter in text_encoder.parameters())
-
-    @classmethod
-    def of(
-        cls, pipeline: StableDiffusionPipeline, parameters: Sequence[nn.Parameter], **settings: Any
-    ) -> DiffusionFinetuner:
-        """For a pipeline's networks and noise schedule; `settings` are the constructor's others.
-
-        Raises InputError where the UNet predicts neither noise nor velocity.
-        """
-        schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
-        if schedule.config.prediction_type not in losses.PREDICTION_TYPES:
-            raise InputError(
-                f"This base predicts {schedule.config.prediction_type!r}; bases that predict "
-                f"{' or '.join(losses.PREDICTION_TYPES)} can be fine-tuned."
-            )
-        return cls(
-            pipeline.unet,
-            pipeline.text_encoder,
-            parameters,
-            alphas_cumprod=schedule.alphas_cumprod,
-            prediction_type=schedule.config.prediction_type,
-            scaling_factor=pipeline.vae.config.scaling_factor,
-            **settings,
-        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        latents, noise, timesteps = self.draw(batch["moments"], batch["number"])
-        alphas = self.alphas_cumprod[timesteps]
-        with nullcontext() if self.text_learns else torch.no_grad():
-            text = self.text_encoder(batch["input_ids"])[0]
-        noisy = losses.add_noise(latents, noise, alphas)
-        prediction = self.unet(noisy, timesteps, text).sample
-        target = losses.regression_target(latents, noise, alphas, self.prediction_type)
-        weights = losses.min_snr_weights(alphas, self.min_snr_gamma, self.prediction_type)
-        loss = losses.weighted_mse(prediction, target, weights)
+        latents, noise, seen, levels = self.draw(batch["moments"], batch["number"])
+        signal, deviation = self.signal[levels], self.noise[levels]
+        states = self.states(batch["captions"])
+        noisy = losses.add_noise(latents, seen, signal, deviation)
+        prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, batch["sizes"])
+        target = losses.regression_target(latents, noise, signal, deviation, self.prediction_type)
+        weights = losses.min_snr_weights(
+            signal, deviation, self.objective.min_snr_gamma, self.prediction_type
+        )
+        loss = losses.weighted_mse(prediction, target, weights * batch["weights"])
         if not torch.isfinite(loss):
-            raise InputError(
-                f"The fine-tuning loss became {loss.item()} at step {self.global_step}. "
-                "Lower finetune.optimizer.lr, or train with trainer.precision=32-true."
-            )
+            raise self.diverged(f"loss became {loss.item()}")
         self.log("train/loss", loss, prog_bar=True, batch_size=len(latents))
         return loss
 
-    def draw(self, moments: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents resampled from their moments, noise (both [B, C, h, w]) and timesteps [B]: a function of the number."""
-        generator = torch.Generator().manual_seed((self.seed << 32) + number)
+    def states(self, captions: Sequence[str]) -> families.States:
+        """Text states of a batch, on its device."""
+        if self.frozen_text is not None:
+            return {name: value.to(self.device) for name, value in self.frozen_text(captions).items()}
+        return families.encode(self.pipeline, captions, self.device)
+
+    def draw(self, moments: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents resampled from their moments, noise to predict and noise to see, all [B, C, h, w], and noise levels [B]: a
+        function of the number."""
+        seed = (self.seed << 32) + number
+        torch.manual_seed(seed)  # for dropout
+        generator = torch.Generator().manual_seed(seed)
+        config = self.pipeline.vae.config
         normal = partial(torch.randn, moments[:, 0].shape, generator=generator)
-        latents = moments[:, 0] + moments[:, 1] * normal().to(moments)
-        timesteps = torch.randint(len(self.alphas_cumprod), (len(moments),), generator=generator)
-        return latents * self.scaling_factor, normal().to(moments), timesteps.to(moments.device)
+        sample = moments[:, 0] + moments[:, 1] * normal().to(moments)
+        latents = (sample - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        noise = normal()
+        if self.objective.offset_noise:
+            noise = losses.offset(noise, self.objective.offset_noise, generator)
+        seen = noise
+        if self.objective.input_perturbation:
+            seen = noise + self.objective.input_perturbation * normal()
+        levels = losses.noise_levels(len(moments), len(self.signal), self.density, generator)
+        return latents, noise.to(moments), seen.to(moments), levels.to(moments.device)
+
+    @property
+    def density(self) -> str:
+        """Of noise levels."""
+        if self.objective.density != "auto":
+            return self.objective.density
+        return "logit_normal" if self.prediction_type == "flow" else "uniform"
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Stop before weights that are no numbers can be saved. float16 training scales its loss by trying: it may overflow."""
+        if self.trainer.precision == "16-mixed":
+            return
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
+        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+            raise self.diverged("gradient is no number")
+
+    def diverged(self, what: str) -> InputError:
+        """The error that tells where to go on."""
+        callback = self.trainer.checkpoint_callback
+        saved = getattr(callback, "best_model_path", "") or "none yet"
+        return InputError(
+            f"Fine-tuning diverged: the {what} at step {self.global_step}. Lower finetune.optimizer.lr, or train with "
+            f"trainer.precision=32-true. The last good checkpoint: {saved}."
+        )
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
@@ -119,5 +174,18 @@ class DiffusionFinetuner(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if name not in frozen}
+        for state in {
+            "state_dict",
+            "current_model_state",
+        } & checkpoint.keys():  # the second where weights are averaged
+            checkpoint[state] = {
+                name: value for name, value in checkpoint[state].items() if name not in frozen
+            }
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DiffusionFinetuner:
+        """For averaged weights: the networks are copied, what feeds them is shared."""
+        memo |= {id(shared): shared for shared in (self.pipeline, self.make_batch, self.frozen_text)}
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(deepcopy(self.__getstate__(), memo))
+        return copy

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,23 +12,22 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning import Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from transformers import CLIPTokenizer
 
 from skinaug.errors import InputError
 from skinaug.finetune import components, resume
 from skinaug.finetune.autoencoder import AutoencoderTrainer, pixel_batch, unit_scaling
+from skinaug.finetune.cache import Moments, encode_moments
 from skinaug.finetune.colour_start import start_from_colours
-from skinaug.finetune.latents import captioned_batch, encode_moments, to_signal
-from skinaug.finetune.module import DiffusionFinetuner
-from skinaug.finetune.samples import SampleGrids
-from skinaug.finetune.text import Caption, caption_rows, tokenize
+from skinaug.finetune.export import save_whole
+from skinaug.finetune.finetune import Finetune
+from skinaug.finetune.latents import to_signal
+from skinaug.finetune.text import Caption, caption_rows
 from skinaug.finetune.tokenizer import train_tokenizer
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
-from skinaug.prompts import PromptSet
 
 OptimizerOf = Callable[[Sequence[nn.Parameter]], Optimizer]
 UNET_FACTOR = 4  # latents are divided by this at the UNet's bottom
@@ -68,80 +65,46 @@ class AutoencoderTraining:
 
 
 def pretrain(
-    captions: PromptSet,
     sizes: Sizes,
     autoencoder: AutoencoderTraining,
-    image_size: int,
-    steps: int,
-    batch_size: int,
-    optimizer: OptimizerOf,
-    warmup_steps: int,
-    min_snr_gamma: float | None,
-    caption_dropout: float,
-    ema_decay: float,
-    flip: bool,
-    sample_prompts: Sequence[str],
-    sample_every_num_steps: int,
-    checkpoint_every_minutes: float,
-    seed: int,
+    training: Finetune,
     *,
     manifest: Manifest,
-    base: Any,
     trainer: Callable[..., Trainer],
     logger: Any,
     out: Path,
+    **_: Any,
 ) -> None:
     """Leave a complete pipeline in out/pipeline, float16 safetensors that plain diffusers loads; sample grids in out/samples.
 
-    Each part is trained once: what is in `out` is not trained again, and an interrupted part goes on from its checkpoint.
-    `base` is not used: nothing is started from. Other arguments are as in `finetune`; ema_decay in [0, 1) averages the
-    weights of UNet and text encoder over steps.
+    `training` is that of UNet and text encoder, with its captions, picture size and seed. Each part is trained once: what is
+    in `out` is not trained again, and an interrupted part goes on from its checkpoint. No base is read: nothing is started
+    from.
 
     Raises:
         InputError: an image size that does not suit the networks.
     """
+    image_size, seed = training.image_size, training.seed
     if image_size % (UNET_FACTOR * sizes.vae_factor):
         raise InputError(
-            f"finetune.image_size must be a multiple of {UNET_FACTOR * sizes.vae_factor}, got {image_size}."
+            f"finetune.training.image_size must be a multiple of {UNET_FACTOR * sizes.vae_factor}, got {image_size}."
         )
-    saver = partial(resume.checkpoints, every_minutes=checkpoint_every_minutes)
-    fitter = partial(trainer, logger=logger, default_root_dir=out)
-    caption = caption_rows(manifest, captions, {})
-    pixels = load_pixels(manifest, image_size)
-    tokenizer = make_tokenizer(caption, len(manifest), sizes, out / "tokenizer", seed)
-    if not (out / "vae").exists():
-        folder = out / "vae_checkpoints"
-        fit = fitter(max_steps=autoencoder.steps, callbacks=[saver(folder)], gradient_clip_val=1.0)
-        train_autoencoder(autoencoder, sizes, pixels, image_size, fit, folder, seed)
-    pipeline = new_pipeline(sizes, image_size, AutoencoderKL.from_pretrained(out / "vae"), tokenizer, seed)
-    grids = SampleGrids(pipeline, sample_prompts, out / "samples", image_size, sample_every_num_steps, seed)
-    callbacks = [EMAWeightAveraging(decay=ema_decay), grids, saver(out / "checkpoints")]
-    fit = fitter(max_steps=steps, callbacks=callbacks)
-    make_batch = partial(
-        captioned_batch,
-        moments=moments_of(pipeline.vae, pixels, fit, flip),
-        labels=[0] * len(pixels),
-        caption=caption,
-        tokenize=partial(tokenize, pipeline),
-        batch_size=batch_size,
-        caption_dropout=caption_dropout,
-        seed=seed,
-    )
-    module = DiffusionFinetuner.of(
-        pipeline,
-        [*pipeline.unet.parameters(), *pipeline.text_encoder.parameters()],
-        make_batch=make_batch,
-        optimizer=optimizer,
-        num_steps=steps,
-        warmup_steps=warmup_steps,
-        min_snr_gamma=min_snr_gamma,
-        seed=seed,
-    )
-    resume.fit(fit, module, out / "checkpoints")
-    if fit.is_global_zero:
-        save_pipeline(pipeline, out / "pipeline")
-        for leftover in ("tokenizer", "vae", "vae_checkpoints", "checkpoints"):
-            resume.remove(out / leftover)
+    phrases = training.phrases(manifest.classes)
+    if not (out / "pipeline").exists():
+        caption = caption_rows(manifest, training.captions, phrases)
+        tokenizer = make_tokenizer(caption, len(manifest), sizes, out / "tokenizer", seed)
+        if not (out / "vae").exists():
+            folder = out / "vae_checkpoints"
+            saver = resume.checkpoints(folder, training.checkpoint_every_minutes)
+            settings = {"max_steps": autoencoder.steps, "gradient_clip_val": 1.0, "callbacks": [saver]}
+            fit = trainer(**settings, logger=logger, default_root_dir=out)
+            train_autoencoder(autoencoder, sizes, manifest, image_size, fit, folder, seed)
+        vae = AutoencoderKL.from_pretrained(out / "vae")
+        base = partial(new_pipeline, sizes, image_size, vae, tokenizer, seed)
+        feed = {"prior_images": None, "trainer": trainer, "cache": out, "logger": logger}
+        training.teach(manifest, phrases, base=base, out=out, **feed)
+    for leftover in ("tokenizer", "vae", "vae_checkpoints", "moments"):
+        resume.remove(out / leftover)
 
 
 def make_tokenizer(caption: Caption, count: int, sizes: Sizes, folder: Path, seed: int) -> CLIPTokenizer:
@@ -157,13 +120,14 @@ def make_tokenizer(caption: Caption, count: int, sizes: Sizes, folder: Path, see
 def train_autoencoder(
     training: AutoencoderTraining,
     sizes: Sizes,
-    pixels: np.ndarray,
+    manifest: Manifest,
     image_size: int,
     trainer: Trainer,
     checkpoints: Path,
     seed: int,
 ) -> None:
     """Leave the autoencoder beside its checkpoints, with the scaling factor that some of the training images give."""
+    pixels = load_pixels(manifest, image_size)
     torch.manual_seed(seed)
     vae = components.new_autoencoder(sizes.vae_channels, image_size)
     start_from_colours(vae, to_signal(torch.from_numpy(pixels[:512])), training.deviation)
@@ -180,7 +144,10 @@ def train_autoencoder(
     )
     resume.fit(trainer, module, checkpoints)
     if trainer.is_global_zero:
-        vae.register_to_config(scaling_factor=unit_scaling(moments_of(vae, pixels[:1024], trainer, False)))
+        some = manifest.with_table(manifest.table.head(1024))
+        moments = moments_of(vae, some, image_size, False, trainer, checkpoints.parent)
+        rows = np.arange(len(some))
+        vae.register_to_config(scaling_factor=unit_scaling(moments.take(rows, np.zeros_like(rows))))
         save_whole(vae.to("cpu").save_pretrained, checkpoints.with_name("vae"))
     trainer.strategy.barrier()
 
@@ -195,25 +162,10 @@ def new_pipeline(
     return components.assemble(vae, text_encoder, tokenizer, unet)
 
 
-def moments_of(vae: AutoencoderKL, pixels: np.ndarray, trainer: Trainer, mirror: bool) -> Tensor:
-    """As encode_moments, on the trainer's device and in its precision."""
+def moments_of(
+    vae: AutoencoderKL, manifest: Manifest, image_size: int, mirror: bool, trainer: Trainer, cache: Path
+) -> Moments:
+    """As encode_moments of the central squares, on the trainer's device and in its precision."""
+    device = trainer.strategy.root_device
     with trainer.precision_plugin.forward_context():
-        return encode_moments(vae, pixels, trainer.strategy.root_device, 64, mirror)
-
-
-def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Save as float16 safetensors, whole or not at all."""
-    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-        part.to("cpu").half()
-    save_whole(pipeline.save_pretrained, folder)
-
-
-def save_whole(save: Callable[[Path], Any], folder: Path) -> None:
-    """Call save(folder) so that a kill leaves no half of it; configs forget where their parts were loaded from."""
-    part = folder.with_name(folder.name + ".part")
-    save(part)
-    for config in part.rglob("*config.json"):
-        values = json.loads(config.read_text())
-        values.pop("_name_or_path", None)
-        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    os.replace(part, folder)
+        return encode_moments(vae, manifest, image_size, 1, mirror, device, 64, cache)

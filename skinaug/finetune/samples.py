@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def draw_images(
         output_type="np",
     ).images
     return (images * 255).round().astype(np.uint8)
+
+
+@contextmanager
+def at_rest(pipeline: Any, device: torch.device) -> Iterator[None]:
+    """A pipeline that trains, for a moment as one that draws: on the device, without dropout."""
+    networks = [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
+    before = [(network, network.training, network.device) for network in networks]
+    for network in networks:
+        network.eval().to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    yield
+    for network, training, where in before:
+        network.train(training).to(where)
 
 
 def grid(images: np.ndarray, columns: int) -> Image.Image:
@@ -73,9 +87,8 @@ class SampleGrids(Callback):
         path = self.folder / f"step_{trainer.global_step:06d}.png"
         if not trainer.is_global_zero or path.exists():
             return
-        self.pipeline.to(module.device)
-        self.pipeline.set_progress_bar_config(disable=True)
-        images = draw_images(self.pipeline, self.prompts, self.seed, self.image_size, 2.5, 20)
+        with trainer.precision_plugin.forward_context(), at_rest(self.pipeline, module.device):
+            images = draw_images(self.pipeline, self.prompts, self.seed, self.image_size, 2.5, 20)
         picture = grid(images, self.images_a_prompt)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path.with_suffix(".part"), format="png")

@@ -1,12 +1,10 @@
-"""Training images' captions, and captions as token ids."""
+"""Training images' captions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
@@ -24,11 +22,8 @@ def caption_rows(manifest: Manifest, captions: PromptSet, phrases: Mapping[str, 
     return caption
 
 
-def tokenize(pipeline: Any, texts: list[str]) -> Tensor:
-    """Token ids as the pipeline itself makes them, int64 [B, L]; a token of several vectors is spelled out."""
-    tokenizer = pipeline.tokenizer
-    texts = [pipeline.maybe_convert_prompt(text, tokenizer) for text in texts]
-    length = tokenizer.model_max_length
-    return tokenizer(
-        texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-    ).input_ids
+def many_captions(caption: Caption, manifest: Manifest, captions: PromptSet) -> list[str]:
+    """Distinct captions of up to 1,000 images, each described so often that its longest caption is very likely there."""
+    rows = range(0, len(manifest), max(1, len(manifest) // 1000))
+    draws = range(4 * len(captions.templates))
+    return sorted({caption(row, np.random.default_rng([row, draw])) for row in rows for draw in draws})

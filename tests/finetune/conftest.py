@@ -12,7 +12,7 @@ from diffusers import StableDiffusionPipeline
 from diffusion_components import save_tiny_pipeline
 from lightning import Callback
 
-from skinaug.finetune.finetune import finetune
+from skinaug.finetune.finetune import Finetune
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
 from skinaug.trainer import make_trainer
@@ -31,10 +31,9 @@ class StopAt(Callback):
             raise RuntimeError("killed")
 
 
-def cpu_trainer(callbacks=(), stop_at: int | None = None, **options):
-    stop = [StopAt(stop_at)] if stop_at is not None else []
+def cpu_trainer(callbacks=(), more=(), precision: str = "32-true", **options):
     return make_trainer(
-        "cpu", 1, "32-true", callbacks=[*callbacks, *stop], enable_progress_bar=False, **options
+        "cpu", 1, precision, callbacks=[*callbacks, *more], enable_progress_bar=False, **options
     )
 
 
@@ -54,9 +53,22 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def teach(tiny_random_pipeline: Path, photographs: Manifest):
     """A function that runs the stage into a folder and returns the pipeline that it taught."""
 
-    def run(out: Path, method, stop_at: int | None = None, **changes) -> StableDiffusionPipeline:
-        pipeline = StableDiffusionPipeline.from_pretrained(tiny_random_pipeline)
+    def run(
+        out: Path,
+        method,
+        stop_at: int | None = None,
+        watch: Callback | None = None,
+        precision: str = "32-true",
+        fresh: bool = False,
+        **changes,
+    ) -> StableDiffusionPipeline:
+        def base() -> StableDiffusionPipeline:
+            return StableDiffusionPipeline.from_pretrained(tiny_random_pipeline)
+
+        pipeline = base()
         pipeline.set_progress_bar_config(disable=True)
+        more = [StopAt(stop_at)] if stop_at is not None else []
+        more += [watch] if watch is not None else []
         values = {
             "method": method,
             "captions": CAPTIONS,
@@ -65,21 +77,28 @@ def teach(tiny_random_pipeline: Path, photographs: Manifest):
             "batch_size": 6,
             "optimizer": partial(torch.optim.AdamW, lr=0.05),
             "warmup_steps": 1,
-            "min_snr_gamma": None,
             "caption_dropout": 0.2,
             "flip": True,
             "accumulate_grad_batches": 1,
             "sample_every_num_steps": 3,
             "checkpoint_every_minutes": 0,
             "seed": 0,
+        }
+        runtime = {
             "manifest": photographs,
-            "base": lambda: pipeline,
-            "trainer": partial(cpu_trainer, stop_at=stop_at),
+            "prior_images": None,
+            "base": base if fresh else lambda: pipeline,
+            "base_name": "tiny",
+            "licence": "none",
+            "trainer": partial(cpu_trainer, more=more, precision=precision),
+            "cache": out.parent / "encoded",
             "logger": False,
             "out": out,
         }
         out.mkdir(exist_ok=True)
-        finetune(**(values | changes))
+        settings = {name: changes.get(name, value) for name, value in values.items()}
+        extra = {name: value for name, value in changes.items() if name not in values | runtime}
+        Finetune(**settings, **extra)(**{name: changes.get(name, value) for name, value in runtime.items()})
         return pipeline
 
     return run

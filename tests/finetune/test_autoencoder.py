@@ -42,8 +42,8 @@ def test_errors_in_closed_form():
 
 def test_scaling_gives_samples_a_deviation_of_one():
     generator = torch.Generator().manual_seed(0)
-    means = 3 * torch.randn(2000, 1, 4, 2, 2, generator=generator) + 1
-    moments = torch.stack([means, torch.full_like(means, 4.0)], 2)
+    means = 3 * torch.randn(2000, 4, 2, 2, generator=generator) + 1
+    moments = torch.stack([means, torch.full_like(means, 4.0)], 1)
     assert unit_scaling(moments) == pytest.approx(1 / 5, rel=0.02)
 
 

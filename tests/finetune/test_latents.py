@@ -1,27 +1,11 @@
-"""Cached moments are the autoencoder's own, and batches are functions of their number."""
+"""Batches are functions of their number."""
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 
-from skinaug.finetune.latents import balanced_rows, captioned_batch, encode_moments
-
-
-def test_moments_are_those_of_each_image_and_its_mirror_image(tiny_random_pipeline: Path):
-    vae = AutoencoderKL.from_pretrained(tiny_random_pipeline, subfolder="vae")
-    pixels = np.random.default_rng(0).integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
-    moments = encode_moments(vae, pixels, torch.device("cpu"), batch_size=2, mirror=True)
-    assert moments.shape == (3, 2, 2, 4, 8, 8)
-    images = torch.from_numpy(pixels.copy()).movedim(-1, 1) / 127.5 - 1
-    for side, picture in enumerate((images, images.flip(3))):
-        posterior = vae.encode(picture).latent_dist
-        torch.testing.assert_close(moments[:, side, 0].float(), posterior.mean, rtol=1e-2, atol=1e-2)
-        torch.testing.assert_close(moments[:, side, 1].float(), posterior.std, rtol=1e-2, atol=1e-2)
+from skinaug.finetune.latents import balanced_rows, captioned_batch
 
 
 def test_classes_take_turns_and_every_image_comes_once_a_cycle():
@@ -34,22 +18,45 @@ def test_classes_take_turns_and_every_image_comes_once_a_cycle():
     assert (rows != balanced_rows(labels, 0, 24, seed=1)).any()
 
 
-def test_a_batch_depends_on_its_number_alone():
-    moments = torch.arange(8.0).reshape(8, 1, 1, 1, 1, 1).expand(8, 2, 2, 4, 2, 2)
-    make = partial(
-        captioned_batch,
-        moments=moments,
+class NumberedMoments:
+    """Moments that tell their row and view."""
+
+    views = 4
+
+    def take(self, rows: np.ndarray, views: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.stack([rows, views], 1)).float()[:, :, None, None, None]
+
+
+def make(number: int, caption_dropout: float = 0.5) -> dict:
+    return captioned_batch(
+        number,
+        moments=NumberedMoments(),
         labels=[0, 0, 0, 0, 1, 1, 1, 1],
-        caption=lambda row, rng: str(row),
-        tokenize=lambda texts: torch.tensor([int(text or -1) for text in texts]),
+        caption=lambda row, rng: f"{row} {rng.integers(1000)}",
         batch_size=4,
-        caption_dropout=0.5,
+        caption_dropout=caption_dropout,
         seed=3,
     )
-    first, second = make(5), make(5)
-    assert torch.equal(first["input_ids"], second["input_ids"])
-    shown = first["moments"][:, 0, 0, 0, 0].int()
-    captioned = first["input_ids"] >= 0
-    assert torch.equal(first["input_ids"][captioned].int(), shown[captioned])
-    dropped = np.mean([(make(number)["input_ids"] < 0).float().mean().item() for number in range(100)])
-    assert 0.4 < dropped < 0.6
+
+
+def test_a_batch_depends_on_its_number_alone():
+    first, second, other = make(5), make(5), make(6)
+    assert first["number"] == 5
+    assert first["captions"] == second["captions"] != other["captions"]
+    assert torch.equal(first["moments"], second["moments"])
+    assert first["rows"].dtype == np.int64
+    assert first["rows"].tolist() == balanced_rows([0] * 4 + [1] * 4, 20, 4, seed=3).tolist()
+    assert first["moments"][:, 0, 0, 0, 0].tolist() == first["rows"].tolist()
+
+
+def test_captions_are_the_rows_own_or_empty_and_views_are_drawn_alike():
+    batches = [make(number) for number in range(200)]
+    for batch in batches:
+        for row, caption in zip(batch["rows"], batch["captions"], strict=True):
+            assert caption == "" or caption.startswith(f"{row} ")
+    dropped = np.mean([caption == "" for batch in batches for caption in batch["captions"]])
+    assert 0.45 < dropped < 0.55
+    views = np.bincount(np.concatenate([batch["moments"][:, 1, 0, 0, 0].int() for batch in batches]))
+    assert len(views) == 4
+    assert views.min() > 150
+    assert all(all(make(number, caption_dropout=0)["captions"]) for number in range(50))

@@ -11,6 +11,8 @@ from diffusers import StableDiffusionPipeline
 from lightning import Callback
 
 from skinaug.errors import InputError
+from skinaug.finetune.finetune import Finetune
+from skinaug.finetune.methods.full import Full
 from skinaug.finetune.pretrain import AutoencoderTraining, Sizes, pretrain
 from skinaug.finetune.tokenizer import WORDS, train_tokenizer
 from skinaug.manifest import Manifest
@@ -25,7 +27,7 @@ class StopAt(Callback):
     """Ends a training of the UNet as a kill would."""
 
     def on_train_batch_start(self, trainer, module, *_) -> None:
-        if hasattr(module, "unet") and trainer.global_step == 2:
+        if hasattr(module, "denoiser") and trainer.global_step == 2:
             raise RuntimeError("killed")
 
 
@@ -34,26 +36,28 @@ def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "3
         callbacks = [*callbacks, *([StopAt()] if killed else [])]
         return make_trainer("cpu", 1, precision, callbacks=callbacks, enable_progress_bar=False, **options)
 
-    values = {
+    training = {
+        "method": Full(text_encoder=True),
         "captions": CAPTIONS,
-        "sizes": Sizes(700, 16, 16, 1, [16, 32, 48], [16, 16, 16]),
-        "autoencoder": AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM),
         "image_size": 16,
         "steps": 4,
         "batch_size": 4,
         "optimizer": ADAM,
         "warmup_steps": 1,
-        "min_snr_gamma": None,
         "caption_dropout": 0.1,
-        "ema_decay": 0.5,
         "flip": True,
-        "sample_prompts": ["a red spot"],
+        "accumulate_grad_batches": 1,
         "sample_every_num_steps": 4,
         "checkpoint_every_minutes": 0,
         "seed": 0,
+        "ema_decay": 0.5,
+        "sample_prompts": ["a red spot"],
     }
     out.mkdir(exist_ok=True)
-    pretrain(**(values | changes), manifest=manifest, base=None, trainer=trainer, logger=False, out=out)
+    sizes = Sizes(700, 32, 16, 1, [16, 32, 48], [16, 16, 16])
+    autoencoder = AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM)
+    stage = partial(pretrain, sizes, autoencoder, Finetune(**(training | changes)))
+    stage(manifest=manifest, trainer=trainer, logger=False, out=out)
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -68,7 +72,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 
 def test_leaves_a_pipeline_that_diffusers_runs(photographs: Manifest, tmp_path: Path):
     run(photographs, tmp_path, precision="bf16-mixed")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pipeline", "samples"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.json", "pipeline", "samples"]
     assert not list(tmp_path.rglob("*.bin"))
     assert str(tmp_path) not in "".join(path.read_text() for path in tmp_path.rglob("*.json")), (
         "no path of this machine"

@@ -1,34 +1,40 @@
-"""LoRA (Hu et al. 2021): low-rank changes of the UNet's layers; classes keep their names."""
+"""LoRA (Hu et al. 2021) and its kin: low-rank changes of the networks' layers; classes keep their names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from torch import nn
 
 from skinaug.errors import InputError
+from skinaug.finetune.families import denoiser, denoiser_name, text_encoders
+
+TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters on the UNet.
+    """Low-rank adapters on the denoiser, and on the CLIP text encoders if wanted.
 
     Attributes:
         rank: of each change, at least 1.
         alpha: the change is scaled by alpha / rank.
-        target_modules: endings of the names of the layers that are changed.
+        target_modules: endings of the names of the denoiser's layers that are changed.
+        text_encoder: whether the text encoders' attention changes as well.
+        options: further settings of peft's LoraConfig, such as use_dora (Liu et al. 2024) or use_rslora.
     """
 
     rank: int = 16
     alpha: float = 16
     target_modules: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0")
+    text_encoder: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -37,10 +43,21 @@ class Lora:
             raise InputError(f"finetune.method.alpha={self.alpha}: it is above 0.")
         if not self.target_modules:
             raise InputError("finetune.method.target_modules is empty: name at least one kind of layer.")
+        try:
+            self.config(self.target_modules)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"finetune.method.options={dict(self.options)}: peft refuses them: {error}"
+            ) from error
 
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """Classes keep the words that the prompts have for them."""
         return {}
+
+    def config(self, target_modules: Sequence[str]) -> LoraConfig:
+        """For peft."""
+        settings = {"init_lora_weights": "gaussian", **self.options}
+        return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(target_modules), **settings)
 
     def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
         """Add the adapters; they are what learns.
@@ -48,28 +65,36 @@ class Lora:
         Raises:
             InputError: no layer has such a name.
         """
-        config = LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            target_modules=list(self.target_modules),
-            init_lora_weights="gaussian",
-        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                pipeline.unet.add_adapter(config)
-            except ValueError as error:
-                raise InputError(
-                    f"finetune.method.target_modules={list(self.target_modules)}: {error}"
-                ) from error
-        return [parameter for name, parameter in pipeline.unet.named_parameters() if ".lora_" in name]
+            for network, targets in self._changed(pipeline):
+                try:
+                    network.add_adapter(self.config(targets))
+                except ValueError as error:
+                    raise InputError(f"finetune.method.target_modules={list(targets)}: {error}") from error
+        return [
+            parameter
+            for network, _ in self._changed(pipeline)
+            for name, parameter in network.named_parameters()
+            if ".lora_" in name
+        ]
+
+    def _changed(self, pipeline: Any) -> Iterator[tuple[Any, Sequence[str]]]:
+        """Each network that changes, and its layers' endings. The T5 encoder of SD 3 stays: diffusers saves no changes of it."""
+        yield denoiser(pipeline), self.target_modules
+        if self.text_encoder:
+            for name, network, _ in text_encoders(pipeline):
+                if name != "text_encoder_3":
+                    yield network, TEXT_LAYERS
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
-        """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of any diffusers pipeline reads."""
-        layers = get_peft_model_state_dict(
-            pipeline.unet
-        )  # diffusers' older names would lose convolutions on loading
-        config = pipeline.unet.peft_config["default"].to_dict()
-        StableDiffusionPipeline.save_lora_weights(
-            out / "lora", unet_lora_layers=layers, unet_lora_adapter_metadata=config, safe_serialization=True
-        )
+        """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of the pipeline's class reads."""
+        # peft's names: diffusers' older ones would lose convolutions on loading.
+        name, network = denoiser_name(pipeline), denoiser(pipeline)
+        layers = {f"{name}_lora_layers": get_peft_model_state_dict(network)}
+        layers[f"{name}_lora_adapter_metadata"] = network.peft_config["default"].to_dict()
+        for encoder_name, encoder, _ in text_encoders(pipeline) if self.text_encoder else ():
+            if getattr(encoder, "peft_config", None):
+                layers[f"{encoder_name}_lora_layers"] = get_peft_model_state_dict(encoder)
+                layers[f"{encoder_name}_lora_adapter_metadata"] = encoder.peft_config["default"].to_dict()
+        type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)

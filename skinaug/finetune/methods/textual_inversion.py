@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders import TextualInversionLoaderMixin
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
+from skinaug.finetune.families import text_encoders
+
+SDXL_KEYS = ("clip_l", "clip_g")  # of a file for two text encoders, as published ones have them
 
 
 class ExtendedEmbedding(nn.Module):
@@ -21,6 +25,7 @@ class ExtendedEmbedding(nn.Module):
     def __init__(self, frozen: Tensor, new: Tensor) -> None:
         super().__init__()
         self.register_buffer("frozen", frozen.detach(), persistent=False)
+        self.register_buffer("start", new.detach().clone(), persistent=False)
         self.new = nn.Parameter(new)
 
     @property
@@ -67,12 +72,28 @@ class TextualInversion:
         return tokens
 
     def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
-        """Add the classes' tokens to the tokenizer and their rows to the text encoder; the rows are what learns.
+        """Add the classes' tokens to each tokenizer and their rows to each text encoder; the rows are what learns.
 
         Raises:
-            InputError: the initial word is several tokens, or a class's token is already a word.
+            InputError: the initial word is several tokens, a class's token is already a word, or diffusers has no textual
+                inversion for this family.
         """
-        tokenizer, text_encoder = pipeline.tokenizer, pipeline.text_encoder
+        if not isinstance(pipeline, TextualInversionLoaderMixin):
+            raise InputError(
+                f"diffusers cannot load textual inversion into a {type(pipeline).__name__}. Choose finetune=lora, or a base "
+                "of the SD 1, SD 2 or SDXL family."
+            )
+        names = [name for token in self.phrases(classes).values() for name in self.names(token)]
+        generator = torch.Generator().manual_seed(seed)
+        return [
+            self._extend(encoder, tokenizer, names, generator)
+            for _, encoder, tokenizer in text_encoders(pipeline)
+        ]
+
+    def _extend(
+        self, text_encoder: Any, tokenizer: Any, names: Sequence[str], generator: torch.Generator
+    ) -> nn.Parameter:
+        """New rows of one text encoder."""
         start = tokenizer.encode(self.initial_word, add_special_tokens=False)
         if len(start) != 1:
             pieces = ", ".join(tokenizer.convert_ids_to_tokens(start)) or "nothing"
@@ -80,28 +101,40 @@ class TextualInversion:
                 f"finetune.method.initial_word={self.initial_word!r} is not one token of this base but {len(start)} "
                 f"({pieces}). Choose a simpler word, such as skin."
             )
-        names = [name for token in self.phrases(classes).values() for name in self.names(token)]
         frozen = text_encoder.get_input_embeddings().weight
-        if tokenizer.add_tokens(names) != len(names) or len(tokenizer) - len(names) != len(frozen):
+        if tokenizer.add_tokens(list(names)) != len(names) or len(tokenizer) - len(names) != len(frozen):
             raise InputError(
                 f"The base's tokenizer already has some of the tokens {', '.join(names)}. Rename the classes."
             )
-        generator = torch.Generator().manual_seed(seed)
         noise = (
             torch.randn(len(names), frozen.shape[1], generator=generator) * frozen.std().cpu() * self.noise
         )
         rows = ExtendedEmbedding(frozen, frozen[start[0]].detach() + noise.to(frozen))
         text_encoder.set_input_embeddings(rows)
-        return [rows.new]
+        return rows.new
 
     def names(self, token: str) -> list[str]:
         """A token's vectors as diffusers names them: <t>, <t>_1, <t>_2."""
         return [token, *(f"{token}_{number}" for number in range(1, self.num_vectors))]
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
-        """Write out/textual_inversion/<class>.safetensors, as `load_textual_inversion` of any diffusers pipeline reads."""
-        rows = pipeline.text_encoder.get_input_embeddings().new.detach().float().cpu()
+        """Write out/textual_inversion/<class>.safetensors, as `load_textual_inversion` of the pipeline's class reads.
+
+        Raises:
+            InputError: a vector did not move, so its class was not taught.
+        """
         folder = out / "textual_inversion"
         folder.mkdir(exist_ok=True)
-        for token, vectors in zip(self.phrases(classes).values(), rows.split(self.num_vectors), strict=True):
-            save_file({token: vectors.contiguous()}, folder / f"{token.strip('<>')}.safetensors")
+        encoders = [list(self._learned(encoder)) for _, encoder, _ in text_encoders(pipeline)]
+        for token, *taught in zip(self.phrases(classes).values(), *encoders, strict=True):
+            if not all((vectors != start).any(1).all() for vectors, start in taught):
+                raise InputError(f"The vectors of {token} are where they started: train for more steps.")
+            keys = SDXL_KEYS if len(taught) > 1 else (token,)
+            rows = {key: vectors.contiguous() for key, (vectors, _) in zip(keys, taught, strict=True)}
+            save_file(rows, folder / f"{token.strip('<>')}.safetensors")
+
+    def _learned(self, encoder: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each class's vectors now and at the start, float32 [num_vectors, width]."""
+        rows = encoder.get_input_embeddings()
+        now, start = (part.detach().float().cpu().split(self.num_vectors) for part in (rows.new, rows.start))
+        return zip(now, start, strict=True)

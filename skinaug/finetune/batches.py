@@ -1,0 +1,67 @@
+"""What a training step sees: photographs of the classes, and where wanted pictures that the base made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from skinaug.finetune.cache import Moments
+from skinaug.finetune.latents import Batch, captioned_batch
+from skinaug.finetune.text import Caption
+from skinaug.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Encoded images with captions. image_size: pixels of the squares. sizes: int64 [N, 3], original height and width, and
+    the square's side."""
+
+    moments: Moments
+    manifest: Manifest
+    caption: Caption
+    image_size: int
+    labels: Sequence[int] = field(init=False)
+    sizes: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        original = torch.from_numpy(self.manifest.table.select("height", "width").to_numpy().copy()).long()
+        side = torch.full((len(original), 1), self.image_size)
+        object.__setattr__(self, "labels", self.manifest.labels())
+        object.__setattr__(self, "sizes", torch.cat([original, side], 1))
+
+    def batch(self, number: int, batch_size: int, caption_dropout: float, seed: int) -> Batch:
+        """Batch `number`: see `training_batch`."""
+        batch = captioned_batch(
+            number, self.moments, self.labels, self.caption, batch_size, caption_dropout, seed
+        )
+        rows = batch.pop("rows")
+        return {**batch, "sizes": self.sizes[rows], "weights": torch.full((batch_size,), 1 / batch_size)}
+
+
+def training_batch(
+    number: int,
+    shown: Photographs,
+    prior: Photographs | None,
+    prior_weight: float,
+    batch_size: int,
+    caption_dropout: float,
+    seed: int,
+) -> Batch:
+    """Batch `number`: moments [B, 2, C, h, w], captions (B texts), sizes int64 [B, 3] and loss weights [B].
+
+    The weights of the photographs sum to 1. With a prior, as many of its pictures follow; theirs sum to `prior_weight`.
+    """
+    batch = shown.batch(number, batch_size, caption_dropout, seed)
+    if prior is None:
+        return batch
+    other = prior.batch(number, batch_size, caption_dropout, seed + 1)
+    return {
+        "number": number,
+        "moments": torch.cat([batch["moments"], other["moments"]]),
+        "captions": batch["captions"] + other["captions"],
+        "sizes": torch.cat([batch["sizes"], other["sizes"]]),
+        "weights": torch.cat([batch["weights"], prior_weight * other["weights"]]),
+    }

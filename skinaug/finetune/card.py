@@ -1,0 +1,229 @@
+"""The model card of a fine-tuning artifact: README.md, as model hubs show it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from huggingface_hub import ModelCardData
+from safetensors import safe_open
+
+from skinaug.base import PACKAGE
+from skinaug.manifest import Manifest
+
+# Names of licences as the hub knows them; any other is written out.
+LICENCES = {
+    "Apache-2.0": "apache-2.0",
+    "CC0": "cc0-1.0",
+    "CreativeML OpenRAIL-M": "creativeml-openrail-m",
+    "CreativeML Open RAIL++-M": "openrail++",
+    "MIT": "mit",
+}
+KINDS = ("textual_inversion", "lora")  # folders, and tags by which hubs file adapters
+WITHOUT_T5 = (
+    ", text_encoder_3=None, tokenizer_3=None"  # diffusers wants to be told that Stable Diffusion 3 has none
+)
+TOKENS = [
+    'for path in sorted((folder / "textual_inversion").glob("*.safetensors")):',
+    "    pipeline.load_textual_inversion(str(path))",
+]
+TOKENS_OF_TWO_ENCODERS = [
+    "from safetensors.torch import load_file",
+    'for path in sorted((folder / "textual_inversion").glob("*.safetensors")):',
+    '    vectors, token = load_file(path), f"<{path.stem}>"',
+    "    for key, encoder, tokenizer in (",
+    '        ("clip_l", pipeline.text_encoder, pipeline.tokenizer),',
+    '        ("clip_g", pipeline.text_encoder_2, pipeline.tokenizer_2),',
+    "    ):",
+    "        pipeline.load_textual_inversion(vectors[key], token=token, text_encoder=encoder, tokenizer=tokenizer)",
+]
+USE = """\
+For research only. **Not for diagnosis**, triage, treatment or advice, and not a source of medical illustrations.
+
+- The pictures are synthetic, and they show conditions of patients: say so wherever you show them. A picture that looks right \
+to a layperson may be wrong to a dermatologist; nobody has checked them one by one.
+- The model was taught with the photographs counted above and knows no others: skin types, body sites, ages and stages that \
+are rare there are rare or wrong here, and a share of a class in these data is no prevalence.
+- Training photographs may be memorised and come out again, whole or in part. Compare pictures with the training data before \
+you pass them on, and do not use the model to find out who was photographed.
+- The licences of the base and of the data bind whoever uses the model or its pictures."""
+
+
+def write_card(
+    out: Path,
+    *,
+    manifest: Manifest,
+    phrases: Mapping[str, str],
+    method: str,
+    settings: Mapping[str, object],
+    base_name: str,
+    licence: str,
+) -> None:
+    """Write out/README.md for the artifact that lies in `out`.
+
+    Args:
+        manifest: the training photographs.
+        phrases: what stands for each class in a prompt.
+        method: how it learned, a word or two.
+        settings: the recipe: steps, batch size, learning rate, image size, seed and so on.
+        base_name: of the base model: `owner/name`, `owner/name@revision`, a folder, or `package://name`.
+        licence: of the base model's weights.
+    """
+    title = f"{method} of {base_name} on {len(phrases)} skin conditions"
+    counts = dict(manifest.table["label"].value_counts().iter_rows())
+    classes = [(label, f"`{phrase}`", counts.get(label, 0)) for label, phrase in phrases.items()]
+    data = {
+        "images": len(manifest),
+        "digest": f"`{data_digest(manifest)}`",
+        "licence": manifest.licence or "not stated",
+        "citation": manifest.citation or "not stated",
+    }
+    sections = [
+        f"# {title}",
+        f"A text-to-image diffusion model that was taught {len(phrases)} skin conditions with skinaug, to make synthetic "
+        "training images for classifiers. For research only, not for diagnosis.",
+        "## Classes",
+        table(("class", "in a prompt", "training images"), classes),
+        "## Use",
+        "With diffusers, in this folder:",
+        f"```python\n{loading_code(out, phrases, base_name)}\n```",
+        "The base's safety checker, where it has one, takes skin for nudity and blackens it: "
+        "`pipeline.safety_checker = None`.",
+        "## Training data",
+        table(("", ""), data.items()),
+        "The digest is the SHA-256 of the images' own, sorted and joined by line breaks.",
+        "## Base model",
+        table(("", ""), {"name": f"`{base_name}`", "licence": licence or "not stated"}.items()),
+        "## Recipe",
+        table(("", ""), {"method": method, **settings}.items()),
+        *samples(out),
+        "## Intended use and limits",
+        USE,
+    ]
+    text = f"---\n{front_matter(out, title, base_name, licence)}\n---\n\n" + "\n\n".join(sections) + "\n"
+    part = out / "README.md.part"
+    part.write_text(text, "utf-8")
+    os.replace(part, out / "README.md")
+
+
+def front_matter(out: Path, title: str, base_name: str, licence: str) -> str:
+    """The card's YAML, by which hubs find and file it."""
+    known = LICENCES.get(licence)
+    kinds = [kind for folder in model_folders(out) for kind in KINDS if (folder / kind).is_dir()]
+    tags = ["diffusers", "text-to-image", "dermatology", "synthetic-data", "skinaug"]
+    tags += dict.fromkeys(kinds)
+    return ModelCardData(
+        license=known or "other",
+        license_name=None if known else slug(licence or "not stated"),
+        base_model=hub_id(base_name)[0] if is_hub_id(base_name) else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=tags,
+    ).to_yaml()
+
+
+def data_digest(manifest: Manifest) -> str:
+    """SHA-256 of the images' SHA-256, sorted: the same whatever their names, order and place."""
+    return hashlib.sha256("\n".join(sorted(manifest.table["sha256"])).encode()).hexdigest()
+
+
+def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
+    """Python that loads the artifact in its folder with diffusers, and draws the first class."""
+    folder = model_folders(out)[0]
+    phrase = next(
+        iter(phrases.values() if folder == out else json.loads((folder / "labels.json").read_text()).values())
+    )
+    lines = [
+        "from pathlib import Path",
+        "",
+        "import torch",
+        "from diffusers import DiffusionPipeline",
+        "",
+        f"folder = Path({folder.relative_to(out).as_posix()!r}){'' if folder == out else '  # one model a class'}",
+        *pipeline_code(folder, base_name),
+        *token_code(folder),
+        *lora_code(folder),
+        'pipeline.to(torch.float32)  # on a GPU: pipeline.to("cuda", torch.bfloat16)',
+        f"image = pipeline({f'a photo of {phrase}'!r}).images[0]",
+    ]
+    return "\n".join(lines)
+
+
+def pipeline_code(folder: Path, base_name: str) -> list[str]:
+    """Lines that load the artifact's whole pipeline, or else the base."""
+    load = "pipeline = DiffusionPipeline.from_pretrained"
+    if (folder / "pipeline").is_dir():
+        index = json.loads((folder / "pipeline" / "model_index.json").read_text())
+        return [
+            f'{load}(folder / "pipeline"{WITHOUT_T5 if index.get("text_encoder_3") == [None, None] else ""})'
+        ]
+    changed = tensor_names(*(folder / "lora").glob("*.safetensors"))
+    options = WITHOUT_T5 if any(name.startswith("transformer.") for name in changed) else ""
+    if base_name.startswith(PACKAGE):
+        base = f'files("skinaug") / "weights" / {base_name.removeprefix(PACKAGE)!r}'
+        return ["from importlib.resources import files", f"{load}({base}{options})"]
+    name, revision = hub_id(base_name) if is_hub_id(base_name) else (base_name, "")
+    pinned = f", revision={revision!r}" if revision else ""
+    return [f"{load}({name!r}{pinned}{options})"]
+
+
+def token_code(folder: Path) -> list[str]:
+    """Lines that load the artifact's tokens, if it has any."""
+    paths = sorted((folder / "textual_inversion").glob("*.safetensors"))
+    if not paths:
+        return []
+    return TOKENS_OF_TWO_ENCODERS if "clip_l" in tensor_names(paths[0]) else TOKENS
+
+
+def lora_code(folder: Path) -> list[str]:
+    """The line that loads the artifact's LoRA, if it has one."""
+    found = [path.name for path in (folder / "lora").glob("*.safetensors")]
+    return [f'pipeline.load_lora_weights(str(folder / "lora"), weight_name="{name}")' for name in found]
+
+
+def tensor_names(*paths: Path) -> Iterable[str]:
+    """Names of the tensors in safetensors files."""
+    for path in paths:
+        with safe_open(path, framework="np") as file:
+            yield from file.keys()
+
+
+def model_folders(out: Path) -> list[Path]:
+    """Folders that each hold one model: the artifact itself, or one a class."""
+    return sorted(path.parent for path in out.glob("models/*/labels.json")) or [out]
+
+
+def samples(out: Path) -> list[str]:
+    """A section with the last pictures that each model drew, one prompt a row; nothing where there are none."""
+    last = [sorted((folder / "samples").glob("*.png"))[-1:] for folder in model_folders(out)]
+    links = [path.relative_to(out).as_posix() for found in last for path in found]
+    return ["## Samples", *(f"![samples]({link})" for link in links)] if links else []
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
+    """A Markdown table; an empty value is `none`."""
+    cells = [["none" if value is None else str(value).replace("|", "\\|") for value in row] for row in rows]
+    lines = [header, ("---",) * len(header), *cells]
+    return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |" for line in lines)
+
+
+def is_hub_id(base_name: str) -> bool:
+    """Whether a base's name is a repository of a hub rather than a folder."""
+    return (
+        re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", base_name) is not None and not Path(base_name).exists()
+    )
+
+
+def hub_id(base_name: str) -> tuple[str, str]:
+    """(repository, revision) of `owner/name@revision`; the revision may be empty."""
+    name, _, revision = base_name.partition("@")
+    return name, revision
+
+
+def slug(text: str) -> str:
+    """Lower-case words and hyphens."""
+    return re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -1,0 +1,30 @@
+"""Pipelines to files, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+
+def save_pipeline(pipeline: Any, folder: Path) -> None:
+    """Save as float16 safetensors that plain diffusers loads."""
+    for part in pipeline.components.values():
+        if isinstance(part, nn.Module):
+            part.to("cpu").half()
+    save_whole(pipeline.save_pretrained, folder)
+
+
+def save_whole(save: Callable[[Path], Any], folder: Path) -> None:
+    """Call save(folder) so that a kill leaves no half of it; configs forget where their parts were loaded from."""
+    part = folder.with_name(folder.name + ".part")
+    save(part)
+    for config in part.rglob("*config.json"):
+        values = json.loads(config.read_text())
+        values.pop("_name_or_path", None)
+        config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    os.replace(part, folder)
