@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from skinaug.base import check_base
+from skinaug.base import check_base, local_folder
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 from skinaug.recipes import build, needs_pool, plain, recipes
@@ -23,7 +23,7 @@ def check(cfg: DictConfig, stage: str) -> None:
     """
     from skinaug.backbone import check_backbone
     from skinaug.dataset.dataset import check_root
-    from skinaug.generate.plan import check_settings
+    from skinaug.generate.settings import check_folder, check_settings
 
     for name in ("store", "output"):
         check_writable(name, Path(cfg[name]))
@@ -34,9 +34,11 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)
-        check_settings(**plain(cfg.generate))
+        settings = check_settings(**plain(cfg.generate))
         base = plain(cfg.base)
         check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
+        if folder := local_folder(cfg.base.path):
+            check_folder(settings, folder)
         if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
             build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
 
@@ -55,7 +57,11 @@ def check_writable(name: str, folder: Path) -> None:
 def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
     """Refuse prompts or mixes that the data's classes cannot serve, before anything is trained."""
     if needs_pool(cfg, stage):
-        build(cfg.prompts).check_labels(manifest.classes)
+        from skinaug.generate.plan import check_real, check_templates
+        from skinaug.generate.settings import check_settings
+
+        check_templates(build(cfg.prompts), manifest.classes)
+        check_real(check_settings(**plain(cfg.generate)), manifest.split("train"), manifest.classes)
     if stage in ("mix", "classify"):
         counts = build(cfg.mix).counts(manifest)
         few = counts.filter(counts["synthetic"] > cfg.generate.per_class)

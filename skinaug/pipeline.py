@@ -55,8 +55,10 @@ def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 
 def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    manifest = read(made["dataset"])
     build(cfg.generate)(
-        classes=read(made["dataset"]).classes,
+        classes=manifest.classes,
+        real=manifest.split("train") if cfg.generate.mode == "image" else None,
         weights=made["finetune"].path,
         base=build(cfg.base),
         prompts=build(cfg.prompts),

@@ -29,7 +29,7 @@ RESERVED = {  # columns of a manifest, which an attribute would overwrite
         "weights",
         "parents",
     ),
-    *("image_size", "redraws"),
+    *("image_size", "redraws", "flaw", "bytes", "mode", "strength", "guidance_interval"),
 }
 
 _FRAGMENT = re.compile(r"\[([^\[\]]*)\]")
@@ -92,23 +92,31 @@ class PromptSet:
         attribute leaves the others' draws as they were. `phrase` stands for the class (default: `labels`, then synonyms).
         """
         uniform = partial(_uniform, n, self.name, label, seed)
-        templates = _pick(self.templates, [1.0] * len(self.templates), uniform("template"))
-        columns = {
-            slot: _pick(list(weights), list(weights.values()), uniform(f"value:{slot}"))
-            for slot, weights in self.attributes.items()
+        phrase = phrase or self.labels.get(label)
+        draws = [_pick([1.0] * len(self.templates), uniform("template"))]
+        for slot, weights in {"label": {label: 1.0}, **self.attributes}.items():
+            value = _pick(list(weights.values()), uniform(f"value:{slot}"))
+            wordings = np.array([len(self._words(value)) for value in weights])
+            draws += [value, (uniform(f"wording:{slot}") * wordings[value]).astype(np.int64)]
+        # Most rows repeat a combination, and a text is made once for each.
+        distinct, row = np.unique(np.stack(draws, axis=1), axis=0, return_inverse=True)
+        made = [self._prompt(label, phrase, *draw) for draw in distinct.tolist()]
+        return [dict(made[i]) for i in row.ravel()]
+
+    def _prompt(self, label: str, phrase: str | None, template: int, *draws: int) -> dict[str, Any]:
+        """The prompt of one draw: the template's number, then those of each slot's value and wording."""
+        choices = {"label": {label: 1.0}, **self.attributes}
+        values = {
+            slot: list(weights)[value] for (slot, weights), value in zip(choices.items(), draws[::2], strict=True)
         }
-        wordings = {slot: uniform(f"wording:{slot}") for slot in ("label", *self.attributes)}
-        fixed = phrase or self.labels.get(label)
-        rows = []
-        for i in range(n):
-            values = {"label": label, **{slot: column[i] for slot, column in columns.items()}}
-            words = {
-                slot: self._word(value, wordings[slot][i]) for slot, value in values.items() if _known(value)
-            }
-            words["label"] = fixed or words["label"]
-            text, said = _fill(templates[i], words)
-            rows.append({"prompt": text, **{slot: values[slot] for slot in columns if slot in said}})
-        return rows
+        words = {
+            slot: self._words(value)[wording]
+            for (slot, value), wording in zip(values.items(), draws[1::2], strict=True)
+            if _known(value)
+        }
+        words["label"] = phrase or words["label"]
+        text, said = _fill(self.templates[template], words)
+        return {"prompt": text, **{slot: values[slot] for slot in self.attributes if slot in said}}
 
     def caption(
         self, attributes: Mapping[str, Any], rng: np.random.Generator, phrase: str | None = None
@@ -131,8 +139,12 @@ class PromptSet:
         return _fill(fitting[int(rng.integers(len(fitting)))], words)[0]
 
     def _word(self, value: Value, uniform: float) -> str:
-        words = self.synonyms.get(_text(value)) or self.synonyms.get(str(value))
-        return words[int(uniform * len(words))] if words else _text(value)
+        words = self._words(value)
+        return words[int(uniform * len(words))]
+
+    def _words(self, value: Value) -> Sequence[str]:
+        """The ways of writing a value."""
+        return self.synonyms.get(_text(value)) or self.synonyms.get(str(value)) or (_text(value),)
 
 
 def preview(prompts: PromptSet, classes: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
@@ -168,11 +180,12 @@ def _fill(template: str, words: Mapping[str, str]) -> tuple[str, set[str]]:
     return " ".join(_SLOT.sub(word, "".join(kept)).split()), said
 
 
-def _pick(values: Sequence[Any], weights: Sequence[float], uniform: np.ndarray) -> list[Any]:
-    """Invert the weights' cumulative distribution at uniform numbers in [0, 1)."""
+def _pick(weights: Sequence[float], uniform: np.ndarray) -> np.ndarray:
+    """Invert the weights' cumulative distribution at uniform numbers in [0, 1): indices, int64."""
     cumulative = np.cumsum(np.asarray(weights, dtype=np.float64))
-    index = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
-    return [values[i] for i in np.minimum(index, len(values) - 1)]
+    return np.minimum(
+        np.searchsorted(cumulative, uniform * cumulative[-1], side="right"), len(cumulative) - 1
+    )
 
 
 def _uniform(n: int, *identity: str | int) -> np.ndarray:

@@ -15,7 +15,7 @@ from skinaug.store import Recipe, folder_digest
 VERSIONS = {
     "dataset": 1,
     "finetune": 2,
-    "generate": 1,
+    "generate": 2,
     "score": 1,
     "curate": 1,
     "mix": 1,
@@ -44,7 +44,9 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
             add("generate.prior", {**prior["generate"], "prompts": prior["prompts"], **base}, **weights)
         pool = ["generate.prior"] if prior else []
         add("finetune", {**plain(cfg.finetune), **base}, "dataset", *pool, **weights)
-        add("generate", {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}, "finetune", **weights)
+        starts = ["dataset"] if cfg.generate.mode == "image" else []
+        asked = {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}
+        add("generate", asked, "finetune", *starts, **weights)
         for name, filter_ in cfg.curate.filters.items():
             add(f"score.{name}", {"name": name, **plain(filter_.scorer), **precision}, "generate", "dataset")
         scores = [name for name in plan if name.startswith("score.")]

@@ -213,3 +213,25 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
     made["generate"] = made["dataset"]  # any manifest serves as the pool here
     pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
     assert pl.read_parquet(tmp_path / "score" / "scores.parquet")["only_train"].all()
+
+
+def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
+    configs.register()
+    save_tiny_pipeline(tmp_path / "base", size=64)
+    sizes = ["finetune=dreambooth", "finetune.prior.generate.per_class=3", "finetune.method.rank=2", "logger=none"]
+    folders = [f"store={tmp_path}", f"output={tmp_path}", f"base.path={tmp_path / 'base'}", "trainer=cpu"]
+    names = []
+    for rate in (1e-3, 2e-3):
+        with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+            cfg = compose("config", [*SMALL[:-2], *sizes, *folders, f"finetune.optimizer.lr={rate}"])
+        made = pipeline.run(cfg, "finetune")
+        names.append((made["generate.prior"].path.name, made["finetune"].path.name))
+    (prior, one), (same, other) = names
+    assert prior == same
+    assert one != other
+    drawn = pipeline.read(made["generate.prior"])
+    assert drawn.classes == ("skin",)
+    assert len(drawn) == 3
+    assert set(drawn.table["source"]) == {"synthetic"}
+    assert (made["finetune"].path / "lora" / "pytorch_lora_weights.safetensors").is_file()
+    assert "research" in (made["finetune"].path / "README.md").read_text().lower()

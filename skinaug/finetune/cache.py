@@ -71,9 +71,14 @@ class Moments:
         paths = [self.path(int(row), int(view)) for row, view in zip(rows, views, strict=True)]
         return torch.stack([read(path)["moments"] for path in paths]).float()
 
+    def which(self, view: int) -> tuple[int, bool]:
+        """The crop that a view shows, and whether mirrored."""
+        crop, mirrored = divmod(view, 1 + self.mirror)
+        return crop, bool(mirrored)
+
     def path(self, row: int, view: int) -> Path:
         """File of a picture's view. Its name does not depend on how many crops and sides there are."""
-        crop, mirrored = divmod(view, 1 + self.mirror)
+        crop, mirrored = self.which(view)
         digest = self.digests[row]
         return self.folder / digest[:2] / f"{digest}.{crop}{'m' if mirrored else ''}.safetensors"
 
@@ -198,7 +203,7 @@ def _missing_views(moments: Moments, row: int, picture: Path, size: int) -> list
     image = open_image(picture)
     found = []
     for view in absent:
-        crop, mirrored = divmod(view, 1 + moments.mirror)
+        crop, mirrored = moments.which(view)
         pixels = random_square(image, size, digest, crop) if crop else square(image, size)
         found.append(View(picture, moments.path(row, view), pixels[:, ::-1] if mirrored else pixels))
     return found

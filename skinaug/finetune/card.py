@@ -73,7 +73,9 @@ def write_card(
         base_name: of the base model: `owner/name`, `owner/name@revision`, a folder, or `package://name`.
         licence: of the base model's weights.
     """
-    title = f"{method} of {base_name} on {len(phrases)} skin conditions"
+    conditions = f"{len(phrases)} skin condition{'' if len(phrases) == 1 else 's'}"
+    short = hub_id(base_name)[0] if is_hub_id(base_name) else base_name
+    title = f"{method} of {short} on {conditions}"
     counts = dict(manifest.table["label"].value_counts().iter_rows())
     classes = [(label, f"`{phrase}`", counts.get(label, 0)) for label, phrase in phrases.items()]
     data = {
@@ -84,7 +86,7 @@ def write_card(
     }
     sections = [
         f"# {title}",
-        f"A text-to-image diffusion model that was taught {len(phrases)} skin conditions with skinaug, to make synthetic "
+        f"A text-to-image diffusion model that was taught {conditions} with skinaug, to make synthetic "
         "training images for classifiers. For research only, not for diagnosis.",
         "## Classes",
         table(("class", "in a prompt", "training images"), classes),
@@ -137,16 +139,17 @@ def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
     phrase = next(
         iter(phrases.values() if folder == out else json.loads((folder / "labels.json").read_text()).values())
     )
+    body = [*pipeline_code(folder, base_name), *token_code(folder), *lora_code(folder)]
+    imports = [line for line in body if line.startswith("from ")]
     lines = [
         "from pathlib import Path",
         "",
         "import torch",
         "from diffusers import DiffusionPipeline",
+        *imports,
         "",
         f"folder = Path({folder.relative_to(out).as_posix()!r}){'' if folder == out else '  # one model a class'}",
-        *pipeline_code(folder, base_name),
-        *token_code(folder),
-        *lora_code(folder),
+        *(line for line in body if line not in imports),
         'pipeline.to(torch.float32)  # on a GPU: pipeline.to("cuda", torch.bfloat16)',
         f"image = pipeline({f'a photo of {phrase}'!r}).images[0]",
     ]

@@ -187,5 +187,6 @@ class DiffusionFinetuner(LightningModule):
         memo |= {id(shared): shared for shared in (self.pipeline, self.make_batch, self.frozen_text)}
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy
-        copy.__dict__.update(deepcopy(self.__getstate__(), memo))
+        state: dict[str, Any] = deepcopy(self.__getstate__(), memo)  # type: ignore[arg-type]
+        copy.__dict__.update(state)
         return copy

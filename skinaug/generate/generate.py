@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
-from torch.utils.data import DataLoader
 
-from skinaug.generate.plan import check_settings, plan
-from skinaug.generate.predict import Renderer, build_scheduler, check_prompts, check_size
-from skinaug.generate.weights import load, read_phrases
-from skinaug.generate.writer import PictureWriter, is_whole, read_redraws
-from skinaug.images import sha256_file
+from skinaug.generate.families import check_pipeline, check_prompts
+from skinaug.generate.plan import check_real, check_templates, plan, with_paths
+from skinaug.generate.pool import finish, missing
+from skinaug.generate.predict import Renderer
+from skinaug.generate.settings import Settings, check_settings
+from skinaug.generate.weights import load, model_folders, read_phrases
+from skinaug.generate.writer import PictureWriter
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
+
+Base = Callable[[], DiffusionPipeline]
 
 
 def generate(
@@ -27,16 +31,23 @@ def generate(
     num_inference_steps: int,
     scheduler: str,
     image_size: int,
-    batch_size: int,
+    batch_size: int | str,
     seed: int,
+    mode: str = "text",
+    strength: float = 0.5,
+    guidance_interval: Sequence[float] = (0.0, 1.0),
+    format: str = "png",
+    max_redraws: int = 3,
+    compile: bool = False,
     *,
     classes: Sequence[str],
     weights: Path,
-    base: Callable[[], DiffusionPipeline],
+    base: Base,
     prompts: PromptSet,
     trainer: Callable[..., Trainer],
     logger: Logger | bool,
     out: Path,
+    real: Manifest | None = None,
 ) -> None:
     """Draw `per_class` images of each class into out/images/ and write out/manifest.parquet (split train, synthetic).
 
@@ -45,87 +56,103 @@ def generate(
 
     Args:
         guidance_scale: weight of classifier-free guidance (Ho and Salimans 2022); 1 is none.
-        scheduler: ddim, dpmsolver++, unipc or euler.
+        scheduler: dpmsolver++, unipc, ddim or euler; over SD 3 flow, dpmsolver++ or unipc.
         image_size: width and height in pixels.
-        weights: a fine-tuning artifact (labels.json, textual_inversion/, lora/ or pipeline/).
+        batch_size: images drawn together, or "auto": what half of the free memory holds (`batches.images_at_once`).
+        mode: text, from noise; image, from real training images of the same class with noise added (SDEdit; Meng et al.
+            2022), each as often as the others.
+        strength: of that noise, (0, 1]; 1 keeps next to nothing of the real image. Not used in text mode.
+        guidance_interval: shares of the training noise levels, from 0 (clean) to 1 (noise), inside which guidance is
+            applied; outside, only the branch with the prompt is computed (Kynkaanniemi et al. 2024).
+        format: png, webp (lossless) or jpeg (quality 95); the EXIF description tells prompt, seed, redraws and flaw as JSON.
+        max_redraws: how often a picture that is broken, black, blank or colour-cast is drawn again, with the next seed.
+            Columns `redraws` and `flaw` tell how often it was, and what is wrong with it still (guards.FLAWS, or null).
+        compile: run the denoiser through torch.compile: pays off after some hundred images on a GPU.
+        weights: a fine-tuning artifact (labels.json, textual_inversion/, lora/, pipeline/, or models/ with one a class).
+        real: the training images, for image mode; their ids are the column `parents`.
 
-    Raises InputError for bad numbers and names, prompts that do not fit the data or the text encoder, and weights that do
-    not fit the base.
+    Raises InputError for bad numbers and names, prompts that do not fit the data or the text encoders, weights that do not
+    fit the base, settings that the base cannot serve, and image mode without training images.
     """
     settings = check_settings(
-        per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size
-    )
-    prompts.check_labels(classes)
-    phrases = read_phrases(weights, classes)
-    pipeline, digest = load(base, weights)
-    check_size(pipeline, image_size)
-    rows = plan(phrases, prompts, per_class, seed, settings, digest)
-    check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
-    pipeline.scheduler = build_scheduler(scheduler, pipeline)
+        per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size, mode, strength,
+        guidance_interval, format, max_redraws,
+    )  # fmt: skip
+    check_real(settings, real, classes)
+    check_templates(prompts, classes)
+    models = _Models(base, weights, classes, settings)
+    starts = real if mode == "image" else None
+    rows = with_paths(_plan(models, prompts, per_class, seed, starts), format)
 
-    folder = out / "images"
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = _missing(rows, folder)
-    writer = PictureWriter(folder, total=missing.height)
+    wanted = missing(rows, out)
     engine = trainer(
-        callbacks=[writer],
+        callbacks=[PictureWriter(out, format, wanted.height)],
         logger=False,
         enable_progress_bar=False,  # the writer's bar counts images, not batches
         enable_checkpointing=False,
         enable_model_summary=False,
+        use_distributed_sampler=False,  # the renderer shares the rows out; Lightning's sampler fails on few rows
         default_root_dir=out,
     )
-    if missing.height:
-        loader = DataLoader(missing.to_dicts(), batch_size=batch_size, collate_fn=list)
-        engine.predict(Renderer(pipeline, settings), loader, return_predictions=False)
-        engine.strategy.barrier()  # every device's pictures are there
+    parents = dict(zip(starts.table["image_id"], starts.paths(), strict=True)) if starts else {}
+    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
+    started = time.monotonic()
+    for folder, labels in models.folders:
+        own = wanted.filter(pl.col("label").is_in(labels)).select(
+            "image_id", "path", "prompt", "seed", "parents"
+        )
+        if own.height:
+            renderer = Renderer(models.load(folder)[0], settings, own.to_dicts(), parents, **options)
+            engine.predict(renderer, return_predictions=False)
+    engine.strategy.barrier()  # every device's pictures are there
     if engine.is_global_zero:
-        _remove_strangers(rows, folder)
-        _manifest(rows, out, classes).write(out)
-        _log(logger, rows, folder, writer)
+        finish(rows, out, classes)
+        _log(logger, rows, out, wanted.height / (time.monotonic() - started))
 
 
-def _missing(rows: pl.DataFrame, folder: Path) -> pl.DataFrame:
-    """Rows whose picture is not there, equal prompts side by side."""
-    there = [is_whole(folder / f"{image_id}.png") for image_id in rows["image_id"]]
-    wanted = rows.filter(~pl.Series(there, dtype=pl.Boolean)).select("image_id", "label", "prompt", "seed")
-    return wanted.sort("label", "prompt", "image_id")
+class _Models:
+    """The models of a fine-tuning artifact: which folder draws which classes. One is in memory at a time.
+
+    phrases: what stands for each class in a prompt.
+    """
+
+    def __init__(self, base: Base, weights: Path, classes: Sequence[str], settings: Settings) -> None:
+        self.phrases = read_phrases(weights, classes)
+        self.folders = model_folders(weights, classes)
+        self.base, self.settings = base, settings
+        self.held: dict[Path, tuple[DiffusionPipeline, str]] = {}
+
+    def load(self, folder: Path) -> tuple[DiffusionPipeline, str]:
+        """A folder's pipeline, which can draw what the settings ask for, and its digest."""
+        if folder not in self.held:
+            self.held.clear()
+            pipeline, digest = load(self.base, folder)
+            check_pipeline(pipeline, self.settings)
+            self.held[folder] = pipeline, digest
+        return self.held[folder]
 
 
-def _remove_strangers(rows: pl.DataFrame, folder: Path) -> None:
-    """Delete what earlier tries left that this plan does not know: half-written files, pictures of other weights."""
-    names = {f"{image_id}.png" for image_id in rows["image_id"]}
-    for path in folder.iterdir():
-        if path.name not in names:
-            path.unlink()
+def _plan(
+    models: _Models, prompts: PromptSet, per_class: int, seed: int, real: Manifest | None
+) -> pl.DataFrame:
+    """The whole plan, each class's rows with the digest of the model that draws it, and its prompts checked."""
+    plans = []
+    for folder, labels in models.folders:
+        pipeline, digest = models.load(folder)
+        phrases = {label: models.phrases[label] for label in labels}
+        rows = plan(phrases, prompts, per_class, seed, models.settings, digest, real)
+        check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
+        plans.append(rows)
+    return pl.concat(plans, how="diagonal_relaxed")
 
 
-def _manifest(rows: pl.DataFrame, out: Path, classes: Sequence[str]) -> Manifest:
-    paths = [out / "images" / f"{image_id}.png" for image_id in rows["image_id"]]
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(sha256_file, paths))
-        redraws = list(pool.map(read_redraws, paths))
-    table = rows.with_columns(
-        path=pl.format("images/{}.png", "image_id"),
-        split=pl.lit("train"),
-        group_id=pl.col("image_id"),
-        source=pl.lit("synthetic"),
-        width=pl.col("image_size"),
-        height=pl.col("image_size"),
-        sha256=pl.Series(digests, dtype=pl.String),
-        redraws=pl.Series(redraws, dtype=pl.Int32),
-        parents=pl.lit([], dtype=pl.List(pl.String)),
-    )
-    return Manifest(table.drop("image_size"), root=out, classes=tuple(classes))
-
-
-def _log(logger: Logger | bool, rows: pl.DataFrame, folder: Path, writer: PictureWriter) -> None:
+def _log(logger: Logger | bool, rows: pl.DataFrame, out: Path, images_per_second: float) -> None:
     """The rate, and where the logger shows pictures the first four of each class."""
     if isinstance(logger, bool):
         return
-    if writer.total:
-        logger.log_metrics({"generate/images_per_second": writer.images_per_second})
+    if images_per_second:
+        logger.log_metrics({"generate/images_per_second": images_per_second})
     if hasattr(logger, "log_image"):
-        shown = rows.group_by("label", maintain_order=True).head(4)
-        pictures = [str(folder / f"{image_id}.png") for image_id in shown["image_id"]]
+        shown: Any = rows.group_by("label", maintain_order=True).head(4)
+        pictures = [str(out / path) for path in shown["path"]]
         logger.log_image("generate/samples", pictures, caption=shown["prompt"].to_list())

@@ -5,56 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import count, islice
 
 import polars as pl
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, listing
+from skinaug.generate.settings import Settings
+from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet, slots
 
-SCHEDULERS = ("ddim", "dpmsolver++", "unipc", "euler")
 SEED_BITS = 53  # whole numbers that every table format and JSON reader keeps exactly
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What, with weights, prompt and seed, decides a picture. guidance_scale 1 is no guidance; image_size in pixels."""
-
-    guidance_scale: float
-    num_inference_steps: int
-    scheduler: str
-    image_size: int
-
-
-def check_settings(
-    per_class: int,
-    guidance_scale: float,
-    num_inference_steps: int,
-    scheduler: str,
-    image_size: int,
-    batch_size: int,
-    **others: object,
-) -> Settings:
-    """The settings, where a stage's values can work. Needs no model, so it can be asked before anything is trained.
-
-    Raises InputError with every value that cannot.
-    """
-    counts = {
-        "per_class": per_class,
-        "num_inference_steps": num_inference_steps,
-        "image_size": image_size,
-        "batch_size": batch_size,
-    }
-    problems = [
-        f"generate.{name} must be 1 or more, got {value}" for name, value in counts.items() if value < 1
-    ]
-    if not guidance_scale >= 1:
-        problems.append(f"generate.guidance_scale must be 1 (no guidance) or more, got {guidance_scale}")
-    if scheduler not in SCHEDULERS:
-        problems.append(f"generate.scheduler must be one of {', '.join(SCHEDULERS)}, got '{scheduler}'")
-    if problems:
-        raise InputError("\n".join(problems))
-    return Settings(float(guidance_scale), num_inference_steps, scheduler, image_size)
+FOLDER_SIZE = 1000  # pictures a folder: file managers and network drives choke on more
 
 
 def plan(
@@ -64,24 +26,54 @@ def plan(
     seed: int,
     settings: Settings,
     weights: str,
+    real: Manifest | None = None,
 ) -> pl.DataFrame:
     """Rows of `per_class` images for each class: image_id, label, prompt, prompt_set, seed, the settings, the weights'
-    digest and the attributes that the prompt says (null where it says none).
+    digest, parents (image ids; none in text mode) and the attributes that the prompt says (null where it says none).
 
-    phrases: what stands for each class in its prompts. The first n rows of a class do not depend on per_class.
+    phrases: what stands for each class in its prompts. real: the training images that image mode starts from.
+    The first n rows of a class do not depend on per_class.
     Raises InputError where the prompts cannot tell the classes apart.
     """
-    _check_prompts(prompts, tuple(phrases))
     made_by = {"weights": weights, **asdict(settings)}
-    rows = []
+    digests = dict(real.table.select("image_id", "sha256").iter_rows()) if real else {}
+    tables = []
     for label, phrase in phrases.items():
-        for index, drawn in enumerate(prompts.sample(label, per_class, seed, phrase)):
-            picture_seed = image_seed(seed, label, index)
-            identity = image_id(prompt=drawn["prompt"], seed=picture_seed, **made_by)
-            rows.append({"image_id": identity, "label": label, "seed": picture_seed, **drawn})
-    table = pl.from_dicts(rows, schema_overrides={"seed": pl.Int64}, infer_schema_length=None)
-    constants = {"prompt_set": prompts.name, **made_by}
-    return table.with_columns(pl.lit(value).alias(name) for name, value in constants.items())
+        rows = pl.from_dicts(prompts.sample(label, per_class, seed, phrase), infer_schema_length=None)
+        seeds = [image_seed(seed, label, index) for index in range(per_class)]
+        parents = choose_parents(real, label, per_class, seed) if real else [""] * per_class
+        ids = image_ids(made_by, rows["prompt"], seeds, [digests.get(parent, "") for parent in parents])
+        rows = rows.with_columns(
+            pl.Series("image_id", ids),
+            pl.Series("seed", seeds, dtype=pl.Int64),
+            pl.Series(
+                "parents", [[parent] if parent else [] for parent in parents], dtype=pl.List(pl.String)
+            ),
+            label=pl.lit(label),
+        )
+        tables.append(rows)
+    return pl.concat(tables, how="diagonal_relaxed").select(
+        "image_id", "label", "seed", pl.exclude("image_id", "label", "seed"), *_constants(prompts, made_by)
+    )
+
+
+def with_paths(rows: pl.DataFrame, format: str) -> pl.DataFrame:
+    """The rows with each picture's path: images/<folder of at most FOLDER_SIZE>/<image_id>.<format>."""
+    folder = (pl.int_range(pl.len()) // FOLDER_SIZE).cast(pl.String).str.zfill(4)
+    return rows.with_columns(path=pl.format("images/{}/{}.{}", folder, "image_id", pl.lit(format)))
+
+
+def choose_parents(real: Manifest, label: str, n: int, seed: int) -> list[str]:
+    """The real image that each of n images of a class starts from: every image of the class once, in an order of that
+    round's own, then again. Image i's parent does not depend on n."""
+    ids = real.table.filter(pl.col("label") == label)["image_id"].to_list()
+
+    def order(number: int) -> list[str]:
+        return sorted(
+            ids, key=lambda name: hashlib.sha256(f"{seed}\0{label}\0{number}\0{name}".encode()).digest()
+        )
+
+    return list(islice((parent for number in count() for parent in order(number)), n))
 
 
 def image_seed(run_seed: int, label: str, index: int) -> int:
@@ -89,16 +81,33 @@ def image_seed(run_seed: int, label: str, index: int) -> int:
 
     Prompt sets share it: the same class and index start from the same noise, which pairs their comparison.
     """
-    digest = hashlib.sha256(f"{run_seed}\0{label}\0{index}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
+    return _whole_number(f"{run_seed}\0{label}\0{index}")
 
 
-def image_id(**decides: str | int | float) -> str:
-    """The picture's identity: the hash of all that decides its pixels, by name; 20 hexadecimal digits."""
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:20]
+def next_seed(seed: int, attempt: int) -> int:
+    """The noise's seed of redraw `attempt`, counted from 1: a hash, so that it is no other image's seed."""
+    return _whole_number(f"{seed}\0redraw\0{attempt}")
 
 
-def _check_prompts(prompts: PromptSet, classes: Sequence[str]) -> None:
+def image_ids(
+    made_by: Mapping[str, object], prompts: Sequence[str], seeds: Sequence[int], parents: Sequence[str]
+) -> list[str]:
+    """The pictures' identities: hashes of all that decides their pixels, 20 hexadecimal digits.
+
+    made_by: what they share. parents: each one's parent's SHA-256, "" where it has none.
+    """
+    shared = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode())
+
+    def identity(prompt: str, seed: int, parent: str) -> str:
+        total = shared.copy()
+        total.update(f"\0{prompt}\0{seed}\0{parent}".encode())
+        return total.hexdigest()[:20]
+
+    return [identity(*own) for own in zip(prompts, seeds, parents, strict=True)]
+
+
+def check_templates(prompts: PromptSet, classes: Sequence[str]) -> None:
+    """Raise InputError where the prompts name classes that are not there, or cannot tell them apart."""
     prompts.check_labels(classes)
     blind = [template for template in prompts.templates if "label" not in slots(template)]
     if blind and len(classes) > 1:
@@ -106,3 +115,36 @@ def _check_prompts(prompts: PromptSet, classes: Sequence[str]) -> None:
             f"prompts '{prompts.name}' have templates that ask for every class in the same words: {blind}. "
             "Put {label} into each, outside or inside a [fragment]."
         )
+
+
+def check_real(settings: Settings, real: Manifest | None, classes: Sequence[str]) -> None:
+    """Raise InputError where image mode has no real training image of some class, or was given other images."""
+    if settings.mode != "image":
+        return
+    if real is None:
+        raise InputError(
+            "generate.mode image starts from real images: none were given. Use mode text without them."
+        )
+    other = real.table.filter((pl.col("split") != "train") | (pl.col("source") != "real"))
+    if other.height:
+        rows = other.select("image_id", "split", "source").iter_rows()
+        raise InputError(
+            f"generate.mode image starts from real training images only; {other.height} of those given are not:\n"
+            + listing(f"{name}: {source}, split {split}" for name, split, source in rows)
+        )
+    empty = [label for label in classes if label not in set(real.table["label"])]
+    if empty:
+        raise InputError(
+            f"generate.mode image has no training image to start from for: {', '.join(empty)}. "
+            "Give the class training images, or use generate.mode=text."
+        )
+
+
+def _constants(prompts: PromptSet, made_by: Mapping[str, object]) -> list[pl.Expr]:
+    values = {"prompt_set": prompts.name, **made_by}
+    dtypes = {"strength": pl.Float64, "guidance_interval": pl.List(pl.Float64)}
+    return [pl.lit(value, dtype=dtypes.get(name)).alias(name) for name, value in values.items()]
+
+
+def _whole_number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> (64 - SEED_BITS)

@@ -2,143 +2,165 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DiffusionPipeline,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    SchedulerMixin,
-    UniPCMultistepScheduler,
+from diffusers import DiffusionPipeline
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from skinaug.generate.batches import images_at_once
+from skinaug.generate.denoiser import adapted, replaced, without_autocast
+from skinaug.generate.families import (
+    States,
+    denoiser,
+    drawing_pipeline,
+    encode,
+    encode_nothing,
+    picture_arguments,
+    text_arguments,
 )
+from skinaug.generate.guards import flaw
+from skinaug.generate.plan import next_seed
+from skinaug.generate.settings import AUTO, Settings
+from skinaug.images import open_image, square
 
-from skinaug.errors import InputError
-from skinaug.generate.plan import Settings
+Row = Mapping[str, Any]  # of the plan: prompt, seed and, in image mode, `start`, uint8 [H, W, 3]
 
-KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]
-    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
-    "unipc": (UniPCMultistepScheduler, {}),
-    "euler": (EulerDiscreteScheduler, {}),
-}
-MAX_REDRAWS = 3
-BLANK_LEVELS = 2  # a picture whose every channel spans at most this many of 255 levels shows nothing
+
+class Drawn(NamedTuple):
+    """A batch of pictures: uint8 [B, H, W, 3], how often each was drawn again, and what is still wrong with it."""
+
+    pictures: np.ndarray
+    redraws: list[int]
+    flaws: list[str | None]
 
 
 class Renderer(lightning.LightningModule):
-    """predict_step draws a batch of planned rows: uint8 [B, H, W, 3] and how often each was redrawn.
+    """predict_step draws a batch of planned rows.
 
     Every image owns its noise, made on the CPU from its seed, so batch, order and device decide nothing. Text states are
-    encoded once a prompt where equal prompts follow each other. Both guidance branches run in one batch.
+    encoded once a prompt where equal prompts follow each other. Both guidance branches run in one batch. Each device draws
+    one stretch of the rows.
+
+    rows: of the plan. parents: files of the real images by id, in image mode. max_redraws: how often a flawed picture is
+    drawn again, with the next seed. compile: whether the denoiser runs through torch.compile.
     """
 
-    def __init__(self, pipeline: DiffusionPipeline, settings: Settings) -> None:
+    def __init__(
+        self,
+        pipeline: DiffusionPipeline,
+        settings: Settings,
+        rows: Sequence[Row] = (),
+        parents: Mapping[str, Path] | None = None,
+        batch_size: int | str = AUTO,
+        max_redraws: int = 3,
+        compile: bool = False,
+    ) -> None:
         super().__init__()
-        self.pipeline = pipeline
+        self.pipeline = drawing_pipeline(pipeline, settings)
         self.models = torch.nn.ModuleDict(_models(pipeline))  # Lightning moves and casts what is registered
-        self.settings = settings
-        self.states: dict[str, torch.Tensor] = {}
-        self.models["unet"].register_forward_hook(_to_float32)
+        self.settings, self.max_redraws = settings, max_redraws
+        self.rows, self.parents, self.batch_size = rows, parents or {}, batch_size
+        self.states: dict[str, States] = {}
+        self.nothing: States = ()
+        self.compile_denoiser = compile
+        self.denoise = denoiser(pipeline).forward
+
+    def predict_dataloader(self) -> DataLoader:
+        count, rank, devices = len(self.rows), self.trainer.global_rank, self.trainer.world_size
+        own = self.rows[count * rank // devices : count * (rank + 1) // devices]
+        rows = _Starts(own, self.parents, self.settings.image_size)
+        count = images_at_once(  # the weights lie on the device by now
+            self.batch_size, self.models["vae"], self.settings.image_size, self.device
+        )
+        return DataLoader(rows, batch_size=count, collate_fn=list)
 
     def on_predict_start(self) -> None:
         # A CPU normalizes several times slower in this layout, and loses more than its convolutions gain.
         if self.device.type == "cuda":
-            for model in (self.models["unet"], self.models["vae"]):
+            for model in (denoiser(self.pipeline), self.models["vae"]):
                 model.to(memory_format=torch.channels_last)
+        if self.compile_denoiser:
+            self.denoise = torch.compile(self.denoise)
 
-    def predict_step(self, rows: Sequence[dict[str, Any]], batch_idx: int) -> tuple[np.ndarray, np.ndarray]:
-        pictures = self.render([row["prompt"] for row in rows], [row["seed"] for row in rows])
-        redraws = np.zeros(len(rows), np.int32)
-        for attempt in range(1, MAX_REDRAWS + 1):
-            bad = [i for i in range(len(rows)) if is_blank(pictures[i])]
+    def predict_step(self, rows: Sequence[Row], batch_idx: int) -> Drawn:
+        pictures = self.render(rows, [row["seed"] for row in rows])
+        flaws, redraws = [flaw(picture) for picture in pictures], [0] * len(rows)
+        for attempt in range(1, self.max_redraws + 1):
+            bad = [i for i, found in enumerate(flaws) if found]
             if not bad:
                 break
-            again = self.render(
-                [rows[i]["prompt"] for i in bad], [next_seed(rows[i]["seed"], attempt) for i in bad]
-            )
-            pictures[bad], redraws[bad] = again, attempt
-        return to_uint8(pictures), redraws
+            again = self.render([rows[i] for i in bad], [next_seed(rows[i]["seed"], attempt) for i in bad])
+            for i, picture in zip(bad, again, strict=True):
+                pictures[i], flaws[i], redraws[i] = picture, flaw(picture), attempt
+        return Drawn(to_uint8(pictures), redraws, flaws)
 
-    def render(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def render(self, rows: Sequence[Row], seeds: Sequence[int]) -> np.ndarray:
         """Pictures as the decoder gives them, clamped to [0, 1]: float32 [B, H, W, 3]; NaN where it gave NaN."""
-        states = self._encode(prompts)
-        return self.pipeline(
-            prompt_embeds=states[:-1],
-            negative_prompt_embeds=states[-1:].expand_as(states[:-1]),
-            height=self.settings.image_size,
-            width=self.settings.image_size,
-            num_inference_steps=self.settings.num_inference_steps,
-            guidance_scale=self.settings.guidance_scale,
-            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-            output_type="np",
-        ).images
+        with self._adapted():
+            return self.pipeline(
+                **text_arguments(self._encode([row["prompt"] for row in rows]), self.nothing),
+                **picture_arguments(self.pipeline, self.settings, self._starts(rows)),
+                num_inference_steps=self.settings.num_inference_steps,
+                guidance_scale=self.settings.guidance_scale,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                output_type="np",
+            ).images
 
-    def _encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """Text states [B + 1, tokens, width], the last for the empty prompt; only new prompts meet the encoder."""
-        wanted = list(dict.fromkeys([*prompts, ""]))
-        new = [prompt for prompt in wanted if prompt not in self.states]
+    def _adapted(self) -> ExitStack:
+        guided = self.settings.guidance_scale > 1
+        interval = self.settings.guidance_interval if guided else (0.0, 1.0)
+        num_train_timesteps = self.pipeline.scheduler.config.num_train_timesteps
+        stack, vae = ExitStack(), self.models["vae"]
+        call = adapted(self.denoise, interval, num_train_timesteps)
+        stack.enter_context(replaced(denoiser(self.pipeline), "forward", call))
+        if vae.config.force_upcast and _autocast_to_half(self.device.type):
+            for name in ("encode", "decode"):
+                exact = without_autocast(getattr(vae, name), self.device.type)
+                stack.enter_context(replaced(vae, name, exact))
+        return stack
+
+    def _starts(self, rows: Sequence[Row]) -> Tensor | None:
+        if self.settings.mode == "text":
+            return None
+        starts = torch.from_numpy(np.stack([row["start"] for row in rows]))
+        return starts.permute(0, 3, 1, 2).float().to(self.device) / 255
+
+    def _encode(self, prompts: Sequence[str]) -> list[States]:
+        """Text states of each prompt; only new prompts meet the encoders."""
+        if not self.nothing:
+            self.nothing = encode_nothing(self.pipeline, self.device)
+        wanted = list(dict.fromkeys(prompts))
         known = {prompt: self.states[prompt] for prompt in wanted if prompt in self.states}
+        new = [prompt for prompt in wanted if prompt not in known]
         if new:
-            states, _ = self.pipeline.encode_prompt(new, self.device, 1, do_classifier_free_guidance=False)
-            known.update(zip(new, states, strict=True))
-        self.states = known  # no more than this batch's: rows are sorted by prompt, so none comes back later
-        return torch.stack([known[prompt] for prompt in [*prompts, ""]])
+            known.update(zip(new, encode(self.pipeline, new, self.device), strict=True))
+            self.states = (
+                known  # no more than this batch's: rows are sorted by prompt, so none comes back later
+            )
+        return [known[prompt] for prompt in prompts]
 
 
-def build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
-    """One of plan.SCHEDULERS over the noise schedule and prediction type that the pipeline was trained with."""
-    kind, options = KINDS[name]
-    return kind.from_config(pipeline.scheduler.config, **options)
+class _Starts(Dataset):
+    """Rows, each with the square of the real image that it starts from where it has one."""
 
+    def __init__(self, rows: Sequence[Row], parents: Mapping[str, Path], size: int) -> None:
+        self.rows, self.parents, self.size = rows, parents, size
 
-def check_size(pipeline: DiffusionPipeline, size: int) -> None:
-    """Raise InputError where the autoencoder cannot divide a picture of `size` pixels."""
-    factor = math.lcm(
-        8, pipeline.vae_scale_factor
-    )  # diffusers asks for multiples of 8 whatever the autoencoder
-    if size % factor:
-        near = max(factor, round(size / factor) * factor)
-        raise InputError(
-            f"generate.image_size {size} is no multiple of {factor}, as this base needs. Try {near}."
-        )
+    def __len__(self) -> int:
+        return len(self.rows)
 
-
-def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
-    """Raise InputError with what would be cut off where a prompt is longer than the text encoder reads."""
-    tokenizer = pipeline.tokenizer
-    limit = tokenizer.model_max_length
-    texts = [pipeline.maybe_convert_prompt(prompt, tokenizer) for prompt in prompts]
-    too_long = [
-        (prompt, ids)
-        for prompt, ids in zip(prompts, tokenizer(texts, verbose=False).input_ids, strict=True)
-        if len(ids) > limit
-    ]
-    if too_long:
-        lines = [
-            f"  {prompt!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r}"
-            for prompt, ids in too_long[:10]
-        ]
-        raise InputError(
-            f"{len(too_long)} prompts are longer than the {limit} tokens that the text encoder reads. Shorten the "
-            "templates, or teach fewer vectors a class:\n" + "\n".join(lines)
-        )
-
-
-def next_seed(seed: int, attempt: int) -> int:
-    """The seed of redraw `attempt`, 53 bits: a hash, so that it is no other image's seed."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\0redraw\0{attempt}".encode()).digest()[:8], "little") >> 11
-
-
-def is_blank(picture: np.ndarray) -> bool:
-    """Whether a picture [H, W, 3] in [0, 1] has values that are no numbers, or shows one flat colour."""
-    return not np.isfinite(picture).all() or bool((np.ptp(picture, axis=(0, 1)) <= BLANK_LEVELS / 255).all())
+    def __getitem__(self, index: int) -> Row:
+        row = self.rows[index]
+        if not self.parents:
+            return row
+        return {**row, "start": square(open_image(self.parents[row["parents"][0]]), self.size)}
 
 
 def to_uint8(pictures: np.ndarray) -> np.ndarray:
@@ -150,8 +172,5 @@ def _models(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
 
 
-def _to_float32(model: torch.nn.Module, inputs: Any, output: Any) -> Any:
-    """Under autocast the sampler's state must stay float32: bf16 would round it at every step."""
-    if not torch.is_autocast_enabled(output[0].device.type):
-        return output
-    return tuple(tensor.float() for tensor in output)
+def _autocast_to_half(device: str) -> bool:
+    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16

@@ -1,10 +1,11 @@
-"""A pipeline from a base model and a fine-tuning artifact, checked key by key, and its digest."""
+"""A pipeline from a base model and a fine-tuning artifact, checked tensor by tensor, and its digest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import diffusers
@@ -12,10 +13,15 @@ import torch
 import transformers
 from diffusers import DiffusionPipeline
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from skinaug.errors import InputError
+from skinaug.base import load_folder
+from skinaug.base_folder import CONVERT, PICKLES
+from skinaug.errors import InputError, listing
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+DENOISERS = ("unet", "transformer")
+ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}  # of SDXL
 
 
 def read_phrases(folder: Path, classes: Sequence[str]) -> dict[str, str]:
@@ -23,12 +29,7 @@ def read_phrases(folder: Path, classes: Sequence[str]) -> dict[str, str]:
 
     Raises InputError where the file is missing, or lacks a class.
     """
-    path = folder / "labels.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} is not a fine-tuning artifact: it has no labels.json with a phrase for each class."
-        )
-    phrases = json.loads(path.read_text())
+    phrases = _labels(folder)
     missing = [label for label in classes if label not in phrases]
     if missing:
         raise InputError(
@@ -38,19 +39,39 @@ def read_phrases(folder: Path, classes: Sequence[str]) -> dict[str, str]:
     return {label: phrases[label] for label in classes}
 
 
+def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, list[str]]]:
+    """The folders to load, each with the classes that it draws: the artifact itself, or one a class (finetune.scope=class).
+
+    Raises InputError where a class has no model.
+    """
+    if not (weights / "models").is_dir():
+        read_phrases(weights, classes)
+        return [(weights, list(classes))]
+    home = {label: path for path in sorted(weights.glob("models/*")) for label in _labels(path)}
+    missing = [label for label in classes if label not in home]
+    if missing:
+        raise InputError(
+            f"The artifact {weights} has a model for each class, but none for {', '.join(missing)}. It has: "
+            f"{', '.join(home) or 'none'}. Fine-tune on the data set that you generate for."
+        )
+    folders = dict.fromkeys(home[label] for label in classes)
+    return [(folder, [label for label in classes if home[label] == folder]) for folder in folders]
+
+
 def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[DiffusionPipeline, str]:
     """The base model with what the artifact adds, and the digest of it all.
 
     pipeline/ replaces the base; textual_inversion/ and lora/ extend it. LoRA weights are merged into the layers that
     they change, so that they cost no time in sampling.
 
-    Raises InputError where a file is broken, belongs to another model, or matches it only in part.
+    Raises InputError where a file is broken or a pickle, belongs to another model, or matches it only in part.
     """
+    _refuse_pickles(folder)
     for library in (diffusers.utils.logging, transformers.utils.logging):
         library.set_verbosity_error()  # what they would warn of is checked here, and is an error
-    pipeline = _load_whole(folder / "pipeline") if (folder / "pipeline").is_dir() else base()
-    for path in sorted((folder / "textual_inversion").glob("*.safetensors")):
-        _add_tokens(pipeline, path)
+    pipeline = load_folder(folder / "pipeline") if (folder / "pipeline").is_dir() else base()
+    if (folder / "textual_inversion").is_dir():
+        _add_tokens(pipeline, folder)
     if (folder / "lora").is_dir():
         _add_lora(pipeline, folder / "lora" / LORA_FILE)
     identity = digest(pipeline)
@@ -77,48 +98,118 @@ def digest(pipeline: DiffusionPipeline) -> str:
     return total.hexdigest()[:16]
 
 
-def _load_whole(folder: Path) -> DiffusionPipeline:
-    try:
-        return DiffusionPipeline.from_pretrained(
-            folder, use_safetensors=True, local_files_only=True, safety_checker=None
+def _refuse_pickles(folder: Path) -> None:
+    found = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.suffix in PICKLES]
+    if found:
+        raise InputError(
+            f"The artifact {folder} holds pickles:\n{listing(found)}\n{CONVERT}, or remove them."
         )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"{folder} cannot be loaded as a diffusers pipeline: {error}") from error
 
 
-def _add_tokens(pipeline: DiffusionPipeline, path: Path) -> None:
-    """Load one textual inversion file; afterwards its rows stand in the text encoder under its tokens."""
-    taught = _read(path)
+def _add_tokens(pipeline: DiffusionPipeline, folder: Path) -> None:
+    """Load all textual inversion files; afterwards each phrase of labels.json is a token with vectors of its own."""
+    if not hasattr(pipeline, "load_textual_inversion"):
+        raise InputError(
+            f"{folder} holds textual inversions, which diffusers cannot load into a {type(pipeline).__name__}. Use the base "
+            "that they were trained on."
+        )
+    phrases = set(_labels(folder).values())
+    taught = set()
+    for path in sorted((folder / "textual_inversion").glob("*.safetensors")):
+        for token, part, vectors in _vectors(pipeline, path, phrases):
+            _add_token(pipeline, path, token, part, vectors)
+            taught.add(token)
+    if phrases - taught:
+        raise InputError(
+            f"{folder / 'textual_inversion'} has no vectors for {', '.join(sorted(phrases - taught))}, which labels.json "
+            f"names; it has them for {', '.join(sorted(taught)) or 'none'}. The artifact is not whole: fine-tune again."
+        )
+
+
+def _vectors(
+    pipeline: DiffusionPipeline, path: Path, phrases: Iterable[str]
+) -> list[tuple[str, tuple[str, str], Tensor]]:
+    """(token, its encoder's and tokenizer's names, vectors [V, D]) of a file for one or for two text encoders."""
+    tensors = _read(path)
+    double = hasattr(pipeline, "text_encoder_2")
+    if not tensors or (set(tensors) != set(ENCODERS) if double else set(tensors) & set(ENCODERS)):
+        needed = " and ".join(ENCODERS) if double else "a token"
+        raise InputError(
+            f"The token in {path} does not fit this base model: it holds {', '.join(sorted(tensors)) or 'nothing'}, and a "
+            f"{type(pipeline).__name__} needs {needed}. Use the base that it was trained on."
+        )
+    if not double:
+        return [(token, ENCODERS["clip_l"], torch.atleast_2d(vectors)) for token, vectors in tensors.items()]
+    tokens = [phrase for phrase in phrases if phrase.strip("<>") == path.stem]
+    if not tokens:
+        raise InputError(f"labels.json names no token <{path.stem}>, for which {path} has vectors.")
+    return [(tokens[0], ENCODERS[key], torch.atleast_2d(vectors)) for key, vectors in tensors.items()]
+
+
+def _add_token(
+    pipeline: DiffusionPipeline, path: Path, token: str, part: tuple[str, str], vectors: Tensor
+) -> None:
+    """Give a text encoder a token's vectors, as diffusers does, and check that its rows hold them."""
+    encoder, tokenizer = (getattr(pipeline, name) for name in part)
     try:
-        pipeline.load_textual_inversion(str(path))
-    except ValueError as error:
+        pipeline.load_textual_inversion(vectors, token=token, text_encoder=encoder, tokenizer=tokenizer)
+    except (ValueError, RuntimeError) as error:
         raise InputError(f"The token in {path} does not fit this base model: {error}") from error
-    rows = pipeline.text_encoder.get_input_embeddings().weight
-    for token, vectors in taught.items():
-        names = [token] + [f"{token}_{i}" for i in range(1, len(torch.atleast_2d(vectors)))]
-        found = rows[pipeline.tokenizer.convert_tokens_to_ids(names)].detach().cpu()
-        if not torch.equal(found, torch.atleast_2d(vectors).to(found.dtype)):
-            raise InputError(f"{path} was loaded, but the base model does not hold its vectors for {names}.")
+    names = [token] + [f"{token}_{number}" for number in range(1, len(vectors))]
+    rows = encoder.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids(names)].detach().cpu()
+    if not torch.equal(rows, vectors.to(rows.dtype)):
+        raise InputError(f"{path} was loaded, but the base model does not hold its vectors for {names}.")
 
 
 def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
-    """Load LoRA weights, and check that every tensor found a layer."""
+    """Load LoRA weights, and check that every tensor arrived: diffusers and transformers drop what they do not know."""
     taught = _read(path)
+    (own,) = [name for name in DENOISERS if hasattr(pipeline, name)]
+    (other,) = [name for name in DENOISERS if name != own]
+    if any(name.startswith(f"{other}.") for name in taught):
+        raise InputError(
+            f"The LoRA in {path} does not fit this base model: it changes a {other}, and a {type(pipeline).__name__} has a "
+            f"{own}. Use the base that it was trained on."
+        )
     try:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     except (ValueError, RuntimeError, LookupError, AttributeError) as error:  # diffusers checks little itself
         raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
     models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]
-    loaded = sum(".lora_" in name for model in models for name, _ in model.named_parameters())
-    wanted = sum(not name.endswith(".alpha") for name in taught)
-    if not wanted or loaded != wanted:
+    loaded = _contents(
+        tensor for model in models for name, tensor in model.named_parameters() if ".lora_" in name
+    )
+    wanted = _contents(tensor for name, tensor in taught.items() if not name.endswith(".alpha"))
+    found, total = (loaded & wanted).total(), wanted.total()
+    if not total or found != total or loaded != wanted:
         raise InputError(
-            f"The LoRA in {path} does not fit this base model: {loaded} of its {wanted} tensors found a layer. "
-            "Use the base that it was trained on."
+            f"The LoRA in {path} does not fit this base model: {found} of its {total} tensors found a layer, and "
+            f"{(loaded - wanted).total()} that the layers need are not in it. Use the base that it was trained on."
         )
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _contents(tensors: Iterable[Tensor]) -> Counter[bytes]:
+    """How often each content occurs, as float32: libraries rename tensors on loading. What was not filled has none."""
+    values = (
+        b"" if tensor.is_meta else tensor.detach().float().cpu().numpy().tobytes() for tensor in tensors
+    )
+    return Counter(hashlib.sha256(value).digest() for value in values)
+
+
+def _labels(folder: Path) -> dict[str, str]:
+    """All classes of an artifact, and what stands for each."""
+    path = folder / "labels.json"
+    if not path.is_file():
+        raise InputError(
+            f"{folder} is not a fine-tuning artifact: it has no labels.json with a phrase for each class."
+        )
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}. Fine-tune again.") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise InputError(f"{path} is missing from the fine-tuning artifact.")
     try:

@@ -2,40 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+from skinaug.generate.predict import Drawn
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "webp": {"lossless": True},
+    "jpeg": {"quality": 95, "subsampling": 0},  # colour at full resolution: skin's is what matters
+}
+ENDS = {"PNG": b"\x00\x00\x00\x00IEND\xaeB`\x82", "WEBP": b"", "JPEG": b"\xff\xd9"}  # WebP tells its length
+DESCRIPTION = 0x010E  # EXIF's ImageDescription, ASCII
+PART_ROWS, PART_SECONDS = 256, 60.0  # a part of the manifest is written when either is reached
+RECORD = {
+    "image_id": pl.String,
+    "path": pl.String,
+    "sha256": pl.String,
+    "bytes": pl.Int64,
+    "redraws": pl.Int32,
+    "flaw": pl.String,
+}
 
 
 class PictureWriter(Callback):
-    """Writes each batch of a Renderer to `folder/<image_id>.png` while the next one is drawn.
+    """Writes each batch of a Renderer to `out` while the next one is drawn, and which files are whole to `out`/parts.
 
-    A kill loses at most the batches in flight: what is there is whole, and what is whole need not be drawn again.
+    A part is an immutable table of RECORD, named only once its pictures lie there. A kill loses at most the batches in
+    flight; pictures that no part names yet are looked at by the next run.
+
+    total: pictures that all devices together will draw. format: png, webp or jpeg.
     """
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self.folder, self.total = folder, total
-        self.pool = ThreadPoolExecutor(max_workers=2)  # PNG compression leaves Python's lock
-        self.waiting: list[Future[None]] = []
-        self.progress = Progress(
-            TextColumn("generate"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("images  {task.fields[rate]:.1f}/s "),
-            TimeRemainingColumn(),
-        )
+    def __init__(self, out: Path, format: str, total: int) -> None:
+        self.out, self.format, self.total = out, format, total
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=2)  # compression and hashing leave Python's lock
+        self.waiting: list[Future[dict[str, Any]]] = []
+        self.records: list[dict[str, Any]] = []
+        self.written = time.monotonic()
+        self.progress = _progress()
         self.task = self.progress.add_task("generate", total=self.total, rate=0.0)
         if trainer.is_global_zero:
             self.progress.start()
@@ -44,59 +65,106 @@ class PictureWriter(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: tuple[np.ndarray, np.ndarray],
-        batch: Sequence[dict[str, Any]],
+        outputs: Drawn,
+        batch: Sequence[Mapping[str, Any]],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         self._finish_writing()
-        for row, picture, redraws in zip(batch, *outputs, strict=True):
-            about = {"prompt": row["prompt"], "seed": str(row["seed"]), "redraws": str(redraws)}
-            path = self.folder / f"{row['image_id']}.png"
-            self.waiting.append(self.pool.submit(save_picture, path, picture, about))
+        if len(self.records) >= PART_ROWS or time.monotonic() - self.written > PART_SECONDS:
+            self._write_part()
+        for row, *drawn in zip(batch, *outputs, strict=True):
+            self.waiting.append(self.pool.submit(save_picture, self.out, self.format, row, *drawn))
         self.progress.advance(self.task, len(batch) * trainer.world_size)
-        self.progress.update(self.task, rate=self.images_per_second)
+        task = self.progress.tasks[self.task]
+        self.progress.update(self.task, rate=task.completed / (task.elapsed or 1.0))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._finish_writing()
-        self.progress.stop()
+        self._write_part()
+        self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.progress.stop()
-
-    @property
-    def images_per_second(self) -> float:
-        """Images drawn by all devices over the seconds since the first batch began."""
-        task = self.progress.tasks[self.task]
-        return task.completed / task.elapsed if task.elapsed else 0.0
+        if hasattr(self, "progress"):
+            self._close()
 
     def _finish_writing(self) -> None:
-        for written in self.waiting:
-            written.result()
+        self.records += [written.result() for written in self.waiting]
         self.waiting.clear()
 
+    def _write_part(self) -> None:
+        if self.records:
+            write_part(self.out, self.records)
+        self.records, self.written = [], time.monotonic()
 
-def save_picture(path: Path, picture: np.ndarray, about: dict[str, str]) -> None:
-    """Write uint8 [H, W, 3] as PNG with texts beside the pixels: by another name first, so that no half file stays."""
-    texts = PngInfo()
-    for key, value in about.items():
-        texts.add_text(key, value)
+    def _close(self) -> None:
+        self.progress.stop()
+        self.pool.shutdown()
+        del self.pool, self.progress, self.waiting
+
+
+def save_picture(
+    out: Path, format: str, row: Mapping[str, Any], picture: np.ndarray, redraws: int, flaw: str | None
+) -> dict[str, Any]:
+    """Write uint8 [H, W, 3] to `out / row["path"]`, with what made it in its EXIF, and tell its RECORD.
+
+    By another name first, so that no half file stays. The digest is taken from the bytes in memory.
+    """
+    about = {"prompt": row["prompt"], "seed": row["seed"], "redraws": redraws, "flaw": flaw}
+    exif = Image.Exif()
+    exif[DESCRIPTION] = json.dumps(about)
+    file = BytesIO()
+    Image.fromarray(picture).save(file, format=format, exif=exif, **OPTIONS[format])
+    content, path = file.getvalue(), out / row["path"]
     partial = path.with_suffix(f".{os.getpid()}.partial")
-    Image.fromarray(picture).save(partial, format="png", pnginfo=texts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(content)
     os.replace(partial, path)
+    return _record(row, content, about)
 
 
-def read_redraws(path: Path) -> int:
-    """How often a picture that `save_picture` wrote was drawn again; reads the file's head only."""
-    with Image.open(path) as image:
-        return int(image.info["redraws"])
-
-
-def is_whole(path: Path) -> bool:
-    """Whether a PNG file reaches its end mark: a machine that lost power can leave a renamed file without its content."""
+def read_picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The RECORD of a row's picture that lies at its place, or None where it is missing, broken or another's."""
     try:
-        with open(path, "rb") as file:
-            file.seek(-len(PNG_END), os.SEEK_END)
-            return file.read() == PNG_END
-    except OSError:
-        return False
+        content = (out / row["path"]).read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            image.verify()  # checksums
+        with Image.open(BytesIO(content)) as image:
+            about = json.loads(image.getexif()[DESCRIPTION])
+            image.load()  # raises where the file is cut off
+            right = image.size == (row["image_size"], row["image_size"]) and content.endswith(
+                ENDS[image.format]
+            )
+        right = right and (about["prompt"], about["seed"]) == (row["prompt"], row["seed"])
+        return _record(row, content, about) if right else None
+    except (OSError, KeyError, ValueError, SyntaxError):  # what Pillow raises for broken files
+        return None
+
+
+def write_part(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Add a part to out/parts: whole or not at all, never changed again, safe for any number of processes."""
+    path = out / "parts" / f"{uuid.uuid4().hex}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.DataFrame(records, schema=RECORD).write_parquet(path.with_suffix(".partial"))
+    os.replace(path.with_suffix(".partial"), path)
+
+
+def _record(row: Mapping[str, Any], content: bytes, about: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "image_id": row["image_id"],
+        "path": row["path"],
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "redraws": about["redraws"],
+        "flaw": about["flaw"],
+    }
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("generate"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("images  {task.fields[rate]:.1f}/s "),
+        TimeRemainingColumn(),
+    )

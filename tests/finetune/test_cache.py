@@ -125,6 +125,10 @@ def test_more_crops_and_mirror_images_do_not_encode_the_old_ones_again(vae, pict
     assert moments.views == 6
     assert sum(vae.batches) == 28, "5 x 5 new views in batches of 4, the last one filled up"
     assert torch.equal(take_all(moments)[:, 0], take_all(plain)[:, 0])
+    vae.batches = []
+    unmirrored = encode(vae, pictures, tmp_path / "cache", crops=3, mirror=False)
+    assert torch.equal(take_all(moments)[:, ::2], take_all(unmirrored))
+    assert vae.batches == []
     table, path = pictures.table, pictures.paths()[1]
     crop = random_square(open_image(path), 16, table["sha256"][1], 2)
     found = moments.take(np.array([1, 1]), np.array([4, 5]))[:, 0]

@@ -25,6 +25,7 @@ METHODS = {
     "lora": Lora(rank=2, alpha=8),
     "lora_text": Lora(rank=2, alpha=8, text_encoder=True),
     "dora": Lora(rank=2, alpha=8, options={"use_dora": True}),
+    "dora_text": Lora(rank=2, alpha=8, text_encoder=True, options={"use_dora": True}),
     "full": Full(),
     "full_text": Full(text_encoder=True),
 }

@@ -6,17 +6,9 @@ import json
 from functools import partial
 from pathlib import Path
 
-import lightning
 import pytest
-from diffusers import StableDiffusionPipeline
 from diffusion_components import save_tiny_pipeline
-
-from skinaug.generate.generate import generate
-from skinaug.manifest import Manifest
-from skinaug.prompts import PromptSet
-
-PHRASES = {"acne": "acne", "nevus": "nevus"}
-PROMPTS = PromptSet("sites", ["a photo of {label}[ on the {body_site}]"], {"body_site": {"arm": 1, "leg": 1}})
+from drawing import PHRASES, draw_pool
 
 
 @pytest.fixture(scope="session")
@@ -37,25 +29,4 @@ def weights(tmp_path: Path) -> Path:
 @pytest.fixture
 def draw(tiny: Path, weights: Path):
     """A function that runs the stage and returns its manifest."""
-
-    def run(out: Path, **changes) -> Manifest:
-        values = {
-            "per_class": 4,
-            "guidance_scale": 2.5,
-            "num_inference_steps": 4,
-            "scheduler": "dpmsolver++",
-            "image_size": 16,
-            "batch_size": 4,
-            "seed": 0,
-            "classes": tuple(PHRASES),
-            "weights": weights,
-            "base": partial(StableDiffusionPipeline.from_pretrained, tiny),
-            "prompts": PROMPTS,
-            "trainer": partial(lightning.Trainer, accelerator="cpu"),
-            "logger": False,
-            "out": out,
-        }
-        generate(**(values | changes))
-        return Manifest.read(out)
-
-    return run
+    return partial(draw_pool, tiny, weights)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
 import polars as pl
 import pytest
+from diffusion_components import plain_pipeline
 from PIL import Image
 
 from skinaug.errors import InputError
-from skinaug.generate.writer import PictureWriter, is_whole, save_picture
+from skinaug.generate import writer
+from skinaug.generate.predict import Renderer
+from skinaug.generate.settings import Settings
+from skinaug.generate.writer import OPTIONS, PictureWriter, read_picture, save_picture
 from skinaug.images import load_pixels, open_image, sha256_file
 from skinaug.manifest import SYNTHETIC, Manifest
 from skinaug.prompts import PromptSet
@@ -49,7 +50,11 @@ def test_manifest_tells_how_each_picture_was_made(pool: Manifest):
     assert table["sha256"].to_list() == [sha256_file(path) for path in pool.paths()]
     assert load_pixels(pool, 16).shape == (8, 16, 16, 3)
     assert all(row["body_site"] in row["prompt"] for row in table.iter_rows(named=True))
+    assert table.select("mode", "strength", "redraws", "flaw").unique().rows() == [("text", None, 0, "cast")]
+    assert table["guidance_interval"].to_list() == [[0.0, 1.0]] * 8
+    assert table["parents"].to_list() == [[]] * 8
     assert set(os.listdir(pool.root)) == {"images", "manifest.parquet"}
+    assert os.listdir(pool.root / "images") == ["0000"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
@@ -71,8 +76,9 @@ def test_a_resumed_pool_is_the_same_and_draws_only_what_lacks(
     lost[0].unlink()
     lost[1].write_bytes(lost[1].read_bytes()[:-20])
     lost[2].write_bytes(b"")
-    (pool.root / "images" / "half.123.partial").write_bytes(b"x")
-    (pool.root / "images" / "stranger.png").write_bytes(kept.read_bytes())
+    (pool.root / "images" / "0000" / "half.123.partial").write_bytes(b"x")
+    (pool.root / "images" / "0007").mkdir()
+    (pool.root / "images" / "0007" / "stranger.png").write_bytes(kept.read_bytes())
     (pool.root / "manifest.parquet").unlink()
     stamp, drawn = kept.stat().st_mtime_ns, []
     write = PictureWriter.on_predict_batch_end
@@ -86,62 +92,29 @@ def test_a_resumed_pool_is_the_same_and_draws_only_what_lacks(
     assert kept.stat().st_mtime_ns == stamp
     assert again.table.equals(pool.table)
     assert all(np.array_equal(picture, before[name]) for name, picture in pictures(again).items())
-    assert sorted(os.listdir(pool.root / "images")) == sorted(f"{name}.png" for name in before)
+    assert os.listdir(pool.root / "images") == ["0000"]
+    assert sorted(os.listdir(pool.root / "images" / "0000")) == sorted(f"{name}.png" for name in before)
 
 
-KILLED = """
-import sys; sys.path.insert(0, {tests!r})
-from functools import partial
-from pathlib import Path
-import lightning
-from diffusers import StableDiffusionPipeline
-from skinaug.generate.generate import generate
-from skinaug.prompts import PromptSet
-generate(per_class=100, guidance_scale=2.5, num_inference_steps=4, scheduler="dpmsolver++", image_size=16, batch_size=2, seed=0,
-    classes=("acne", "nevus"), weights=Path({weights!r}), base=partial(StableDiffusionPipeline.from_pretrained, {tiny!r}),
-    prompts=PromptSet("sites", ["a photo of {{label}}[ on the {{body_site}}]"], {{"body_site": {{"arm": 1, "leg": 1}}}}),
-    trainer=partial(lightning.Trainer, accelerator="cpu"), logger=False, out=Path({out!r}))
-"""
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on(draw, tiny: Path, weights: Path, tmp_path: Path):
-    out = tmp_path / "killed"
-    script = KILLED.format(
-        tests=str(Path(__file__).parents[1]), weights=str(weights), tiny=str(tiny), out=str(out)
+def test_redraws_and_flaws_are_told(draw, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(
+        "skinaug.generate.predict.flaw", lambda picture: "cast" if picture[0, 0, 0] < 0.5 else None
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    manifest = draw(tmp_path / "pool", per_class=16, max_redraws=2)
+    table = manifest.table
+    assert set(table["redraws"]) == {0, 1, 2}
+    assert set(table["flaw"]) == {None, "cast"}
+    assert set(table.filter(pl.col("flaw") == "cast")["redraws"]) == {2}, (
+        "only the last redraw is kept as it is"
     )
-    while len(list(out.glob("images/*.png"))) < 10:
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    there = list(out.glob("images/*.png"))
-    assert len(there) < 200
-    assert all(is_whole(path) for path in there)
-    assert not (out / "manifest.parquet").exists()
-    assert same(
-        draw(out, per_class=100, batch_size=64), draw(tmp_path / "whole", per_class=100, batch_size=64)
-    )
-
-
-def test_redraws_are_told(draw, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("skinaug.generate.predict.is_blank", lambda picture: bool(picture[0, 0, 0] < 0.5))
-    manifest = draw(tmp_path / "pool", per_class=8)
-    redraws = manifest.table["redraws"]
-    assert redraws.max() > 0
-    other = draw(tmp_path / "other", per_class=8, batch_size=3)
+    other = draw(tmp_path / "other", per_class=16, max_redraws=2, batch_size=3)
     # Another batch size may round a pixel to the next level, so the files' digests may differ; the draws may not.
-    assert manifest.table.drop("sha256").equals(other.table.drop("sha256"))
+    assert table.drop("sha256").equals(other.table.drop("sha256"))
 
 
 def test_the_base_decides_the_ids_not_its_folder(draw, pool: Manifest, tiny: Path, tmp_path: Path):
-    from diffusers import StableDiffusionPipeline
-
     def changed():
-        pipeline = StableDiffusionPipeline.from_pretrained(tiny)
+        pipeline = plain_pipeline(tiny)
         pipeline.unet.conv_in.weight.data[0, 0, 0, 0] += 1e-3
         return pipeline
 
@@ -168,14 +141,122 @@ def test_logger_gets_the_rate_and_pictures(draw, tmp_path: Path):
     draw(tmp_path / "pool", logger=spy)
     assert spy.metrics["generate/images_per_second"] > 0
     assert len(spy.images) == 8
-    assert all(Image.open(path).text["prompt"] == text for path, text in spy.images)
+    assert all(json.loads(Image.open(path).getexif()[0x010E])["prompt"] == text for path, text in spy.images)
 
 
-def test_saved_pixels_are_exact(tmp_path: Path):
+ROW = {"image_id": "a", "path": "images/0000/a.png", "prompt": "a photo", "seed": 2**53 - 1, "image_size": 9}
+
+
+@pytest.mark.parametrize("format", OPTIONS)
+def test_saved_files_tell_what_made_them(tmp_path: Path, format: str):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 9, 3), np.uint8)
-    save_picture(tmp_path / "a.png", pixels, {"seed": "1"})
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "a.png")), pixels)
-    assert os.listdir(tmp_path) == ["a.png"]
+    record = save_picture(tmp_path, format, ROW, pixels, 2, "cast")
+    path = tmp_path / ROW["path"]
+    assert os.listdir(path.parent) == ["a.png"]
+    saved = np.asarray(open_image(path)).astype(int)
+    assert np.abs(saved - pixels).max() == 0 if format != "jpeg" else np.abs(saved - pixels).mean() < 8
+    about = json.loads(Image.open(path).getexif()[0x010E])
+    assert about == {"prompt": "a photo", "seed": 2**53 - 1, "redraws": 2, "flaw": "cast"}
+    assert record["sha256"] == sha256_file(path)
+    assert record["bytes"] == path.stat().st_size
+    assert read_picture(tmp_path, ROW) == record
+    assert Image.open(path).format.lower() == format
+
+
+def test_files_that_are_not_the_rows_picture(tmp_path: Path):
+    save_picture(tmp_path, "png", ROW, np.zeros((9, 9, 3), np.uint8), 0, None)
+    for other in ({"seed": 1}, {"prompt": "b"}, {"image_size": 8}, {"path": "images/0000/b.png"}):
+        assert read_picture(tmp_path, ROW | other) is None
+    path = tmp_path / ROW["path"]
+    content = path.read_bytes()
+    for broken in (content[:-20], content[:40], b"", content[:30] + b"xxxx" + content[34:]):
+        path.write_bytes(broken)
+        assert read_picture(tmp_path, ROW) is None
+    Image.new("RGB", (9, 9)).save(path)
+    assert read_picture(tmp_path, ROW) is None, "not one of ours"
+
+
+@pytest.mark.parametrize("format", ["webp", "jpeg"])
+def test_other_formats(draw, pool: Manifest, tmp_path: Path, format: str):
+    other = draw(tmp_path / "other", format=format)
+    assert {path.suffix for path in other.paths()} == {f".{format}"}
+    assert other.table["image_id"].equals(pool.table["image_id"])
+    assert same(pool, other, levels=0 if format == "webp" else 40)
+
+
+def test_parts_are_written_as_pictures_are(draw, pool: Manifest, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("skinaug.generate.writer.PART_ROWS", 2)
+    parts, whole = [], []
+    write = writer.write_part
+
+    def spy(out, records):
+        write(out, records)
+        parts.append(len(records))
+        whole.append(all((out / record["path"]).is_file() for record in records))
+
+    monkeypatch.setattr(writer, "write_part", spy)
+    again = draw(tmp_path / "other", batch_size=2)
+    assert parts == [2, 2, 2, 2]
+    assert all(whole), "a part names files that are there"
+    assert again.table.equals(pool.table)
+
+
+def test_what_a_part_names_is_not_decoded_again(draw, pool: Manifest, tmp_path: Path, monkeypatch):
+    out = tmp_path / "killed"
+    monkeypatch.setattr("skinaug.generate.generate.finish", lambda *_: Manifest.write(pool, out))
+    draw(out)
+    monkeypatch.undo()
+    (out / "manifest.parquet").unlink()
+    assert len(list((out / "parts").iterdir())) == 1
+    monkeypatch.setattr("skinaug.generate.pool.read_picture", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(PictureWriter, "on_predict_start", lambda *_: pytest.fail("drawn"))
+    assert draw(out).table.equals(pool.table)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8])
+@pytest.mark.parametrize("devices", [1, 2, 3, 8])
+def test_devices_share_the_rows_without_overlap(tiny: Path, count: int, devices: int):
+    rows = [{"prompt": "a", "seed": number} for number in range(count)]
+    settings = Settings(2.5, 4, "dpmsolver++", 16)
+    renderer = Renderer(plain_pipeline(tiny), settings, rows, batch_size=2)
+    shares = []
+    for rank in range(devices):
+        renderer.trainer = SimpleNamespace(global_rank=rank, world_size=devices)
+        shares.append([row["seed"] for batch in renderer.predict_dataloader() for row in batch])
+    assert [seed for share in shares for seed in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_image_mode_starts_from_its_parents(draw, make_manifest, tmp_path: Path):
+    real = make_manifest([{"label": label} for label in ("acne", "acne", "nevus")], size=24)
+    pool = draw(tmp_path / "pool", mode="image", strength=0.5, real=real, batch_size="auto")
+    table = pool.table
+    used = table.explode("parents").join(real.table, left_on="parents", right_on="image_id", how="left")
+    assert (used["label"] == used["label_right"]).all()
+    assert set(used["split_right"]) == {"train"}
+    assert table.select("mode", "strength").unique().rows() == [("image", 0.5)]
+    assert same(pool, draw(tmp_path / "single", mode="image", strength=0.5, real=real, batch_size=1))
+    other = draw(tmp_path / "far", mode="image", strength=1.0, real=real)
+    assert not set(other.table["image_id"]) & set(table["image_id"])
+
+
+def test_each_class_is_drawn_by_its_own_model(
+    draw, tiny: Path, weights: Path, pool: Manifest, tmp_path: Path
+):
+    for label in ("acne", "nevus"):
+        folder = weights / "models" / label
+        folder.mkdir(parents=True)
+        (folder / "labels.json").write_text(json.dumps({label: label}))
+    pipeline = plain_pipeline(tiny)
+    pipeline.unet.conv_in.weight.data += 0.1
+    pipeline.save_pretrained(weights / "models" / "nevus" / "pipeline")
+    mixed = draw(tmp_path / "mixed")
+    assert mixed.table["weights"].n_unique() == 2
+    alike = [m.table.filter(pl.col("label") == "acne") for m in (mixed, pool)]
+    assert alike[0]["sha256"].equals(alike[1]["sha256"])
+    assert alike[0]["image_id"].equals(alike[1]["image_id"])
+    nevi = [set(m.table.filter(pl.col("label") == "nevus")["sha256"]) for m in (mixed, pool)]
+    assert not nevi[0] & nevi[1]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +267,10 @@ def test_saved_pixels_are_exact(tmp_path: Path):
         ({"classes": ("acne", "tinea")}, "not taught these classes: tinea"),
         ({"prompts": PromptSet("p", ["{label}"], labels={"rosacea": "rosacea"})}, "rosacea"),
         ({"weights": Path("nowhere")}, "labels.json"),
+        ({"mode": "image"}, "real images: none were given"),
+        ({"strength": 1.5, "mode": "image"}, "generate.strength"),
+        ({"format": "gif"}, "png, webp, jpeg"),
+        ({"guidance_interval": [0.8, 0.2]}, "guidance_interval"),
     ],
 )
 def test_bad_input_is_refused_before_the_base_is_loaded(draw, tmp_path: Path, changes: dict, message: str):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from torch import nn
+from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.families import denoiser, denoiser_name, text_encoders
@@ -95,6 +95,14 @@ class Lora:
         layers[f"{name}_lora_adapter_metadata"] = network.peft_config["default"].to_dict()
         for encoder_name, encoder, _ in text_encoders(pipeline) if self.text_encoder else ():
             if getattr(encoder, "peft_config", None):
-                layers[f"{encoder_name}_lora_layers"] = get_peft_model_state_dict(encoder)
+                layers[f"{encoder_name}_lora_layers"] = _as_transformers_reads(
+                    get_peft_model_state_dict(encoder)
+                )
                 layers[f"{encoder_name}_lora_adapter_metadata"] = encoder.peft_config["default"].to_dict()
         type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)
+
+
+def _as_transformers_reads(layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """DoRA's magnitudes by the name under which transformers loads them; it drops others without a word."""
+    ending = "lora_magnitude_vector"
+    return {f"{name}.weight" if name.endswith(ending) else name: value for name, value in layers.items()}

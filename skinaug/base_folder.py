@@ -1,0 +1,192 @@
+"""What a folder in diffusers' layout must hold, told from its file names and headers: no weights are read, diffusers is not imported."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from skinaug.errors import InputError, listing
+
+INDEX = "model_index.json"
+PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+CONVERT = "Pickles are refused, because loading one runs the code in it. Convert them to safetensors"
+
+STABLE_DIFFUSION = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
+STABLE_DIFFUSION_3 = (
+    "scheduler",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "transformer",
+    "vae",
+)
+# A family's pipeline class: the parts that it cannot do without.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "StableDiffusionPipeline": STABLE_DIFFUSION,
+    "StableDiffusionXLPipeline": (*STABLE_DIFFUSION, "text_encoder_2", "tokenizer_2"),
+    "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
+}
+OPTIONAL: dict[str, tuple[str, ...]] = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
+MODELS = ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet", "vae")
+
+
+def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] = ()) -> None:
+    """Refuse a folder that cannot be loaded as a pipeline, in milliseconds.
+
+    Raises:
+        InputError: no index, a pipeline of another family, parts or weights that are missing, pickled or truncated: all at
+            once.
+    """
+    index = read_index(folder)
+    names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
+    try:
+        wanted = pipeline_files(index, names, variant, drop)
+    except InputError as error:
+        raise InputError(f"{folder} cannot be used as a base: {error}") from error
+    torn = [name for name in wanted if name.endswith(".safetensors") and not is_whole(folder / name)]
+    if torn:
+        raise InputError(
+            f"{folder} cannot be used as a base. Truncated or no safetensors:\n{listing(torn)}\nCopy or download them again."
+        )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """model_index.json of a pipeline's folder."""
+    path = folder / INDEX
+    if not path.is_file():
+        raise InputError(f"{folder} is no diffusers pipeline: it has no {INDEX}.{_single_file(folder)}")
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}. Copy or download it again.") from error
+    if not isinstance(index, dict):
+        raise InputError(f"{path} does not describe a pipeline. Copy or download it again.")
+    return index
+
+
+def pipeline_files(
+    index: Mapping[str, Any], names: Sequence[str], variant: str | None = None, drop: Sequence[str] = ()
+) -> list[str]:
+    """The files that loading a pipeline reads, of all that its folder or repository has (`names`, as `unet/config.json`).
+
+    Raises:
+        InputError: another family, or parts or weights that are not there.
+    """
+    kept = parts(index, drop)
+    wanted, problems = [INDEX], []
+    for part in kept:
+        own = [name.partition("/")[2] for name in names if name.startswith(f"{part}/")]
+        weights = weight_files(own, variant) if part in MODELS else []
+        problem = _problem(part, own, weights)
+        if problem:
+            problems.append(f"{part}: {problem}")
+        small = [name for name in own if name.endswith((".json", ".txt", ".model"))]
+        wanted += [f"{part}/{name}" for name in small + weights]
+    if problems:
+        raise InputError(f"these parts are not as they must be:\n{listing(problems)}")
+    return wanted
+
+
+def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
+    """Names of the parts to load.
+
+    Raises:
+        InputError: another family, a part that is missing, or one that cannot be left out.
+    """
+    family = str(index.get("_class_name"))
+    if family not in FAMILIES:
+        raise InputError(f"it is a {family}. Those that can be used: {', '.join(FAMILIES)}.")
+    optional = OPTIONAL.get(family, ())
+    needed = [part for part in drop if part in FAMILIES[family] or part not in MODELS + optional]
+    if needed:
+        able = ", ".join(optional) or "none of its parts"
+        raise InputError(
+            f"base.drop={list(drop)}, but a {family} cannot do without {', '.join(needed)}. Can be left out: {able}."
+        )
+    missing = [part for part in FAMILIES[family] if not _has(index, part)]
+    if missing:
+        raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family} needs.")
+    return [*FAMILIES[family], *(part for part in optional if _has(index, part) and part not in drop)]
+
+
+def absent(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
+    """Names of the parts that diffusers must be told to do without: safety checkers, and what was dropped."""
+    optional = OPTIONAL.get(str(index.get("_class_name")), ())
+    named = [name for name, value in index.items() if isinstance(value, list)]
+    return sorted({*named, *optional} - set(parts(index, drop)))
+
+
+def weight_files(names: Iterable[str], variant: str | None = None) -> list[str]:
+    """The safetensors of one part: the variant's where it has them, else the plain ones."""
+    names = sorted(names)
+    for suffix in ([rf"\.{re.escape(variant)}"] if variant else []) + [""]:
+        pattern = re.compile(rf"(diffusion_pytorch_model|model){suffix}(-\d+-of-\d+)?\.safetensors")
+        found = [name for name in names if pattern.fullmatch(name)]
+        if found:
+            return found
+    return []
+
+
+def tensor_sizes(path: Path) -> list[int]:
+    """Numbers of elements of a safetensors file's tensors, from its header."""
+    return [prod(entry["shape"]) for name, entry in _header(path)[0].items() if name != "__metadata__"]
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a safetensors file has a header and is as long as that says."""
+    try:
+        header, length = _header(path)
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        return path.stat().st_size == length + max(ends, default=0)
+    except (OSError, ValueError, struct.error, AttributeError, LookupError, TypeError):
+        return False
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header and the number of bytes before the tensors. Format: https://github.com/huggingface/safetensors#format"""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError("the file is shorter than its header")
+        return json.loads(file.read(length)), 8 + length
+
+
+def _problem(part: str, names: Sequence[str], weights: Sequence[str]) -> str | None:
+    if not names:
+        return "missing"
+    if part.startswith("tokenizer"):
+        known = ("tokenizer.json", "vocab.json", "spiece.model")
+        return None if any(name in names for name in known) else f"none of {', '.join(known)}"
+    config = "scheduler_config.json" if part == "scheduler" else "config.json"
+    if config not in names:
+        return f"no {config}"
+    if part not in MODELS:
+        return None
+    if not weights:
+        pickles = [name for name in names if name.endswith(PICKLES)]
+        return f"only {', '.join(pickles)}. {CONVERT}." if pickles else "no safetensors"
+    shards = re.search(r"-of-(\d+)\.", weights[0])
+    if shards and len(weights) != int(shards[1]):
+        return f"{len(weights)} of {int(shards[1])} safetensors"
+    return None
+
+
+def _has(index: Mapping[str, Any], part: str) -> bool:
+    value = index.get(part)
+    return isinstance(value, list) and bool(value[0])
+
+
+def _single_file(folder: Path) -> str:
+    """A hint for a folder that holds one checkpoint file instead of a pipeline."""
+    found = [path.name for path in folder.glob("*") if path.suffix in (".safetensors", *PICKLES)]
+    if not found:
+        return ""
+    if not any(name.endswith(".safetensors") for name in found):
+        return f" It has {found[0]}. {CONVERT}, in diffusers' layout."
+    return f" Convert {found[0]} with diffusers: <pipeline class>.from_single_file(...).save_pretrained(<folder>)."

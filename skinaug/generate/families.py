@@ -1,0 +1,152 @@
+"""What SD 1 and 2, SDXL and SD 3 differ in when they draw: text states, schedulers, and how their pipelines are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoPipelineForImage2Image,
+    DDIMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor
+
+from skinaug.errors import InputError
+from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
+
+KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]
+    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "unipc": (UniPCMultistepScheduler, {}),
+    "euler": (EulerDiscreteScheduler, {}),
+    "flow": (FlowMatchEulerDiscreteScheduler, {}),
+}
+T5_TOKENS = 256  # of SD 3's third encoder, as its pipelines call it
+STATES = ("prompt_embeds", "pooled_prompt_embeds")  # of one prompt; SD 1 and 2 have no pooled state
+
+States = tuple[Tensor, ...]  # [tokens, width], and [width] where the family has a pooled state
+
+
+def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
+    """The network that is called once a step."""
+    return pipeline.transformer if is_flow(pipeline.components) else pipeline.unet
+
+
+def drawing_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> DiffusionPipeline:
+    """The pipeline that draws such pictures over the same networks, with the scheduler that the settings name."""
+    pipeline.scheduler = build_scheduler(settings.scheduler, pipeline)
+    if settings.mode == "image":
+        pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
+        pipeline.set_progress_bar_config(disable=True)
+    if getattr(pipeline, "watermark", None) is not None:
+        pipeline.watermark = None  # SDXL's changes pixels wherever a further package happens to be installed
+    return pipeline
+
+
+def build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
+    """One of settings.SCHEDULERS over the noise levels and the prediction type that the pipeline was trained with."""
+    kind, options = KINDS[name]
+    config = pipeline.scheduler.config
+    if is_flow(pipeline.components) and name != "flow":
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+        options = options | flow
+    return kind.from_config(config, **options)
+
+
+def check_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> None:
+    """Raise InputError where a pipeline cannot draw what the settings ask for."""
+    flow = is_flow(pipeline.components)
+    patch = pipeline.transformer.config.patch_size if flow else 1
+    check_fit(settings, flow, size_factor(pipeline.vae_scale_factor, patch))
+
+
+def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
+    """Raise InputError with what would be cut off where a prompt is longer than one of the text encoders reads."""
+    too_long = []
+    for tokenizer, limit in _tokenizers(pipeline):
+        texts = [_with_vectors(pipeline, prompt, tokenizer) for prompt in prompts]
+        rows = zip(prompts, tokenizer(texts, verbose=False).input_ids, strict=True)
+        too_long += [
+            f"  {prompt!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r}: {len(ids)} tokens of {limit}"
+            for prompt, ids in rows
+            if len(ids) > limit
+        ]
+    if too_long:
+        raise InputError(
+            f"{len(too_long)} prompts are longer than a text encoder reads. Shorten the templates, or teach fewer vectors "
+            "a class:\n" + "\n".join(too_long[:10])
+        )
+
+
+def encode(pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device) -> list[States]:
+    """Text states of each prompt."""
+    return list(zip(*_encode(pipeline, prompts, device, negative=False)[0::2], strict=True))
+
+
+def encode_nothing(pipeline: DiffusionPipeline, device: torch.device) -> States:
+    """What the family guides away from where nothing is named: the empty prompt's states, or zeros."""
+    return tuple(state[0] for state in _encode(pipeline, [""], device, negative=True)[1::2])
+
+
+def _encode(
+    pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device, negative: bool
+) -> tuple[Tensor, ...]:
+    parameters = signature(pipeline.encode_prompt).parameters
+    texts = {name: list(prompts) for name in ("prompt", "prompt_2", "prompt_3") if name in parameters}
+    return pipeline.encode_prompt(
+        **texts, device=device, num_images_per_prompt=1, do_classifier_free_guidance=negative
+    )
+
+
+def text_arguments(states: Sequence[States], nothing: States) -> dict[str, Tensor]:
+    """A pipeline's arguments for the text states of a batch, guided away from those of no prompt."""
+    arguments = {}
+    for name, told, untold in zip(STATES, zip(*states, strict=True), nothing, strict=False):
+        arguments[name] = torch.stack(told)
+        arguments[f"negative_{name}"] = untold.expand_as(arguments[name])
+    return arguments
+
+
+def picture_arguments(
+    pipeline: DiffusionPipeline, settings: Settings, parents: Tensor | None
+) -> Mapping[str, Any]:
+    """A pipeline's arguments for the pictures' size or, in image mode, for their parents, [B, 3, H, W] in [0, 1]."""
+    size = {"height": settings.image_size, "width": settings.image_size}
+    if settings.mode == "text":
+        return size
+    takes = signature(pipeline.__call__).parameters
+    start = {"image": parents, "strength": start_strength(settings, is_flow(pipeline.components))}
+    return start | {name: value for name, value in size.items() if name in takes}
+
+
+def start_strength(settings: Settings, flow: bool) -> float:
+    """The strength, where a pipeline would round it to no step at all the least one that makes one step.
+
+    The pipelines of SD and SDXL take int(steps * strength) steps, SD 3's the next whole number above.
+    """
+    steps, strength = settings.num_inference_steps, settings.strength or 1.0
+    return strength if flow or int(steps * strength) else min(1.5 / steps, 1.0)
+
+
+def _with_vectors(pipeline: DiffusionPipeline, prompt: str, tokenizer: Any) -> str:
+    """A prompt as its pipeline tokenizes it: textual inversion's words stand for several tokens."""
+    if not hasattr(pipeline, "maybe_convert_prompt"):  # SD 3 has no textual inversion
+        return prompt
+    return pipeline.maybe_convert_prompt(prompt, tokenizer)
+
+
+def _tokenizers(pipeline: DiffusionPipeline) -> Iterator[tuple[Any, int]]:
+    """Each tokenizer whose encoder is there, and how many tokens that reads, its marks of start and end included."""
+    for suffix in ("", "_2", "_3"):
+        tokenizer = pipeline.components.get(f"tokenizer{suffix}")
+        if tokenizer is not None and pipeline.components.get(f"text_encoder{suffix}") is not None:
+            yield tokenizer, T5_TOKENS if suffix == "_3" else tokenizer.model_max_length
