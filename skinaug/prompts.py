@@ -107,7 +107,8 @@ class PromptSet:
         """The prompt of one draw: the template's number, then those of each slot's value and wording."""
         choices = {"label": {label: 1.0}, **self.attributes}
         values = {
-            slot: list(weights)[value] for (slot, weights), value in zip(choices.items(), draws[::2], strict=True)
+            slot: list(weights)[value]
+            for (slot, weights), value in zip(choices.items(), draws[::2], strict=True)
         }
         words = {
             slot: self._words(value)[wording]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -21,31 +21,17 @@ from skinaug.errors import InputError
 from skinaug.finetune import families, resume
 from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
-from skinaug.finetune.cache import TextStates, encode_moments, module_digest
+from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.card import write_card
+from skinaug.finetune.methods.method import FinetuneMethod
 from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids
-from skinaug.finetune.text import caption_rows, many_captions
+from skinaug.finetune.text import caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
 
 SCOPES = ("all", "class")
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
-
-
-class FinetuneMethod(Protocol):
-    """What of a pipeline learns, and how it is saved."""
-
-    def phrases(self, classes: Sequence[str]) -> dict[str, str]:
-        """What stands for each class in captions and prompts; a class that is not named keeps the prompts' own words."""
-
-    def prepare(
-        self, pipeline: DiffusionPipeline, classes: Sequence[str], seed: int
-    ) -> Sequence[nn.Parameter]:
-        """Change the pipeline in place; returns the parameters that learn."""
-
-    def save(self, pipeline: DiffusionPipeline, classes: Sequence[str], out: Path) -> None:
-        """Write what was learned as files that diffusers reads, below `out`."""
 
 
 @dataclass(frozen=True)
@@ -304,21 +290,6 @@ class Finetune:
             "objective": str(self.objective),
             "prior weight": self.prior.weight if self.prior else None,
         }
-
-
-def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) -> TextStates | None:
-    """Text states that are computed once for good, in float32; None where a text encoder learns."""
-    learning = {id(parameter) for parameter in parameters}
-    encoders = list(families.text_encoders(pipeline))
-    if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
-        return None
-
-    def encode(texts: list[str]) -> families.States:
-        device = families.denoiser(pipeline).device
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return families.encode(pipeline, texts, device)
-
-    return TextStates(encode, "-".join(module_digest(network) for _, network, _ in encoders), cache)
 
 
 def check_image_size(image_size: int, pipeline: Any) -> None:

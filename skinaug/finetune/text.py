@@ -1,11 +1,19 @@
-"""Training images' captions."""
+"""Training images' captions, and the states of texts whose encoders are frozen."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
+from skinaug.finetune import families
+from skinaug.finetune.cache import TextStates, module_digest
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
 
@@ -27,3 +35,26 @@ def many_captions(caption: Caption, manifest: Manifest, captions: PromptSet) -> 
     rows = range(0, len(manifest), max(1, len(manifest) // 1000))
     draws = range(4 * len(captions.templates))
     return sorted({caption(row, np.random.default_rng([row, draw])) for row in rows for draw in draws})
+
+
+def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) -> TextStates | None:
+    """Text states that are computed once for good, in float32; None where a text encoder learns."""
+    learning = {id(parameter) for parameter in parameters}
+    encoders = list(families.text_encoders(pipeline))
+    if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
+        return None
+
+    def encode(texts: list[str]) -> families.States:
+        device = families.denoiser(pipeline).device
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return families.encode(pipeline, texts, device)
+
+    return TextStates(encode, text_digest(pipeline), cache)
+
+
+def text_digest(pipeline: Any) -> str:
+    """All that makes a text's states: networks, tokenizers, and how the family reads an empty text. 16 hexadecimal digits."""
+    parts = [type(pipeline).__name__, getattr(pipeline.config, "force_zeros_for_empty_prompt", None)]
+    for _, network, tokenizer in families.text_encoders(pipeline):
+        parts += [module_digest(network), tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
