@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.loss import per_image
+from skinaug.text_length import cut_off
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
-T5_LENGTH = 256  # tokens that the SD 3 pipeline takes of a text for its T5 encoder
 States = dict[str, Tensor]  # embeds [B, L, W], and pooled [B, P] where the family has it
 
 
@@ -28,14 +28,6 @@ def denoiser(pipeline: Any) -> nn.Module:
     """The network that denoises."""
     network: nn.Module = pipeline.components[denoiser_name(pipeline)]
     return network
-
-
-def text_encoders(pipeline: Any) -> Iterator[tuple[str, nn.Module, Any]]:
-    """Each text encoder that is there: its component's name, the network and its tokenizer."""
-    for suffix in ("", "_2", "_3"):
-        encoder = pipeline.components.get(f"text_encoder{suffix}")
-        if encoder is not None:
-            yield f"text_encoder{suffix}", encoder, pipeline.components[f"tokenizer{suffix}"]
 
 
 def encode(pipeline: Any, texts: Sequence[str], device: torch.device) -> States:
@@ -119,25 +111,11 @@ class NoiseSchedule:
         return cls(alphas.sqrt().float(), (1 - alphas).sqrt().float(), steps, schedule.config.prediction_type)
 
 
-def check_lengths(pipeline: Any, texts: Sequence[str]) -> None:
-    """Raise InputError with what would be cut off where a text is longer than a text encoder reads."""
-    problems = [problem for text in texts for problem in _cut(pipeline, text)]
+def check_lengths(pipeline: Any, captions: Sequence[str]) -> None:
+    """Raise InputError with what would be cut off where a caption is longer than a text encoder reads."""
+    problems = cut_off(pipeline, captions)
     if problems:
-        shown = "\n".join(f"  {problem}" for problem in problems[:10])
         raise InputError(
             f"{len(problems)} captions are longer than a text encoder reads. Shorten finetune.captions.templates, or teach "
-            f"fewer vectors a class:\n{shown}"
+            "fewer vectors a class:\n" + "\n".join(problems[:10])
         )
-
-
-def _cut(pipeline: Any, text: str) -> Iterator[str]:
-    for name, _, tokenizer in text_encoders(pipeline):
-        limit = tokenizer.model_max_length if name != "text_encoder_3" else T5_LENGTH
-        spelled = (
-            pipeline.maybe_convert_prompt(text, tokenizer)
-            if hasattr(pipeline, "maybe_convert_prompt")
-            else text
-        )
-        ids = tokenizer(spelled, verbose=False).input_ids
-        if len(ids) > limit:
-            yield f"{text!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r} ({limit} tokens are read by {name})"

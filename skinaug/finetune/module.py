@@ -19,6 +19,7 @@ from skinaug.errors import InputError
 from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
+from skinaug.text_length import text_encoders
 
 EncodeTexts = Callable[[Sequence[str]], families.States]
 
@@ -81,7 +82,7 @@ class DiffusionFinetuner(LightningModule):
         self.objective, self.optimizer, self.seed = objective, optimizer, seed
         self.num_steps, self.warmup_steps = num_steps, warmup_steps
         self.denoiser = families.denoiser(pipeline)
-        self.text_encoders = nn.ModuleDict({name: net for name, net, _ in families.text_encoders(pipeline)})
+        self.text_encoders = nn.ModuleDict({name: net for name, net, _ in text_encoders(pipeline)})
         schedule = families.NoiseSchedule.of(pipeline.scheduler)
         self.prediction_type = schedule.prediction_type
         if self.prediction_type == "flow" and objective.min_snr_gamma is not None:

@@ -16,6 +16,7 @@ from skinaug.finetune import families
 from skinaug.finetune.cache import TextStates, module_digest
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
+from skinaug.text_length import text_encoders
 
 Caption = Callable[[int, np.random.Generator], str]
 
@@ -40,7 +41,7 @@ def many_captions(caption: Caption, manifest: Manifest, captions: PromptSet) -> 
 def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) -> TextStates | None:
     """Text states that are computed once for good, in float32; None where a text encoder learns."""
     learning = {id(parameter) for parameter in parameters}
-    encoders = list(families.text_encoders(pipeline))
+    encoders = list(text_encoders(pipeline))
     if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
         return None
 
@@ -55,6 +56,6 @@ def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) 
 def text_digest(pipeline: Any) -> str:
     """All that makes a text's states: networks, tokenizers, and how the family reads an empty text. 16 hexadecimal digits."""
     parts = [type(pipeline).__name__, getattr(pipeline.config, "force_zeros_for_empty_prompt", None)]
-    for _, network, tokenizer in families.text_encoders(pipeline):
+    for _, network, tokenizer in text_encoders(pipeline):
         parts += [module_digest(network), tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

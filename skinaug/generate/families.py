@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skinaug.errors import InputError
 from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
+from skinaug.text_length import cut_off
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]
@@ -29,7 +30,6 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "euler": (EulerDiscreteScheduler, {}),
     "flow": (FlowMatchEulerDiscreteScheduler, {}),
 }
-T5_TOKENS = 256  # of SD 3's third encoder, as its pipelines call it
 STATES = ("prompt_embeds", "pooled_prompt_embeds")  # of one prompt; SD 1 and 2 have no pooled state
 
 States = tuple[Tensor, ...]  # [tokens, width], and [width] where the family has a pooled state
@@ -71,19 +71,11 @@ def check_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> None:
 
 def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
     """Raise InputError with what would be cut off where a prompt is longer than one of the text encoders reads."""
-    too_long = []
-    for tokenizer, limit in _tokenizers(pipeline):
-        texts = [_with_vectors(pipeline, prompt, tokenizer) for prompt in prompts]
-        rows = zip(prompts, tokenizer(texts, verbose=False).input_ids, strict=True)
-        too_long += [
-            f"  {prompt!r} would lose {tokenizer.decode(ids[limit - 1 : -1])!r}: {len(ids)} tokens of {limit}"
-            for prompt, ids in rows
-            if len(ids) > limit
-        ]
-    if too_long:
+    problems = cut_off(pipeline, prompts)
+    if problems:
         raise InputError(
-            f"{len(too_long)} prompts are longer than a text encoder reads. Shorten the templates, or teach fewer vectors "
-            "a class:\n" + "\n".join(too_long[:10])
+            f"{len(problems)} prompts are longer than a text encoder reads. Shorten the templates, or teach fewer vectors a "
+            "class:\n" + "\n".join(problems[:10])
         )
 
 
@@ -135,18 +127,3 @@ def start_strength(settings: Settings, flow: bool) -> float:
     """
     steps, strength = settings.num_inference_steps, settings.strength or 1.0
     return strength if flow or int(steps * strength) else min(1.5 / steps, 1.0)
-
-
-def _with_vectors(pipeline: DiffusionPipeline, prompt: str, tokenizer: Any) -> str:
-    """A prompt as its pipeline tokenizes it: textual inversion's words stand for several tokens."""
-    if not hasattr(pipeline, "maybe_convert_prompt"):  # SD 3 has no textual inversion
-        return prompt
-    return pipeline.maybe_convert_prompt(prompt, tokenizer)
-
-
-def _tokenizers(pipeline: DiffusionPipeline) -> Iterator[tuple[Any, int]]:
-    """Each tokenizer whose encoder is there, and how many tokens that reads, its marks of start and end included."""
-    for suffix in ("", "_2", "_3"):
-        tokenizer = pipeline.components.get(f"tokenizer{suffix}")
-        if tokenizer is not None and pipeline.components.get(f"text_encoder{suffix}") is not None:
-            yield tokenizer, T5_TOKENS if suffix == "_3" else tokenizer.model_max_length

@@ -134,7 +134,7 @@ def test_flow_samplers_follow_the_exact_flow(folders, scheduler: str, error: flo
     mean, deviation = 0.7, 0.3
     sampler = build_scheduler(scheduler, plain_pipeline(folders("sd3")))
     sampler.set_timesteps(24)
-    start = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    start = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(1, 1, 3, 3)
     x = start.clone()
     for timestep in sampler.timesteps:
         sigma = float(timestep) / 1000

@@ -10,7 +10,8 @@ from typing import Any
 from torch import nn
 
 from skinaug.finetune.export import save_pipeline
-from skinaug.finetune.families import denoiser, text_encoders
+from skinaug.finetune.families import denoiser
+from skinaug.text_length import text_encoders
 
 
 @dataclass(frozen=True)

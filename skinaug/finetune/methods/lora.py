@@ -13,7 +13,8 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
-from skinaug.finetune.families import denoiser, denoiser_name, text_encoders
+from skinaug.finetune.families import denoiser, denoiser_name
+from skinaug.text_length import text_encoders
 
 TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 

@@ -1,0 +1,37 @@
+"""What a base model's text encoders read, and what of a text they would cut off without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+T5_TOKENS = (
+    256  # of SD 3's third encoder, as its pipeline calls it; the tokenizer itself tells a larger number
+)
+
+
+def text_encoders(pipeline: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Each text encoder that is there: its component's name, the network and its tokenizer."""
+    for suffix in ("", "_2", "_3"):
+        encoder = pipeline.components.get(f"text_encoder{suffix}")
+        if encoder is not None:
+            yield f"text_encoder{suffix}", encoder, pipeline.components[f"tokenizer{suffix}"]
+
+
+def cut_off(pipeline: Any, texts: Sequence[str]) -> list[str]:
+    """A line for each text and encoder that reads only its beginning: what would be lost, and how many tokens are read."""
+    problems = []
+    for name, _, tokenizer in text_encoders(pipeline):
+        limit = T5_TOKENS if name == "text_encoder_3" else tokenizer.model_max_length
+        spelled = [_with_vectors(pipeline, text, tokenizer) for text in texts]
+        for text, ids in zip(texts, tokenizer(spelled, verbose=False).input_ids, strict=True):
+            if len(ids) > limit:
+                lost = tokenizer.decode(ids[limit - 1 : -1])
+                problems.append(f"  {text!r} would lose {lost!r}: {len(ids)} tokens of {limit}, {name}")
+    return problems
+
+
+def _with_vectors(pipeline: Any, text: str, tokenizer: Any) -> str:
+    """A text as its pipeline tokenizes it: textual inversion's words stand for several tokens. SD 3 has none."""
+    convert = getattr(pipeline, "maybe_convert_prompt", None)
+    return convert(text, tokenizer) if convert else text
