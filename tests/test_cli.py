@@ -85,7 +85,7 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["classify", "output=file/outputs"], ["output=<folder>"]),
         (["classify", "-m", "seed=0,1", "output=file/outputs"], ["output"]),
         (["classify", "-m", "mix.synthetic_ratio=-1,-2"], ["mix.synthetic_ratio=-1"]),
-        (["classify", "finetune.method.num_vectors=0"], ["num_vectors"]),
+        (["classify", "finetune=textual_inversion", "finetune.method.num_vectors=0"], ["num_vectors"]),
         (["report", "report.runs=nowhere"], ["nowhere"]),
         (["report"], ["report.runs"]),
         (["why"], ["why <stage>"]),

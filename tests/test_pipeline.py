@@ -29,6 +29,7 @@ SMALL = [
     "scale.ensemble_steps=1",
     "prompts=plain",
     "curate=none",
+    "finetune=textual_inversion",
     "finetune.method.num_vectors=1",
     "finetune.captions.templates=['a photo of {label}']",
 ]
@@ -223,7 +224,7 @@ def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
     names = []
     for rate in (1e-3, 2e-3):
         with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
-            cfg = compose("config", [*SMALL[:-2], *sizes, *folders, f"finetune.optimizer.lr={rate}"])
+            cfg = compose("config", [*SMALL[:-3], *sizes, *folders, f"finetune.optimizer.lr={rate}"])
         made = pipeline.run(cfg, "finetune")
         names.append((made["generate.prior"].path.name, made["finetune"].path.name))
     (prior, one), (same, other) = names
