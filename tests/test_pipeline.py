@@ -219,7 +219,12 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
 def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
     configs.register()
     save_tiny_pipeline(tmp_path / "base", size=64)
-    sizes = ["finetune=dreambooth", "finetune.prior.generate.per_class=3", "finetune.method.rank=2", "logger=none"]
+    sizes = [
+        "finetune=dreambooth",
+        "finetune.prior.generate.per_class=3",
+        "finetune.method.rank=2",
+        "logger=none",
+    ]
     folders = [f"store={tmp_path}", f"output={tmp_path}", f"base.path={tmp_path / 'base'}", "trainer=cpu"]
     names = []
     for rate in (1e-3, 2e-3):

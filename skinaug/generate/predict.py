@@ -63,6 +63,7 @@ class Renderer(lightning.LightningModule):
         compile: bool = False,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # few rows are left after a kill
         self.pipeline = drawing_pipeline(pipeline, settings)
         self.models = torch.nn.ModuleDict(_models(pipeline))  # Lightning moves and casts what is registered
         self.settings, self.max_redraws = settings, max_redraws
