@@ -34,7 +34,7 @@ def start(*folders: Path, changes: dict, trainer: dict | None = None) -> subproc
 
 
 def finished(process: subprocess.Popen) -> None:
-    output, _ = process.communicate(timeout=500)
+    output, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, output[-4000:]
 
 
