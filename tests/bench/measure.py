@@ -52,8 +52,9 @@ def matmul_flops(dtype: torch.dtype, side: int = 2048, seconds: float = 2.0) -> 
 
 
 def denoiser_flops(pipeline: Any, side: int, backward: bool) -> float:
-    """FLOPs of one denoiser call for one image; with `backward` those of its gradients by its text input too."""
-    unet = pipeline.unet
+    """FLOPs of one denoiser call for one image; with `backward` those of its gradients by its text input too, which reach less
+    far down than a LoRA's: its own products are not counted either."""
+    unet = pipeline.unet.requires_grad_(False)
     latent = side // pipeline.vae_scale_factor
     noisy = torch.randn(1, unet.config.in_channels, latent, latent, device=unet.device)
     text = torch.randn(1, 77, unet.config.cross_attention_dim, device=unet.device, requires_grad=backward)
