@@ -94,7 +94,7 @@ class PromptSet:
         uniform = partial(_uniform, n, self.name, label, seed)
         phrase = phrase or self.labels.get(label)
         draws = [_pick([1.0] * len(self.templates), uniform("template"))]
-        for slot, weights in {"label": {label: 1.0}, **self.attributes}.items():
+        for slot, weights in self._choices(label).items():
             value = _pick(list(weights.values()), uniform(f"value:{slot}"))
             wordings = np.array([len(self._words(value)) for value in weights])
             draws += [value, (uniform(f"wording:{slot}") * wordings[value]).astype(np.int64)]
@@ -103,9 +103,13 @@ class PromptSet:
         made = [self._prompt(label, phrase, *draw) for draw in distinct.tolist()]
         return [dict(made[i]) for i in row.ravel()]
 
+    def _choices(self, label: str) -> dict[str, Mapping[Any, float]]:
+        """Each slot's values with their weights; the class is certain."""
+        return {"label": {label: 1.0}, **self.attributes}
+
     def _prompt(self, label: str, phrase: str | None, template: int, *draws: int) -> dict[str, Any]:
         """The prompt of one draw: the template's number, then those of each slot's value and wording."""
-        choices = {"label": {label: 1.0}, **self.attributes}
+        choices = self._choices(label)
         values = {
             slot: list(weights)[value]
             for (slot, weights), value in zip(choices.items(), draws[::2], strict=True)

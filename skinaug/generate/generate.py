@@ -95,7 +95,7 @@ def generate(
         default_root_dir=out,
     )
     parents = dict(zip(starts.table["image_id"], starts.paths(), strict=True)) if starts else {}
-    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
+    options: dict[str, Any] = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
     started = time.monotonic()
     for folder, labels in models.folders:
         own = wanted.filter(pl.col("label").is_in(labels)).select(

@@ -42,7 +42,9 @@ def plan(
         rows = pl.from_dicts(prompts.sample(label, per_class, seed, phrase), infer_schema_length=None)
         seeds = [image_seed(seed, label, index) for index in range(per_class)]
         parents = choose_parents(real, label, per_class, seed) if real else [""] * per_class
-        ids = image_ids(made_by, rows["prompt"], seeds, [digests.get(parent, "") for parent in parents])
+        ids = image_ids(
+            made_by, rows["prompt"].to_list(), seeds, [digests.get(parent, "") for parent in parents]
+        )
         rows = rows.with_columns(
             pl.Series("image_id", ids),
             pl.Series("seed", seeds, dtype=pl.Int64),
@@ -142,7 +144,10 @@ def check_real(settings: Settings, real: Manifest | None, classes: Sequence[str]
 
 def _constants(prompts: PromptSet, made_by: Mapping[str, object]) -> list[pl.Expr]:
     values = {"prompt_set": prompts.name, **made_by}
-    dtypes = {"strength": pl.Float64, "guidance_interval": pl.List(pl.Float64)}
+    dtypes: dict[str, pl.DataType | type[pl.DataType]] = {
+        "strength": pl.Float64,
+        "guidance_interval": pl.List(pl.Float64),
+    }
     return [pl.lit(value, dtype=dtypes.get(name)).alias(name) for name, value in values.items()]
 
 

@@ -107,7 +107,7 @@ def check_fit(settings: Settings, flow: bool, factor: int) -> None:
 
     flow: whether its denoiser was trained by flow matching (SD 3). factor: what its sizes must be multiples of, in pixels.
     """
-    fitting = FLOW_SCHEDULERS if flow else NOISE_SCHEDULERS
+    fitting: tuple[str, ...] = FLOW_SCHEDULERS if flow else NOISE_SCHEDULERS
     if flow and settings.mode == "image":
         fitting = FLOW_SCHEDULERS[:1]  # diffusers' other samplers cannot start a flow from a picture
     if settings.scheduler not in fitting:

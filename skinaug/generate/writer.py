@@ -133,7 +133,7 @@ def read_picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any] | None:
             about = json.loads(image.getexif()[DESCRIPTION])
             image.load()  # raises where the file is cut off
             right = image.size == (row["image_size"], row["image_size"]) and content.endswith(
-                ENDS[image.format]
+                ENDS[str(image.format)]
             )
         right = right and (about["prompt"], about["seed"]) == (row["prompt"], row["seed"])
         return _record(row, content, about) if right else None
