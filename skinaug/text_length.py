@@ -1,7 +1,8 @@
-"""What a base model's text encoders read, and what of a text they would cut off without a word."""
+"""What a base model's text encoders read, and what of a text they would lose without a word: its end, and unknown tokens."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,6 +30,13 @@ def cut_off(pipeline: Any, texts: Sequence[str]) -> list[str]:
                 lost = tokenizer.decode(ids[limit - 1 : -1])
                 problems.append(f"  {text!r} would lose {lost!r}: {len(ids)} tokens of {limit}, {name}")
     return problems
+
+
+def unknown_tokens(pipeline: Any, texts: Sequence[str]) -> list[str]:
+    """Tokens <...> in the texts that some tokenizer was never taught: it would spell them out as punctuation and letters."""
+    asked = {token for text in texts for token in re.findall(r"<[^<>\s]+>", text)}
+    taught = [set(tokenizer.get_vocab()) for _, _, tokenizer in text_encoders(pipeline)] if asked else []
+    return sorted(token for token in asked if not all(token in known for known in taught))
 
 
 def _with_vectors(pipeline: Any, text: str, tokenizer: Any) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.loss import per_image
-from skinaug.text_length import cut_off
+from skinaug.text_length import cut_off, unknown_tokens
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 States = dict[str, Tensor]  # embeds [B, L, W], and pooled [B, P] where the family has it
@@ -112,7 +112,9 @@ class NoiseSchedule:
 
 
 def check_lengths(pipeline: Any, captions: Sequence[str]) -> None:
-    """Raise InputError with what would be cut off where a caption is longer than a text encoder reads."""
+    """Raise InputError where a caption has an unknown token, or with what would be cut off where it is too long."""
+    if unknown := unknown_tokens(pipeline, captions):
+        raise InputError(f"The captions have tokens that the base was not taught: {', '.join(unknown)}.")
     problems = cut_off(pipeline, captions)
     if problems:
         raise InputError(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from skinaug.errors import InputError
 from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
-from skinaug.text_length import cut_off
+from skinaug.text_length import cut_off, unknown_tokens
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]
@@ -70,7 +70,12 @@ def check_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> None:
 
 
 def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
-    """Raise InputError with what would be cut off where a prompt is longer than one of the text encoders reads."""
+    """Raise InputError where a prompt has an unknown token, or with what would be cut off where it is too long."""
+    if unknown := unknown_tokens(pipeline, prompts):
+        raise InputError(
+            f"The prompts have tokens that these weights were not taught: {', '.join(unknown)}. Write {{label}} where a class's "
+            "token belongs, or fine-tune with finetune=textual_inversion."
+        )
     problems = cut_off(pipeline, prompts)
     if problems:
         raise InputError(

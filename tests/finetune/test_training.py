@@ -235,3 +235,11 @@ def test_captions_that_would_be_cut_are_shown(teach, tmp_path: Path):
     long = PromptSet("long", ["a photo of {label} " + "on the skin of the arm " * 20 + "end"])
     with pytest.raises(InputError, match=r"would lose .*end"):
         teach(tmp_path / "out", Lora(rank=2), captions=long)
+
+
+def test_captions_with_a_token_that_nobody_taught_are_refused(teach, tmp_path: Path):
+    from skinaug.prompts import PromptSet
+
+    stray = PromptSet("stray", ["a photo of {label} beside <melanoma>"])
+    with pytest.raises(InputError, match="<melanoma>"):
+        teach(tmp_path / "out", TextualInversion(1, "skin"), captions=stray)
