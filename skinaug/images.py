@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from skinaug.blobs import read_blobs, write_blobs
 
 if TYPE_CHECKING:
     from skinaug.manifest import Manifest
@@ -46,47 +47,17 @@ def load_pixels(manifest: Manifest, size: int, cache: Path | None = None) -> np.
     """
     pixels = np.empty((len(manifest), size, size, 3), np.uint8)
     digests = manifest.table["sha256"].to_list()
-    known = _read_cache(cache, digests, size)
+    kind = f"pixels {size}"
+    known = read_blobs(cache, kind, digests)
     missing = [row for row, digest in enumerate(digests) if digest not in known]
     paths = manifest.paths()
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(lambda row: square(open_image(paths[row]), size), missing)
         for row, picture in zip(missing, decoded, strict=True):
             pixels[row] = picture
-    if cache is not None and missing:
-        _write_cache(cache, {digests[row]: pixels[row] for row in missing}, size)
+    if cache is not None:
+        write_blobs(cache, kind, {digests[row]: pixels[row].tobytes() for row in missing})
     for row, digest in enumerate(digests):
         if digest in known:
             pixels[row] = np.frombuffer(known[digest], np.uint8).reshape(size, size, 3)
     return pixels
-
-
-def _connect(cache: Path) -> sqlite3.Connection:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(cache, timeout=600)
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS pixels (sha256 TEXT, size INTEGER, data BLOB, PRIMARY KEY (sha256, size))"
-    )
-    return connection
-
-
-def _read_cache(cache: Path | None, digests: list[str], size: int) -> dict[str, bytes]:
-    if cache is None or not cache.exists():
-        return {}
-    connection = _connect(cache)
-    found: dict[str, bytes] = {}
-    for start in range(0, len(digests), 500):  # SQLite takes a bounded number of parameters
-        part = digests[start : start + 500]
-        marks = ",".join("?" * len(part))
-        query = f"SELECT sha256, data FROM pixels WHERE size = ? AND sha256 IN ({marks})"
-        found.update(connection.execute(query, [size, *part]))
-    connection.close()
-    return found
-
-
-def _write_cache(cache: Path, pixels: dict[str, np.ndarray], size: int) -> None:
-    connection = _connect(cache)
-    with connection:
-        rows = ((digest, size, picture.tobytes()) for digest, picture in pixels.items())
-        connection.executemany("INSERT OR IGNORE INTO pixels VALUES (?, ?, ?)", rows)
-    connection.close()

@@ -71,7 +71,7 @@ def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 def build_score(cfg: DictConfig, name: str, made: Made, out: Path) -> None:
     scorer = build(cfg.curate.filters[name].scorer)
     pool, real = read(made["generate"]), read(made["dataset"]).split("train")
-    scores = scorer.score(pool, real, trainer=build(cfg.trainer), cache=pixel_cache(cfg))
+    scores = scorer.score(pool, real, trainer=build(cfg.trainer), cache=picture_cache(cfg))
     scores.write_parquet(out / "scores.parquet")
 
 
@@ -96,7 +96,7 @@ def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         backbone=build(cfg.backbone),
         mix=read(made["mix"]),
         real=read(made["dataset"]),
-        cache=pixel_cache(cfg),
+        cache=picture_cache(cfg),
         trainer=build(cfg.trainer),
         logger=logger,
         out=out,
@@ -119,9 +119,9 @@ def read(artifact: Artifact) -> Manifest:
     return Manifest.read(artifact.path)
 
 
-def pixel_cache(cfg: DictConfig) -> Path:
-    """Decoded pictures, shared by all runs of a store."""
-    return Path(cfg.store) / "pixels.sqlite"
+def picture_cache(cfg: DictConfig) -> Path:
+    """What was computed of each picture, shared by all runs of a store."""
+    return Path(cfg.store) / "pictures.sqlite"
 
 
 def run(cfg: DictConfig, stage: str) -> dict[str, Artifact]:

@@ -32,7 +32,7 @@ class Filter(Protocol):
             pool: the synthetic images.
             real: real images of the train split only.
             trainer: makes a Lightning Trainer: the device and precision to use.
-            cache: file of decoded pictures (`images.load_pixels`).
+            cache: file of what was computed of each picture (`blobs`).
 
         Returns:
             One row an image, in the pool's order: `image_id` and one or more columns of scores.

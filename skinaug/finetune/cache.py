@@ -10,9 +10,8 @@ a cache.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,8 +26,9 @@ from PIL import Image
 from rich import get_console
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
-from torch import Tensor, nn
+from torch import Tensor
 
+from skinaug.digest import module_digest
 from skinaug.errors import InputError
 from skinaug.finetune.entries import is_whole, read, write
 from skinaug.finetune.latents import to_signal
@@ -36,7 +36,6 @@ from skinaug.images import open_image, sha256_file, square
 from skinaug.manifest import Manifest
 
 VERSION = 1  # raised when this code makes other moments of the same picture
-KEY_LENGTH = 16  # hexadecimal digits
 RECENT_TEXTS = 256  # whose files stay mapped
 LEAST_SCALE = 0.8  # of a crop's side, relative to the picture's short side
 
@@ -262,34 +261,3 @@ class TextStates:
         """File of a text's states."""
         digest = hashlib.sha256(text.encode()).hexdigest()
         return self.folder / digest[:2] / f"{digest}.safetensors"
-
-
-def module_digest(module: nn.Module) -> str:
-    """A network's content in 16 hexadecimal digits: its class, configuration, parameters and buffers.
-
-    Names in the configuration that start with "_" do not count: they tell where it was loaded from, and by what.
-    """
-    state = module.state_dict()
-    with ThreadPoolExecutor() as pool:
-        contents = pool.map(_sha256, state.values())
-        tensors = [
-            [name, str(tensor.dtype), list(tensor.shape), content]
-            for (name, tensor), content in zip(state.items(), contents, strict=True)
-        ]
-    config = getattr(module, "config", {})
-    public = _public(config.to_dict() if hasattr(config, "to_dict") else config)
-    text = json.dumps([type(module).__name__, public, tensors], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-
-def _public(config: Any) -> Any:
-    """Without names that start with "_", at any depth."""
-    if not isinstance(config, Mapping):
-        return config
-    return {str(name): _public(value) for name, value in config.items() if not str(name).startswith("_")}
-
-
-def _sha256(tensor: Tensor) -> str:
-    """Of a tensor's bytes, which are not copied where they are contiguous and on the CPU."""
-    data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return hashlib.sha256(data.numpy()).hexdigest()

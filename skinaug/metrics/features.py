@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import torch
 from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 
 from skinaug.backbone import create_backbone, set_image_size
+from skinaug.blobs import read_blobs, write_blobs
+from skinaug.digest import module_digest
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 
@@ -28,28 +31,49 @@ def embed(
 ) -> np.ndarray:
     """Pooled features of every picture: float32 [N, D], in the manifest's order.
 
+    With `cache`, each picture is embedded once by a network, however many runs ask for it.
+
     Args:
         manifest: the pictures.
         backbone: a timm name (with its pretrained weights) or a callable that makes the network from `num_classes=0`.
         size: pixels a side at which the network sees them.
         batch_size: images a forward pass; `BATCHES_AT_ONCE` of them are decoded at a time.
-        cache: file of decoded pictures (`images.load_pixels`).
+        cache: file of what was computed of each picture: pixels and features (`blobs`).
         device: where the network runs.
     """
     network = create_backbone(backbone, 0) if isinstance(backbone, str) else backbone(num_classes=0)
-    network = set_image_size(network, size).eval().to(device, memory_format=torch.channels_last)
-    starts = range(0, len(manifest), BATCHES_AT_ONCE * batch_size)
-    parts = [
-        embed_pixels(
-            load_pixels(manifest.with_table(manifest.table.slice(start, starts.step)), size, cache),
-            network,
-            batch_size,
-        )
-        for start in track(
-            starts, "embedding", transient=True, disable=len(starts) < 2 or not get_console().is_terminal
-        )
-    ]
-    return np.concatenate(parts) if parts else np.empty((0, network.num_features), np.float32)
+    network = set_image_size(network, size).eval()
+    kind = features_kind(network, size)
+    digests = manifest.table["sha256"].to_list()
+    vectors = {
+        name: np.frombuffer(data, np.float32) for name, data in read_blobs(cache, kind, digests).items()
+    }
+    missing = manifest.table.filter(~pl.col("sha256").is_in(list(vectors))).unique(
+        "sha256", maintain_order=True
+    )
+    network = network.to(device, memory_format=torch.channels_last)
+    starts = range(0, missing.height, BATCHES_AT_ONCE * batch_size)
+    for start in track(
+        starts, "embedding", transient=True, disable=len(starts) < 2 or not get_console().is_terminal
+    ):
+        part = manifest.with_table(missing.slice(start, starts.step))
+        found = embed_pixels(load_pixels(part, size, cache), network, batch_size)
+        new = dict(zip(part.table["sha256"], found, strict=True))
+        if cache is not None:
+            write_blobs(cache, kind, {name: vector.tobytes() for name, vector in new.items()})
+        vectors |= new
+    return (
+        np.stack([vectors[name] for name in digests])
+        if digests
+        else np.empty((0, network.num_features), np.float32)
+    )
+
+
+def features_kind(network: nn.Module, size: int) -> str:
+    """The name under which a network's features are kept: they depend on its weights, its norms and the size."""
+    statistics = getattr(network, "pretrained_cfg", None) or {}
+    about = [statistics.get(name) for name in ("architecture", "mean", "std")]
+    return f"features {module_digest(network)} {about} {size}"
 
 
 @torch.inference_mode()

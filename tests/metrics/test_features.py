@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import polars as pl
 import pytest
 import timm
 import torch
@@ -13,7 +14,7 @@ from PIL import Image
 from skinaug.backbone import create_backbone
 from skinaug.images import load_pixels
 from skinaug.metrics import features
-from skinaug.metrics.features import embed, normalise
+from skinaug.metrics.features import embed, embed_pixels, normalise
 
 
 @pytest.fixture
@@ -65,3 +66,37 @@ def test_normalised_as_the_weights_expect():
     network = create_backbone("tf_efficientnet_lite0", 0, pretrained=False)
     pixels = torch.tensor([[[[0, 127, 255]]]], dtype=torch.uint8)
     np.testing.assert_allclose(normalise(pixels, network).flatten(), [-1, -0.5 / 127.5, 1], atol=1e-6)
+
+
+def test_each_picture_is_embedded_once_by_a_network(images, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network, other = (create_backbone("test_resnet", 0, pretrained=False) for _ in range(2))
+    cache = tmp_path / "pictures.sqlite"
+    passed = []
+    monkeypatch.setattr(
+        features,
+        "embed_pixels",
+        lambda pixels, *rest: passed.append(len(pixels)) or embed_pixels(pixels, *rest),
+    )
+    some = images.with_table(images.table.head(4))
+    embed(some, lambda num_classes: network, 32, cache=cache)
+    found = embed(images, lambda num_classes: network, 32, cache=cache)
+    assert passed == [4, 3]
+    np.testing.assert_allclose(found, embed(images, lambda num_classes: network, 32), atol=1e-6)
+    del passed[:]
+    mixed = images.with_table(images.table.reverse())
+    np.testing.assert_array_equal(embed(mixed, lambda num_classes: network, 32, cache=cache), found[::-1])
+    assert passed == []
+    assert not np.allclose(embed(images, lambda num_classes: other, 32, cache=cache), found), "other weights"
+    embed(images, lambda num_classes: network, 64, cache=cache)
+    assert passed == [7, 7], "other weights and another size are other features"
+
+
+def test_copies_of_a_picture_share_their_features(images, tmp_path):
+    network = create_backbone("test_resnet", 0, pretrained=False)
+    twice = images.with_table(
+        pl.concat([images.table, images.table.with_columns(image_id=pl.col("image_id") + "b")])
+    )
+    found = embed(twice, lambda num_classes: network, 32, cache=tmp_path / "pictures.sqlite")
+    assert found.shape == (14, 96)
+    np.testing.assert_array_equal(found[:7], found[7:])
