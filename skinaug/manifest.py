@@ -30,6 +30,11 @@ REQUIRED: dict[str, pl.DataType] = {
 SYNTHETIC = ("prompt", "prompt_set", "seed", "guidance_scale", "num_inference_steps", "scheduler", "weights")
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
+EXPOSURES = {  # of a synthetic pool: what its filters knew of the study's real photographs
+    "raw": "raw, no filter",
+    "off_the_shelf": "filtered with off-the-shelf models only",
+    "real": "filtered with models trained on the real data",
+}
 FILE_NAME = "manifest.parquet"
 INFO = "dataset_info.yaml"  # JSON, which is YAML too: a name that Hugging Face does not take for data
 
@@ -43,7 +48,8 @@ class Manifest:
             (train, val, test), `group_id` (patient: never crosses splits), `source` (real, synthetic), `width` and
             `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (I to VI), `age`
             in years, `sex`, `lesion_id`. Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
-            `num_inference_steps`, `scheduler`, `weights` (a digest) and `parents` (image ids).
+            `num_inference_steps`, `scheduler`, `weights` (a digest) and `parents` (image ids), once curated
+            also `exposure` (a key of `EXPOSURES`).
         root: the folder that paths are relative to.
         classes: label names; a label's position is its class index.
         licence, citation: of the data, carried into every report.

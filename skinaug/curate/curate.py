@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.manifest import Manifest
+from skinaug.manifest import EXPOSURES, Manifest
 
 
 class Filter(Protocol):
     """One way to judge images. Its constructor takes settings alone; scoring is costly and stored, keeping is free.
 
-    A new filter is a class with these two methods and a file `conf/filter/<name>.yaml`:
+    A new filter is a class with these members and a file `conf/filter/<name>.yaml`:
 
         <name>:
           scorer: {_target_: <the class>, ...}
           keep: {<arguments of keep>}
+
+    Attributes:
+        exposure: what it knows when it decides: "off_the_shelf", no real photograph of the study, or "real": its decision
+            rests on the real training photographs. A filter that does not say counts as "real".
     """
+
+    exposure: ClassVar[str]
 
     def score(
         self, pool: Manifest, real: Manifest, *, trainer: Callable[..., Any], cache: Path | None
@@ -39,13 +45,17 @@ class Filter(Protocol):
         """
         ...
 
-    def keep(self, scores: pl.DataFrame, **thresholds: Any) -> pl.Series:
-        """Which rows of `score`'s table stay: boolean, in its order."""
+    def keep(self, scores: pl.DataFrame, **thresholds: Any) -> pl.Series | pl.DataFrame:
+        """Which rows of `score`'s table stay, in its order: a boolean mask, or a table of `keep` and `reason`.
+
+        `reason` tells in a few words why an image goes, or what let it stay against the rule; null otherwise.
+        """
         ...
 
 
 def curate(
     filters: Mapping[str, Any],
+    subgroup: str = "skin_type",
     *,
     pool: Manifest,
     scores: Mapping[str, pl.DataFrame],
@@ -55,38 +65,59 @@ def curate(
 
     Args:
         filters: by name, in order: {"scorer": a Filter, "keep": the arguments of its `keep`}.
+        subgroup: column of the pool that the funnel is broken down by; a pool may lack it.
         pool: the synthetic images.
         scores: by name: the table of the filter's `score`.
-        out: receives manifest.parquet (images that stay), scores.parquet (all: image_id, label, prompt_set,
-            `<filter>.<score>`, `<filter>.keep`, null where an earlier filter rejected) and funnel.csv (label, step, kept).
+        out: receives manifest.parquet (images that stay, with the column `exposure`), scores.parquet (all: image_id,
+            label, prompt_set, subgroup, `<filter>.<score>`, `<filter>.keep` and `<filter>.reason`, null where an earlier
+            filter rejected) and funnel.csv (`count_funnel`).
     """
     judged: dict[str, pl.DataFrame] = {}
     left = pool.table.select("image_id")
     for name, filter_ in filters.items():
         survivors = scores[name].join(left, on="image_id", how="semi", maintain_order="left")
-        judged[name] = survivors.with_columns(
-            keep=filter_["scorer"].keep(survivors, **filter_.get("keep", {}))
-        )
+        verdicts = decide(name, filter_["scorer"].keep(survivors, **filter_.get("keep", {})))
+        judged[name] = pl.concat([survivors, verdicts], how="horizontal")
         left = judged[name].filter("keep").select("image_id")
     for name, survivors in judged.items():
         unjudged = scores[name].join(survivors, on="image_id", how="anti")
         judged[name] = pl.concat([survivors, unjudged], how="diagonal")
-    table = join_scores(pool, judged)
-    decisions = [f"{name}.keep" for name in judged]
-    funnel = count_funnel(table, decisions, pool.classes)
-    kept = table.filter(pl.all_horizontal(decisions)) if decisions else table
+    table = join_scores(pool, judged, subgroup)
+    funnel = count_funnel(table, list(judged))
     table.write_parquet(out / "scores.parquet")
     funnel.write_csv(out / "funnel.csv")
-    print_funnel(funnel)
-    pool.with_table(
-        pool.table.join(kept.select("image_id"), on="image_id", how="semi", maintain_order="left")
-    ).write(out)
+    kept = pool.table.join(left, on="image_id", how="semi", maintain_order="left")
+    label = exposure([filter_["scorer"] for filter_ in filters.values()])
+    pool.with_table(kept.with_columns(exposure=pl.lit(label))).write(out)
+    print_funnel(funnel, pool.classes)
+    Console().print(f"exposure of the pool: {EXPOSURES[label]}", highlight=False)
 
 
-def join_scores(pool: Manifest, judged: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """One row an image of the pool; every filter's columns get its name in front."""
-    columns = ["image_id", "label", *(name for name in ("prompt_set",) if name in pool.table.columns)]
-    table = pool.table.select(columns)
+def exposure(scorers: Sequence[Any]) -> str:
+    """What the filters of a pool know of the study's real photographs: a key of `EXPOSURES`."""
+    if not scorers:
+        return "raw"
+    known = [getattr(scorer, "exposure", "real") for scorer in scorers]
+    return "off_the_shelf" if all(name == "off_the_shelf" for name in known) else "real"
+
+
+def decide(name: str, kept: pl.Series | pl.DataFrame) -> pl.DataFrame:
+    """A filter's answer as the columns `keep` and `reason`; where it gives no reason for a rejection, its name is one."""
+    table = pl.DataFrame({"keep": kept}) if isinstance(kept, pl.Series) else kept
+    if "reason" not in table.columns:
+        table = table.with_columns(reason=pl.lit(None, pl.String))
+    rejected_for = (
+        pl.when(~pl.col("keep")).then(pl.coalesce("reason", pl.lit(name))).otherwise(pl.col("reason"))
+    )
+    return table.select("keep", reason=rejected_for)
+
+
+def join_scores(pool: Manifest, judged: Mapping[str, pl.DataFrame], subgroup: str) -> pl.DataFrame:
+    """One row an image of the pool; every filter's columns get its name in front; `subgroup` is "" where unknown."""
+    known = subgroup in pool.table.columns
+    group = pl.col(subgroup).cast(pl.String).fill_null("") if known else pl.lit("")
+    sets = pl.col("prompt_set") if "prompt_set" in pool.table.columns else pl.lit("")
+    table = pool.table.select("image_id", "label", prompt_set=sets, subgroup=group)
     for name, scores in judged.items():
         renamed = scores.rename(
             {column: f"{name}.{column}" for column in scores.columns if column != "image_id"}
@@ -95,32 +126,44 @@ def join_scores(pool: Manifest, judged: Mapping[str, pl.DataFrame]) -> pl.DataFr
     return table
 
 
-def count_funnel(table: pl.DataFrame, decisions: list[str], classes: tuple[str, ...]) -> pl.DataFrame:
-    """Columns label, step, kept: images a class that were generated, then those that pass each filter and all before it."""
-    rows = []
-    for label in classes:
-        left = table.filter(pl.col("label") == label)
-        rows.append({"label": label, "step": "generated", "kept": left.height})
-        for decision in decisions:
-            left = left.filter(pl.col(decision).fill_null(False))
-            rows.append({"label": label, "step": decision.removesuffix(".keep"), "kept": left.height})
-    return pl.DataFrame(rows, schema={"label": pl.String, "step": pl.String, "kept": pl.Int64})
+def count_funnel(table: pl.DataFrame, filters: Sequence[str]) -> pl.DataFrame:
+    """How many images of each class, prompt set and subgroup each filter in turn kept and rejected, and for what reason.
+
+    Returns:
+        Columns label, prompt_set, subgroup, step ("generated", then the filters), kept (boolean), reason ("" where none was
+        given) and images.
+    """
+    cells = ["label", "prompt_set", "subgroup"]
+    steps = [table.select(*cells, step=pl.lit("generated"), kept=pl.lit(True), reason=pl.lit(""))]
+    for name in filters:
+        judged = table.filter(pl.col(f"{name}.keep").is_not_null())
+        reason = pl.col(f"{name}.reason").fill_null("")
+        steps.append(judged.select(*cells, step=pl.lit(name), kept=pl.col(f"{name}.keep"), reason=reason))
+    return (
+        pl.concat(steps)
+        .group_by(*cells, "step", "kept", "reason", maintain_order=True)
+        .agg(images=pl.len().cast(pl.Int64))
+    )
 
 
-def print_funnel(funnel: pl.DataFrame) -> None:
-    """The funnel as a table, a row a class; a class of which nothing is left is pointed out."""
+def print_funnel(funnel: pl.DataFrame, classes: Sequence[str]) -> None:
+    """The funnel as a table, a row a class; then the reasons; a class of which nothing is left is pointed out."""
     steps = funnel["step"].unique(maintain_order=True).to_list()
+    counts = funnel.filter("kept").group_by("label", "step").agg(pl.col("images").sum())
+    kept = {(label, step): images for label, step, images in counts.iter_rows()}
     table = Table("images", *steps)
-    for (label,), rows in funnel.group_by("label", maintain_order=True):
-        kept = dict(zip(rows["step"], rows["kept"], strict=True))
-        style = "yellow" if kept[steps[-1]] == 0 else ""
-        table.add_row(str(label), *(str(kept[step]) for step in steps), style=style)
-    totals = funnel.group_by("step").agg(pl.col("kept").sum())
-    total = dict(zip(totals["step"], totals["kept"], strict=True))
-    table.add_row("all", *(str(total[step]) for step in steps), style="bold")
+    for label in classes:
+        numbers = [kept.get((label, step), 0) for step in steps]
+        table.add_row(label, *map(str, numbers), style="" if numbers[-1] else "yellow")
+    totals = [sum(kept.get((label, step), 0) for label in classes) for step in steps]
+    table.add_row("all", *map(str, totals), style="bold")
     console = Console()
     console.print(table)
-    empty = funnel.filter((pl.col("step") == steps[-1]) & (pl.col("kept") == 0))["label"].to_list()
+    told = funnel.filter(pl.col("reason") != "").group_by("step", "kept", "reason", maintain_order=True)
+    for (step, stays, reason), rows in told:
+        verb = "kept" if stays else "rejected"
+        console.print(f"{step}: {rows['images'].sum()} {verb}: {reason}", highlight=False)
+    empty = [label for label in classes if not kept.get((label, steps[-1]))]
     if empty:
         console.print(
             f"[yellow]Nothing is left of {', '.join(empty)}: mixes that need images of it will be refused.[/yellow]"

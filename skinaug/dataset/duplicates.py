@@ -12,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from skinaug.dataset.check import Picture
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-
-COMPARED_AT_ONCE = 8_000_000  # pairs of hashes: 64 MB
+from skinaug.metrics.hashes import hamming_pairs, perceptual_hashes
 
 
 @dataclass(frozen=True)
@@ -143,36 +141,6 @@ def find_near_copies(
     return table.filter(pl.col("cosine").is_null() | (pl.col("cosine") >= min_cosine))
 
 
-def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of pictures and of their mirror images: uint64 [N] each.
-
-    One bit for each of the 8 x 8 lowest frequencies of the discrete cosine transform: whether it is above their median
-    (Zauner 2010, the "pHash" of the imagehash package). Mirroring negates the odd horizontal frequencies.
-
-    Args:
-        thumbnails: grey, uint8 [N, 32, 32].
-    """
-    frequencies = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :8, :8]
-    mirrored = frequencies * (-1.0) ** np.arange(8)
-    return _above_median(frequencies), _above_median(mirrored)
-
-
-def hamming_pairs(
-    hashes: np.ndarray, mirrored: np.ndarray, max_distance: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs within a Hamming distance, as they are or with one mirrored: int64 [P, 2] (row < other) and int64 [P]."""
-    count = len(hashes)
-    block = max(1, COMPARED_AT_ONCE // max(count, 1))
-    pairs, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.int64)]
-    for start in range(0, count, block):
-        here, rest = hashes[start : start + block, None], slice(start, None)
-        distance = np.minimum(np.bitwise_count(here ^ hashes[rest]), np.bitwise_count(here ^ mirrored[rest]))
-        row, other = np.nonzero(np.triu(distance <= max_distance, k=1))
-        pairs.append(np.stack([row, other], axis=1) + start)
-        distances.append(distance[row, other].astype(np.int64))
-    return np.concatenate(pairs), np.concatenate(distances)
-
-
 def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
     """Groups joined wherever a pair of rows links them; a joined group has the first of its names in sorted order.
 
@@ -251,12 +219,6 @@ def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
         "cosine",
         (row["group_id"] != other["group_id"]).alias("across_groups"),
     )
-
-
-def _above_median(frequencies: np.ndarray) -> np.ndarray:
-    flat = frequencies.reshape(len(frequencies), 64)
-    bits = flat > np.median(flat, axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64).reshape(-1)
 
 
 def _cosines(manifest: Manifest, pairs: np.ndarray, embed: Callable[[Manifest], np.ndarray]) -> np.ndarray:

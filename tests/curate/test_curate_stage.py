@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from skinaug.curate.curate import curate
+from skinaug.curate.curate import curate, exposure
 from skinaug.manifest import SYNTHETIC, Manifest
 
 
@@ -28,7 +28,7 @@ class AtLeast:
 def pool(make_manifest) -> Manifest:
     given = dict.fromkeys(SYNTHETIC, "1") | {"source": "synthetic"}
     return make_manifest(
-        [{"label": label, "prompt_set": "plain", **given} for label in ("a", "a", "a", "b", "b")]
+        [{"label": label, **given, "prompt_set": "plain"} for label in ("a", "a", "a", "b", "b")]
     )
 
 
@@ -45,25 +45,68 @@ def test_keeps_what_passes_every_filter(pool: Manifest, tmp_path: Path, capsys):
     second = {"scorer": AtLeast([5, 5, 2, 1, 1]), "keep": {"least": 2}}
     kept = run(pool, tmp_path, first=first, second=second)
     assert kept.table["image_id"].to_list() == ["i0", "i2"]
-    assert kept.table.columns == pool.table.columns
+    assert kept.table.columns == [*pool.table.columns, "exposure"]
     assert kept.paths()[0].is_file()
-    funnel = pl.read_csv(tmp_path / "funnel.csv")
-    assert funnel.rows() == [
-        ("a", "generated", 3), ("a", "first", 2), ("a", "second", 2),
-        ("b", "generated", 2), ("b", "first", 2), ("b", "second", 0),
-    ]  # fmt: skip
+    assert left(tmp_path) == {
+        ("a", "generated"): 3, ("a", "first"): 2, ("a", "second"): 2,
+        ("b", "generated"): 2, ("b", "first"): 2,
+    }  # fmt: skip
     scores = pl.read_parquet(tmp_path / "scores.parquet")
     assert scores.columns == [
-        "image_id",
-        "label",
-        "prompt_set",
-        "first.number",
-        "first.keep",
-        "second.number",
-        "second.keep",
-    ]
+        "image_id", "label", "prompt_set", "subgroup",
+        "first.number", "first.keep", "first.reason", "second.number", "second.keep", "second.reason",
+    ]  # fmt: skip
     assert scores["second.keep"].to_list() == [True, None, True, False, False]  # i1 never came to the second
+    assert scores["second.reason"].to_list() == [None, None, None, "second", "second"]
     assert "Nothing is left of b" in capsys.readouterr().out
+
+
+def left(folder: Path) -> dict[tuple[str, str], int]:
+    """Images that each step left of each class, from the funnel."""
+    kept = (
+        pl.read_csv(folder / "funnel.csv")
+        .filter("kept")
+        .group_by("label", "step")
+        .agg(pl.col("images").sum())
+    )
+    return {(label, step): images for label, step, images in kept.iter_rows()}
+
+
+class Sized(AtLeast):
+    """Gives reasons, also for what stays."""
+
+    exposure = "off_the_shelf"
+
+    def keep(self, scores: pl.DataFrame) -> pl.DataFrame:
+        small, large = scores["number"] < 1, scores["number"] > 2
+        words = [
+            "small" if s else "large, but welcome" if much else None
+            for s, much in zip(small, large, strict=True)
+        ]
+        return pl.DataFrame({"keep": ~small, "reason": words})
+
+
+def test_funnel_tells_class_prompt_set_subgroup_and_reason(pool: Manifest, tmp_path: Path, capsys):
+    types = pl.Series("skin_type", ["I", "VI", None, "I", "I"])
+    kept = run(
+        pool.with_table(pool.table.with_columns(types)), tmp_path, sized={"scorer": Sized([0, 3, 1, 0, 0])}
+    )
+    funnel = pl.read_csv(tmp_path / "funnel.csv").with_columns(pl.col(pl.String).fill_null(""))
+    assert funnel.filter(pl.col("step") == "sized").rows() == [
+        ("a", "plain", "I", "sized", False, "small", 1),
+        ("a", "plain", "VI", "sized", True, "large, but welcome", 1),
+        ("a", "plain", "", "sized", True, "", 1),
+        ("b", "plain", "I", "sized", False, "small", 2),
+    ]
+    assert "sized: 3 rejected: small" in capsys.readouterr().out
+    assert kept.table["exposure"].to_list() == ["off_the_shelf"] * 2
+
+
+def test_exposure_is_that_of_the_most_knowing_filter():
+    silent, modest = AtLeast([]), Sized([])
+    assert exposure([]) == "raw"
+    assert exposure([modest, modest]) == "off_the_shelf"
+    assert exposure([modest, silent]) == "real", "a filter that does not say what it knows counts as knowing"
 
 
 def test_order_moves_the_funnel_and_not_the_result(pool: Manifest, tmp_path: Path):
@@ -80,10 +123,9 @@ def test_order_moves_the_funnel_and_not_the_result(pool: Manifest, tmp_path: Pat
             .to_list()
         )
     assert kept[0] == kept[1]
-    steps = [pl.read_csv(tmp_path / name / "funnel.csv")["kept"][1] for name in ("x", "y")]
-    assert steps == [2, 1]
+    assert [left(tmp_path / name)["a", name] for name in ("x", "y")] == [2, 1]
 
 
 def test_no_filter_passes_all(pool: Manifest, tmp_path: Path):
-    assert run(pool, tmp_path).table.equals(pool.table)
-    assert pl.read_csv(tmp_path / "funnel.csv")["step"].to_list() == ["generated", "generated"]
+    assert run(pool, tmp_path).table.equals(pool.table.with_columns(exposure=pl.lit("raw")))
+    assert left(tmp_path) == {("a", "generated"): 3, ("b", "generated"): 2}

@@ -17,9 +17,7 @@ from skinaug.dataset.duplicates import (
     Embedding,
     find_copies,
     find_near_copies,
-    hamming_pairs,
     merge_groups,
-    perceptual_hashes,
 )
 from skinaug.dataset.sources import PadUfes20
 from skinaug.errors import InputError
@@ -41,43 +39,6 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
 def thumbnail(image: Image.Image) -> np.ndarray:
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
     return np.asarray(image.convert("L").resize(size, Image.Resampling.LANCZOS))
-
-
-def bits(hashes: np.ndarray) -> np.ndarray:
-    return np.unpackbits(hashes.view(np.uint8)).reshape(len(hashes), 8, 8).astype(bool)
-
-
-def test_hash_is_that_of_imagehash():
-    imagehash = pytest.importorskip("imagehash")
-    images = [picture(seed) for seed in range(20)]
-    hashes, mirrored = perceptual_hashes(np.stack([thumbnail(image) for image in images]))
-    for image, ours in zip(images, bits(hashes), strict=True):
-        assert np.array_equal(ours, imagehash.phash(image).hash)
-    theirs = [imagehash.phash(ImageOps.mirror(image)).hash for image in images]
-    assert np.mean(bits(mirrored) != np.stack(theirs)) < 0.01  # resizing then mirroring rounds differently
-
-
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=0, max_size=12), st.integers(0, 64))
-def test_hamming_pairs_are_those_of_a_loop(values, most):
-    hashes = np.array(values, np.uint64)
-    mirrored = hashes ^ np.uint64(0xFF)
-    pairs, distances = hamming_pairs(hashes, mirrored, most)
-    expected = {}
-    for i, one in enumerate(values):
-        for j in range(i + 1, len(values)):
-            distance = min((one ^ values[j]).bit_count(), (one ^ values[j] ^ 0xFF).bit_count())
-            if distance <= most:
-                expected[i, j] = distance
-    assert {tuple(pair): d for pair, d in zip(pairs.tolist(), distances.tolist(), strict=True)} == expected
-
-
-def test_hamming_pairs_blockwise(monkeypatch):
-    hashes = np.random.default_rng(0).integers(0, 2**63, 50).astype(np.uint64)
-    whole = hamming_pairs(hashes, hashes, 28)
-    monkeypatch.setattr("skinaug.dataset.duplicates.COMPARED_AT_ONCE", 130)
-    parts = hamming_pairs(hashes, hashes, 28)
-    assert len(whole[0]) > 10
-    assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
 
 
 @given(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 from sklearn.model_selection import StratifiedGroupKFold
 
+from skinaug.curate.thresholds import check_count, check_share
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 
@@ -17,15 +18,18 @@ Predict = Callable[[Manifest], np.ndarray]  # float [N, C]
 
 
 class Ensemble:
-    """Keeps what classifiers assign to the intended class (Akrout et al. 2023, arXiv 2301.04802).
+    """Keeps what classifiers assign to the intended class (Akrout et al. 2023, arXiv 2301.04802), cross-fitted.
 
-    Each member is trained on the real training split without one of `members` folds of patients.
+    Each member is trained on the real training split without one of `members` folds of patients. An image that was made from
+    a photograph (its parent) is judged only by the members that have seen no picture of the parent's patient.
 
     Args:
         fit: (train, val, seed, trainer, cache) -> classifier, by keywords; a classifier gives float [N, C].
         members: classifiers, at least 2.
         seed: member i trains with seed + i.
     """
+
+    exposure: ClassVar[str] = "real"
 
     def __init__(self, fit: Callable[..., Predict], members: int = 3, seed: int = 0) -> None:
         if members < 2:
@@ -35,42 +39,87 @@ class Ensemble:
     def score(
         self, pool: Manifest, real: Manifest, *, trainer: Callable[..., Any], cache: Path | None
     ) -> pl.DataFrame:
-        """Columns image_id, `intended` (class), `agreement` (share of members that choose it), `probability` (their mean)."""
+        """Columns image_id, `intended` (class), `judges` (members that may judge it), `agreement` (share of these that choose
+        it) and `probability` (their mean); the last two are null without judges."""
         intended = np.array(pool.labels())
+        trained_on = without_each_fold(real, self.members, self.seed)
         votes, probabilities = [], []
-        for number, train in enumerate(without_each_fold(real, self.members, self.seed)):
+        for number, train in enumerate(trained_on):
             member = self.fit(train=train, val=None, seed=self.seed + number, trainer=trainer, cache=cache)
             predicted = member(pool)
             votes.append(predicted.argmax(1) == intended)
             probabilities.append(predicted[np.arange(len(pool)), intended])
+        may = np.stack([blind_to_parents(pool, real, train) for train in trained_on])
+        judges = may.sum(0)
+        shares = [
+            (may * np.stack(values)).sum(0) / np.maximum(judges, 1) for values in (votes, probabilities)
+        ]
+        agreement, probability = (
+            pl.Series(share, dtype=pl.Float64).set(pl.Series(judges == 0), None) for share in shares
+        )
         return pl.DataFrame(
             {
                 "image_id": pool.table["image_id"],
                 "intended": pool.table["label"],
-                "agreement": np.mean(votes, axis=0),
-                "probability": np.mean(probabilities, axis=0, dtype=np.float64),
+                "judges": judges,
+                "agreement": agreement,
+                "probability": probability,
             }
         )
 
     def keep(
-        self, scores: pl.DataFrame, agreement: float = 0.5, probability: float = 0.0, min_per_class: int = 0
-    ) -> pl.Series:
-        """Those with at least this agreement and this mean probability.
+        self,
+        scores: pl.DataFrame,
+        agreement: float = 0.5,
+        probability: float = 0.0,
+        max_per_class: int | None = None,
+        min_per_class: int = 0,
+    ) -> pl.DataFrame:
+        """Those with at least this agreement and this mean probability; of a class at most the `max_per_class` most probable.
 
-        Of a class of which fewer than `min_per_class` pass, the most probable of the others fill up to that number.
+        Of a class of which fewer than `min_per_class` pass, the most probable of the others fill up to that number, and
+        their reason tells so.
         """
         for name, value in (("agreement", agreement), ("probability", probability)):
-            if not 0 <= value <= 1:
-                raise InputError(f"filter.ensemble.keep.{name}={value} is no share: give a value in [0, 1].")
-        passes = (pl.col("agreement") >= agreement - 1e-9) & (pl.col("probability") >= probability)
-        # From 1: those that pass, then the others, each from the most to the least probable.
+            check_share("ensemble", name, value)
+        for name, count in (("max_per_class", max_per_class), ("min_per_class", min_per_class)):
+            check_count("ensemble", name, count)
+        if max_per_class is not None and max_per_class < min_per_class:
+            raise InputError(
+                f"filter.ensemble.keep asks for at most {max_per_class} and at least {min_per_class} images a class: lower "
+                "min_per_class or raise max_per_class."
+            )
+        faults = {
+            "no judge that is blind to its parents": pl.col("judges") == 0,
+            "taken for another class": pl.col("agreement") < agreement - 1e-9,
+            "improbable": pl.col("probability") < probability,
+        }
+        fault = pl.coalesce(pl.when(condition).then(pl.lit(text)) for text, condition in faults.items())
+        # From 1: those that pass, then the others that were judged, each from the most to the least probable.
         place = (
-            (2 * pl.col("passes").cast(pl.Int8) + pl.col("probability"))
+            (2 * pl.col("fault").is_null().cast(pl.Int8) + pl.col("probability"))
             .rank("ordinal", descending=True)
             .over("intended")
         )
-        judged = scores.with_columns(passes=passes).with_columns(place=place)
-        return judged.select(keep=pl.col("passes") | (pl.col("place") <= min_per_class))["keep"]
+        passes, filled = pl.col("fault").is_null(), (pl.col("place") <= min_per_class).fill_null(False)
+        beyond = pl.lit(False) if max_per_class is None else pl.col("place") > max_per_class
+        reason = (
+            pl.when(passes & beyond).then(pl.lit("beyond the most probable of its class"))
+            .when(~passes & filled).then(pl.lit("fills its class up"))
+            .otherwise(pl.col("fault"))
+        )  # fmt: skip
+        judged = scores.with_columns(fault=fault).with_columns(place=place)
+        return judged.select(keep=(passes & ~beyond) | filled, reason=reason)
+
+
+def blind_to_parents(pool: Manifest, real: Manifest, train: Manifest) -> np.ndarray:
+    """Whether a classifier trained on `train`, a part of `real`, has seen no patient of an image's parents: boolean [N]."""
+    if "parents" not in pool.table.columns or pool.table["parents"].dtype == pl.Null:
+        return np.ones(len(pool), bool)
+    patients = set(train.table["group_id"])
+    known = real.table.filter(pl.col("group_id").is_in(list(patients)))["image_id"].to_list()
+    seen = pool.table["parents"].list.eval(pl.element().is_in(known)).list.any()
+    return ~seen.fill_null(False).to_numpy()
 
 
 def without_each_fold(real: Manifest, folds: int, seed: int) -> list[Manifest]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from skinaug.curate.thresholds import check_share
 from skinaug.errors import InputError, listing
 from skinaug.images import SUFFIXES, open_image, sha256_file
 from skinaug.manifest import Manifest
@@ -38,6 +39,8 @@ class NonSkin:
         negatives: folder of pictures that are not skin, at any depth.
         batch_size: images a forward pass.
     """
+
+    exposure: ClassVar[str] = "real"  # even with negatives: the real training images are the other side
 
     def __init__(
         self,
@@ -74,10 +77,7 @@ class NonSkin:
 
     def keep(self, scores: pl.DataFrame, real_pass_rate: float = 0.98) -> pl.Series:
         """Those at least as typical as the least typical of the share `real_pass_rate` of real training images."""
-        if not 0 <= real_pass_rate <= 1:
-            raise InputError(
-                f"filter.non_skin.keep.real_pass_rate={real_pass_rate} is no share: give a value in [0, 1]."
-            )
+        check_share("non_skin", "real_pass_rate", real_pass_rate)
         return (scores["real_percentile"] >= 1 - real_pass_rate - 1e-9).alias("keep")
 
 
