@@ -1,0 +1,282 @@
+"""The review page in a browser: every key's decision is on disk, kills lose nothing, no request leaves the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import reviewing
+from sklearn.metrics import cohen_kappa_score
+
+from skinaug.curate.decisions import read_own, record
+from skinaug.curate.deck import Deck
+from skinaug.curate.review import agreement_html, review
+from skinaug.errors import InputError
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PICTURE = "document.querySelector('.picture img')"
+
+
+class Served:
+    """The page of one reviewer in a process of its own."""
+
+    def __init__(self, folder: Path, reviewer: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        tests = str(Path(reviewing.__file__).parent)
+        environment = {**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take itself for a test's own
+        self.process = subprocess.Popen(
+            [sys.executable, reviewing.__file__, str(folder), reviewer, str(self.port)],
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def wait(self) -> None:
+        for _ in range(600):
+            assert self.process.poll() is None, self.process.communicate()[0]
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise AssertionError("the page did not open in a minute")
+
+    def end(self, how: signal.Signals) -> str:
+        self.process.send_signal(how)
+        return self.process.communicate(timeout=30)[0]
+
+    def status(self, path: str, **headers: str) -> int:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator:
+    started: list[Served] = []
+
+    def start(reviewer: str) -> Served:
+        started.append(Served(tmp_path, reviewer))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        served.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    pytest.importorskip("nicegui", reason="NiceGUI is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser) -> Iterator:
+    """A function that opens the page; in the end no request of any of them may have left the machine."""
+    pages, requests, faults = [], [], []
+
+    def open_page(served: Served, width: int = 1280, height: int = 800):
+        served.wait()
+        page = browser.new_page(viewport={"width": width, "height": height})
+        pages.append(page)
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("websocket", lambda ws: requests.append(ws.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"http://127.0.0.1:{served.port}/")
+        ready(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert len(requests) > 5
+    strange = [url for url in requests if not re.match(r"((http|ws)://127\.0\.0\.1:\d+/|data:|blob:)", url)]
+    assert not strange
+    assert not faults
+
+
+def ready(page) -> int:
+    """Wait until the picture is on the screen; its position in the deck."""
+    page.wait_for_function(f"{PICTURE} && {PICTURE}.complete && {PICTURE}.naturalWidth > 0")
+    page.wait_for_timeout(50)  # the browser tells the page of it
+    return shown(page)
+
+
+def shown(page) -> int:
+    return int(page.get_attribute(".picture img", "src").rpartition("/")[2])
+
+
+def press(page, key: str, expected: int) -> None:
+    """Press a key and wait for the picture that must follow."""
+    page.keyboard.press(key)
+    page.wait_for_function(f"{PICTURE}.src.endsWith('/pool/{expected}')")
+
+
+def test_keys_are_on_disk_before_the_next_picture_and_survive_a_kill(serve, opened, tmp_path: Path):
+    served = serve("ana")
+    page = opened(served)
+    deck = Deck(reviewing.small_pool(tmp_path), tmp_path / "reviews", "ana")
+
+    def on_disk() -> dict[int, str]:
+        deck.reload()
+        return deck.judged
+
+    assert ready(page) == 0
+    steps = [  # key, the picture that follows, decisions that are then on disk
+        ("k", 1, {0: "keep"}),
+        ("ArrowLeft", 2, {0: "keep", 1: "reject"}),
+        ("n", 3, {0: "keep", 1: "reject"}),
+        ("ArrowRight", 4, {0: "keep", 1: "reject", 3: "keep"}),
+        ("u", 3, {0: "keep", 1: "reject"}),
+        ("p", 2, {0: "keep", 1: "reject"}),
+        ("Backspace", 1, {0: "keep", 1: "reject"}),
+        ("k", 2, {0: "keep", 1: "keep"}),
+        ("R", 3, {0: "keep", 1: "keep", 2: "reject"}),
+    ]
+    for key, follows, expected in steps:
+        press(page, key, follows)
+        assert on_disk() == expected, key
+        assert ready(page) == follows
+    page.keyboard.press("Control+k")
+    page.keyboard.press("x")
+    page.wait_for_timeout(200)
+    assert len(on_disk()) == 3
+
+    page.route("**/pool/4", lambda route: (time.sleep(0.5), route.continue_()))
+    page.keyboard.press("k")
+    page.keyboard.press("k")  # before the next picture can be seen: it judges nothing
+    page.wait_for_function(f"{PICTURE}.src.endsWith('/pool/4')")
+    ready(page)
+    assert on_disk() == {0: "keep", 1: "keep", 2: "reject", 3: "keep"}
+
+    page.click("button.reject")
+    page.wait_for_function(f"{PICTURE}.src.endsWith('/pool/5')")
+    ready(page)
+    press(page, "k", 6)  # keys work after a click on a button
+    served.end(signal.SIGKILL)
+    before = {0: "keep", 1: "keep", 2: "reject", 3: "keep", 4: "reject", 5: "keep"}
+    assert on_disk() == before
+    assert os.listdir(tmp_path / "reviews") == ["ana.csv"]
+
+    served = serve("ana")
+    page = opened(served, width=390, height=844)
+    assert ready(page) == 6, "goes on at the next unreviewed picture"
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.click("text=My rejects")
+    page.wait_for_function(f"{PICTURE}.src.endsWith('/pool/2')")
+    assert "Rejected" in page.inner_text(".picture .caption")
+    assert "a photograph of a blue lesion" in page.inner_text(".prompt")
+    assert "0.812" in page.inner_text(".scores")
+
+    assert [served.status(path) for path in ("/pool/0", "/real/8")] == [200, 200]
+    refused = [
+        "/pool/9",
+        "/pool/-1",
+        "/real/99",
+        "/pool/%2e%2e%2fpool",
+        "/pool/etc/passwd",
+        "/pool/x",
+        "/anything",
+    ]
+    assert {served.status(path) for path in refused} <= {404, 422}
+    assert served.status("/", Host="evil.example") == 400, "a foreign name for this machine's address"
+    said = served.end(signal.SIGINT)  # with the page open
+    assert served.process.returncode == 0
+    assert "6 of 9 pictures are judged" in said
+    assert "Traceback" not in said
+    assert on_disk() == before
+
+
+def test_a_second_reviewer_sees_agreement_and_not_the_decisions(serve, opened, tmp_path: Path):
+    pool = reviewing.small_pool(tmp_path)
+    served, deck = serve("bo"), Deck(pool, tmp_path / "reviews", "ana")
+    for word in ("keep", "keep", "reject", "keep"):
+        deck.decide(word)
+    page = opened(served)
+    assert ready(page) == 0
+    assert "0 of 9 judged" in page.inner_text(".who")
+    page.click("text=Agreement")
+    page.wait_for_selector("text=Shown once two reviewers have judged the same pictures")
+    page.keyboard.press("k")  # no picture is shown
+    page.click("text=Unreviewed")
+    words = ["keep", "reject", "reject", "keep", "keep"]
+    for at, word in enumerate(words):
+        assert ready(page) == at
+        press(page, word[0], at + 1)
+    assert "Rejected" not in page.inner_text(".pictures .caption"), "of ana's or of the picture before"
+    assert read_own(tmp_path / "reviews", "bo")["decision"].to_list() == words
+    page.click("text=Agreement")
+    page.wait_for_selector(".agreement tbody")
+    cells = page.locator(".agreement tbody tr > *").all_inner_texts()
+    kappa = cohen_kappa_score(["keep", "keep", "reject", "keep"], words[:4])
+    assert cells == ["ana", "bo", "4", "75%", f"{kappa:.2f}"]
+
+
+def test_one_word_throughout_leaves_kappa_undefined():
+    rows = [("a", "0", reviewer, "keep", "") for reviewer in ("ana", "<bo>")]
+    table = pl.DataFrame(rows, schema=["image_id", "sha256", "reviewer", "decision", "decided"], orient="row")
+    html = agreement_html(table)
+    assert "undefined" in html
+    assert "&lt;bo&gt;" in html
+
+
+def refusal(folder: Path, **settings) -> str:
+    with pytest.raises(InputError) as caught:
+        review(reviewing.small_pool(folder), None, None, folder / "reviews", open_browser=False, **settings)
+    return str(caught.value)
+
+
+def test_a_port_in_use_is_refused_with_what_to_do(tmp_path: Path):
+    pytest.importorskip("nicegui")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        message = refusal(tmp_path, reviewer="ana", port=port)
+    assert f"review.port={port}" in message
+    assert "choose another port with review.port=" in message
+    assert "review.port=70000 is no port" in refusal(tmp_path, reviewer="ana", port=70000)
+    assert "nowhere.invalid" in refusal(tmp_path, reviewer="ana", host="nowhere.invalid")
+
+
+def test_bad_names_and_damaged_reviews_are_refused(tmp_path: Path):
+    pytest.importorskip("nicegui")
+    assert "'../ana' cannot name a reviewer" in refusal(tmp_path, reviewer="../ana")
+    record(tmp_path / "reviews", "ana", "a", "0" * 64, "keep")
+    file = tmp_path / "reviews" / "ana.csv"
+    file.write_text(file.read_text().replace("keep", "kept"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "line 2 (a, kept)" in refusal(tmp_path, reviewer="ana", port=port)
+
+
+def test_without_nicegui_it_tells_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    assert "pip install 'skinaug[review]'" in refusal(tmp_path, reviewer="ana")
