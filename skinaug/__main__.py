@@ -15,6 +15,7 @@ STAGES = {
 }
 TOOLS = {
     "prompts": "preview the texts that the pool is asked for with",
+    "review": "a page in the browser on which people keep or reject the pool's images, for filter=[...,human]",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }

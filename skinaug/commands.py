@@ -8,6 +8,7 @@ import shutil
 from datetime import datetime
 from pathlib import Path
 
+import polars as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -16,7 +17,8 @@ from rich.table import Table
 
 from skinaug.checks import check, check_classes
 from skinaug.errors import InputError
-from skinaug.pipeline import Made, read, run, why
+from skinaug.manifest import Manifest
+from skinaug.pipeline import Made, picture_cache, read, run, why
 from skinaug.recipes import VERSIONS, build, plain, recipes
 from skinaug.store import Recipe, Store
 
@@ -35,6 +37,8 @@ def execute(cfg: DictConfig, command: str, stage: str) -> None:
         print_prompts(cfg)
     elif command == "mix":
         print_mix(cfg)
+    elif command == "review":
+        review(cfg)
     else:
         made = run(cfg, stage)
         if stage == "classify":
@@ -125,6 +129,38 @@ def print_prompts(cfg: DictConfig) -> None:
     for row in preview(prompts, read(made["dataset"]).classes, cfg.preview, cfg.generate.seed):
         table.add_row(row["label"], row["prompt"])
     console.print(table)
+
+
+def review(cfg: DictConfig) -> None:
+    """Open the page on which people judge the pool, which is built first where it is not there yet."""
+    from skinaug.curate.review import check_settings
+    from skinaug.curate.review import review as open_page
+
+    settings = plain(cfg.review)
+    check_settings(settings["reviewer"], settings["host"], settings["port"])
+    made = run(cfg, "generate")
+    pool, real = read(made["generate"]), read(made["dataset"]).split("train")
+    device = build(cfg.trainer)().strategy.root_device
+    settings["nearest"] = build(cfg.review.nearest)(pool, real, cache=picture_cache(cfg), device=device)
+    settings["folder"] = Path(cfg.review.folder)
+    open_page(pool, stored_scores(cfg, pool), **settings)
+
+
+def stored_scores(cfg: DictConfig, pool: Manifest) -> pl.DataFrame:
+    """One row an image of the pool: image_id and `<filter>.<score>` of the filters that have scored it already.
+
+    Other people's decisions are left out: reviewers judge on their own.
+    """
+    store, table = Store(Path(cfg.store)), pool.table.select("image_id")
+    for name, recipe in recipes(cfg, "curate").items():
+        kind, _, filter_ = name.partition(".")
+        if kind == "score" and "reviews" not in cfg.curate.filters[filter_].scorer and store.has(recipe):
+            scores = pl.read_parquet(store.artifact(recipe).path / "scores.parquet")
+            named = scores.rename(
+                {column: f"{filter_}.{column}" for column in scores.columns if column != "image_id"}
+            )
+            table = table.join(named, on="image_id", how="left", maintain_order="left")
+    return table
 
 
 def print_mix(cfg: DictConfig) -> None:

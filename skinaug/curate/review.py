@@ -70,9 +70,9 @@ def review(
     Raises:
         InputError: NiceGUI is not installed, the address cannot be used, or the reviews are damaged.
     """
-    check_reviewer(reviewer)
-    nicegui = _import_nicegui()
-    _check_address(host, port)
+    check_settings(reviewer, host, port)
+    import nicegui
+
     if len(pool) == 0:
         raise InputError("The pool is empty: there is nothing to review.")
     deck = Deck(pool, folder, reviewer)
@@ -120,18 +120,19 @@ def review(
     )
 
 
-def _import_nicegui() -> Any:
+def check_settings(reviewer: str, host: str, port: int) -> None:
+    """Refuse what can be seen to be wrong before there is a pool.
+
+    Raises:
+        InputError: the name cannot name a reviewer, NiceGUI is not installed, or nothing can listen at the address.
+    """
+    check_reviewer(reviewer)
     try:
-        import nicegui
+        import nicegui  # noqa: F401
     except ImportError:
         raise InputError(
             "skinaug review needs NiceGUI, which is not installed: pip install 'skinaug[review]'."
         ) from None
-    return nicegui
-
-
-def _check_address(host: str, port: int) -> None:
-    """Raise InputError where nothing can listen there."""
     if not 1 <= port <= 65535:
         raise InputError(f"review.port={port} is no port: give a number from 1 to 65535.")
     try:
