@@ -165,8 +165,6 @@ def stored_scores(cfg: DictConfig, pool: Manifest) -> pl.DataFrame:
 
 def print_mix(cfg: DictConfig) -> None:
     """The mix as a table. Trains nothing: where the curated pool is not there yet, the counts are those asked for."""
-    import polars as pl
-
     from skinaug.mix.mix import show
 
     plan = recipes(cfg, "mix")
