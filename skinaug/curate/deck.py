@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
-
-import polars as pl
 
 from skinaug.curate.decisions import IMAGE, forget, read_own, record
 from skinaug.manifest import Manifest
 
-SHOWS = ("unreviewed", "all", "rejects")
+SHOWN = ("image_id", "sha256", "label", "path", "prompt")
 
 
 class Deck:
@@ -20,7 +20,8 @@ class Deck:
     only have judged the same part, which their agreement is computed on; and without pictures of one prompt in a row.
 
     Attributes:
-        images: the pool's rows as dicts, in that order.
+        images: SHOWN of the pool's rows as dicts, in that order.
+        totals: number of pictures by class, in the classes' order.
         judged: decision by position in `images`.
         label: the class that is shown, None for all.
         show: unreviewed, all, or (my) rejects.
@@ -32,11 +33,12 @@ class Deck:
     def __init__(self, pool: Manifest, folder: Path, reviewer: str) -> None:
         self.folder, self.reviewer = folder, reviewer
         order = {label: position for position, label in enumerate(pool.classes)}
-        rows = pool.table.with_row_index("row").to_dicts()
+        shown = [name for name in SHOWN if name in pool.table.columns]
         self.images = sorted(
-            rows, key=lambda row: (order[row["label"]], sha256(row["image_id"].encode()).hexdigest())
+            pool.table.select(shown).to_dicts(),
+            key=lambda row: (order[row["label"]], sha256(row["image_id"].encode()).hexdigest()),
         )
-        self.labels = [label for label in pool.classes if label in set(pool.table["label"])]
+        self.totals = Counter(image["label"] for image in self.images)
         self.positions = {(image["image_id"], image["sha256"]): at for at, image in enumerate(self.images)}
         self.select(None, "unreviewed")
 
@@ -76,8 +78,9 @@ class Deck:
         if self.show != "unreviewed":
             self.place = min(self.place + 1, len(self.queue))
             return
-        after = [*range(self.place + 1, len(self.queue)), *range(min(self.place + 1, len(self.queue)))]
-        self.place = next((place for place in after if self.queue[place] not in self.judged), len(self.queue))
+        end = len(self.queue)
+        after = chain(range(self.place + 1, end), range(min(self.place + 1, end)))
+        self.place = next((place for place in after if self.queue[place] not in self.judged), end)
 
     def previous(self) -> None:
         """The picture before this one, judged or not."""
@@ -97,15 +100,7 @@ class Deck:
         self.place = self.queue.index(latest)
         return True
 
-    def counts(self) -> pl.DataFrame:
-        """One row a class, in the classes' order: label, judged, total."""
-        table = pl.DataFrame(
-            {
-                "label": [image["label"] for image in self.images],
-                "judged": [at in self.judged for at in range(len(self.images))],
-            },
-            schema={"label": pl.String, "judged": pl.Boolean},
-        )
-        return table.group_by("label", maintain_order=True).agg(
-            judged=pl.col("judged").sum().cast(pl.Int64), total=pl.len().cast(pl.Int64)
-        )
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """By class, in the classes' order: the numbers of pictures that are judged and of all."""
+        judged = Counter(self.images[at]["label"] for at in self.judged)
+        return {label: (judged[label], total) for label, total in self.totals.items()}

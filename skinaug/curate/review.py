@@ -200,7 +200,7 @@ class Page:
             with self.box("pictures") as self.pictures:
                 with self.box("classes", "nav"):
                     self.classes = {
-                        label: self.button("", self.on_class, label) for label in (None, *self.deck.labels)
+                        label: self.button("", self.on_class, label) for label in (None, *self.deck.totals)
                     }
                 with self.box("table"):
                     with self.box("pair") as self.pair:
@@ -325,9 +325,8 @@ class Page:
         return " · ".join(parts)
 
     def update_classes(self) -> None:
-        counts = self.deck.counts()
-        everything = (None, int(counts["judged"].sum()), int(counts["total"].sum()))
-        for label, judged, total in (everything, *counts.iter_rows()):
+        everything = {None: (len(self.deck.judged), len(self.deck.images))}
+        for label, (judged, total) in (everything | self.deck.counts()).items():
             button = self.classes[label]
             button.props["aria-pressed"] = "true" if label == self.deck.label else "false"
             button.inside.content = Markup(
@@ -338,7 +337,7 @@ class Page:
     def update_picture(self, at: int) -> None:
         image, beside = self.deck.images[at], self.beside[at]
         label = image["label"]
-        _, judged, total = next(row for row in self.deck.counts().iter_rows() if row[0] == label)
+        judged, total = self.deck.counts()[label]
         word = self.deck.judged.get(at)
         state = Markup('<span class="state {}">{}</span>').format(word, DONE[word]) if word else ""
         self.title.content = Markup("<h2>{}</h2>{}<span>{} of {} judged</span>").format(

@@ -101,4 +101,4 @@ def test_ones_own_rejects_and_all(pool: Manifest, tmp_path: Path):
     assert (len(deck.queue), deck.current) == (9, 3)
     deck.select("green", "rejects")
     assert deck.current is None
-    assert deck.counts().rows() == [("blue", 3, 3), ("green", 0, 3), ("red", 0, 3)]
+    assert list(deck.counts().items()) == [("blue", (3, 3)), ("green", (0, 3)), ("red", (0, 3))]
