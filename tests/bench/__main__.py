@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinaug.trainer import pick_precision
-from tests.bench import bases, finetuning, generation, measure, parts
+from tests.bench import bases, finetuning, generation, measure, neighbours, parts
 
 LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255
 
@@ -79,6 +79,8 @@ def main() -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         other.add_row("mix of 1,000,000 rows", f"{parts.mixing(Path(folder)):.1f} s")
+    for name, figure in neighbours.rows():
+        other.add_row(name, figure)
     console.print(other)
 
 
