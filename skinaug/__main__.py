@@ -9,6 +9,7 @@ STAGES = {
     "finetune": "teach the diffusion model the classes, on training photographs only",
     "generate": "make the pool of synthetic images from prompts",
     "curate": "filter the pool",
+    "audit": "fidelity and memorisation of the pool; `skinaug audit <artifact>`: the leak certificate of anything in the store",
     "mix": "show the mix of real and synthetic images, without training anything",
     "classify": "train a classifier on the mix and judge it on real photographs; -m sweeps",
     "report": "tables, figures and intervals of a finished sweep (by itself after a sweep)",
@@ -58,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         from skinaug.store_command import store_command
 
         return store_command(rest)
+    if command == "audit" and rest and not any("=" in word or word.startswith("-") for word in rest[:1]):
+        return _audit(rest)
     if command == "why" and (not rest or rest[0] not in STAGES):
         return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
     return _hydra(command, rest)
@@ -70,6 +73,16 @@ def _rows(commands: dict[str, str]) -> str:
 def _refuse(message: str) -> int:
     print(f"skinaug: {message}", file=sys.stderr)
     return 2
+
+
+def _audit(artifacts: list[str]) -> int:
+    from skinaug.audit_command import audit_command
+    from skinaug.errors import InputError
+
+    try:
+        return audit_command(artifacts)
+    except InputError as error:
+        return _refuse(str(error))
 
 
 def _hydra(command: str, overrides: list[str]) -> int:

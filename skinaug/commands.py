@@ -41,8 +41,20 @@ def execute(cfg: DictConfig, command: str, stage: str) -> None:
         review(cfg)
     else:
         made = run(cfg, stage)
+        if stage == "audit":
+            print_pool(cfg, made)
         if stage == "classify":
             record_run(cfg, made)
+
+
+def print_pool(cfg: DictConfig, made: Made) -> None:
+    """What the audit found of the pool, and the certificate of what made it."""
+    from skinaug.audit.certificate import print_certificate
+    from skinaug.audit.lineage import audit_artifact
+    from skinaug.audit.pool import print_audit
+
+    print_audit(made["audit"].path)
+    print_certificate(audit_artifact(Store(Path(cfg.store)), made["curate"]), "the curated pool")
 
 
 def record_run(cfg: DictConfig, made: Made) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
 from skinaug.recipes import build, recipes
+from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
 
 Made = Mapping[str, Artifact]  # the artifacts so far: by stage, and `score.<filter>` for each filter
@@ -24,10 +26,23 @@ def build_dataset(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     build(cfg.dataset)(out=out)
 
 
+def build_copies(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    import polars as pl
+
+    build(cfg.audit.copies)(
+        manifest=read(made["dataset"]),
+        hashes=pl.read_parquet(made["dataset"].path / "hashes.parquet"),
+        cache=picture_cache(cfg),
+        device=lambda: build(cfg.trainer)().strategy.root_device,
+        out=out,
+    )
+
+
 def build_prior(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     from skinaug.finetune.finetune import write_phrases
 
     write_phrases({"skin": "skin"}, out)  # the base as it is
+    write_seen(None, out)
     prior = build(cfg.finetune.prior)
     prior.generate(
         classes=["skin"],
@@ -42,7 +57,7 @@ def build_prior(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     build(cfg.finetune)(
-        manifest=read(made["dataset"]).split("train"),
+        manifest=write_seen(read(made["dataset"]).split("train"), out),
         prior_images=read(made["generate.prior"]) if "generate.prior" in made else None,
         base=build(cfg.base),
         base_name=cfg.base.path or cfg.base.hub_ids[0],
@@ -56,9 +71,10 @@ def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     manifest = read(made["dataset"])
+    real = manifest.split("train") if cfg.generate.mode == "image" else None
     build(cfg.generate)(
         classes=manifest.classes,
-        real=manifest.split("train") if cfg.generate.mode == "image" else None,
+        real=write_seen(real, out),
         weights=made["finetune"].path,
         base=build(cfg.base),
         prompts=build(cfg.prompts),
@@ -70,7 +86,7 @@ def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_score(cfg: DictConfig, name: str, made: Made, out: Path) -> None:
     scorer = build(cfg.curate.filters[name].scorer)
-    pool, real = read(made["generate"]), read(made["dataset"]).split("train")
+    pool, real = read(made["generate"]), write_seen(read(made["dataset"]).split("train"), out)
     scores = scorer.score(pool, real, trainer=build(cfg.trainer), cache=picture_cache(cfg))
     scores.write_parquet(out / "scores.parquet")
 
@@ -84,17 +100,33 @@ def build_curate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     build(cfg.curate)(pool=read(made["generate"]), scores=scores, out=out)
 
 
+def build_audit(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    build(cfg.audit.pool)(
+        data=read(made["dataset"]),
+        raw=read(made["generate"]),
+        curated=read(made["curate"]),
+        trainer=build(cfg.trainer),
+        cache=picture_cache(cfg),
+        out=out,
+    )
+
+
 def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     from skinaug.mix.mix import mix
 
     pool = read(made["curate"]) if "curate" in made else None
     mix(build(cfg.mix), read(made["dataset"]), pool, out)
+    needs = {name: made[name].key for name in ("dataset", "copies", "curate") if name in made}
+    certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
 
 
 def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    mix = read(made["mix"])
+    needs = {name: made[name].key for name in ("mix", "dataset", "copies")}
+    certify_training(Store(Path(cfg.store)), needs, mix, out)
     build(cfg.classify)(
         backbone=build(cfg.backbone),
-        mix=read(made["mix"]),
+        mix=mix,
         real=read(made["dataset"]),
         cache=picture_cache(cfg),
         trainer=build(cfg.trainer),
@@ -105,10 +137,12 @@ def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 BUILDERS: dict[str, Callable[[DictConfig, Made, Path, Any], None]] = {
     "dataset": build_dataset,
+    "copies": build_copies,
     "generate.prior": build_prior,
     "finetune": build_finetune,
     "generate": build_generate,
     "curate": build_curate,
+    "audit": build_audit,
     "mix": build_mix,
     "classify": build_classify,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
@@ -13,14 +14,16 @@ from skinaug.store import Recipe, folder_digest
 
 # Raise a stage's number when its code changes what it makes from the same config and inputs.
 VERSIONS = {
-    "dataset": 1,
-    "finetune": 2,
-    "generate": 2,
-    "score": 1,
-    "curate": 1,
-    "mix": 1,
-    "classify": 1,
-    "report": 1,
+    "dataset": 2,
+    "copies": 1,
+    "finetune": 3,
+    "generate": 3,
+    "score": 2,
+    "curate": 2,
+    "audit": 1,
+    "mix": 2,
+    "classify": 2,
+    "report": 2,
 }
 
 
@@ -36,6 +39,7 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     precision = {"precision": cfg.trainer.precision}
     backbone = {"backbone": plain(cfg.backbone), **precision}
     add("dataset", plain(cfg.dataset), **_root(cfg))
+    add("copies", plain(cfg.audit.copies), "dataset")
     if needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
@@ -48,20 +52,28 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
         asked = {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}
         add("generate", asked, "finetune", *starts, **weights)
         for name, filter_ in cfg.curate.filters.items():
-            add(f"score.{name}", {"name": name, **plain(filter_.scorer), **precision}, "generate", "dataset")
+            scorer = {"name": name, **plain(filter_.scorer), **precision}
+            add(f"score.{name}", scorer, "generate", "dataset", **_files(scorer))
         scores = [name for name in plan if name.startswith("score.")]
         keep = {name: plain(filter_.get("keep", {})) for name, filter_ in cfg.curate.filters.items()}
-        add("curate", {"filters": list(keep), "keep": keep}, "generate", *scores)
+        add(
+            "curate",
+            {"filters": list(keep), "keep": keep, "subgroup": cfg.curate.get("subgroup")},
+            "generate",
+            *scores,
+        )
+        add("audit", plain(cfg.audit.pool), "dataset", "generate", "curate")
     pool = ["curate"] if "curate" in plan else []
     draws = {
         name: value for name, value in plain(cfg.mix).items() if name != "name"
     }  # equal draws are one artifact
-    add("mix", draws, "dataset", *pool)
+    add("mix", draws, "dataset", "copies", *pool)
     add(
         "classify",
         {**plain(cfg.classify), **backbone},
         "mix",
         "dataset",
+        "copies",
         **_digest("weights", cfg.backbone.get("weights")),
     )
     return dict(list(plan.items())[: list(plan).index(stage) + 1])
@@ -69,7 +81,7 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
 
 def needs_pool(cfg: DictConfig, stage: str) -> bool:
     """Whether a stage needs synthetic images: a mix of real images alone, and its classifier, do not."""
-    return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage != "dataset"
+    return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage not in ("dataset", "copies")
 
 
 def plain(node: Any) -> Any:
@@ -90,6 +102,13 @@ def _digest(name: str, path: str | None) -> dict[str, str]:
     """{name: digest of the folder's content} for a local folder, {} for none."""
     folder = local_folder(path)
     return {name: folder_digest(folder)} if folder and folder.exists() else {}
+
+
+def _files(scorer: Mapping[str, Any]) -> dict[str, str]:
+    """{dotted name: digest of the content} of the files and folders that a filter's settings name: values with a "/"."""
+    named = Recipe("score", 0, scorer, {}).flat().items()
+    paths = {name: Path(value) for name, value in named if isinstance(value, str) and "/" in value}
+    return {name: folder_digest(path) for name, path in paths.items() if path.exists()}
 
 
 def build(node: DictConfig) -> Any:

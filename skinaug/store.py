@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -33,6 +34,7 @@ from skinaug.images import sha256_file
 
 RECORD = "artifact.json"
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 PACKAGES = (
     "skinaug", "torch", "torchvision", "lightning", "diffusers", "transformers", "peft", "timm", "torchmetrics",
     "numpy", "scipy", "scikit-learn", "polars", "pillow", "safetensors",
@@ -130,6 +132,48 @@ class Store:
         for record in sorted(self.root.glob(f"*/*/{RECORD}")):
             if record.parent.suffix != ".partial":
                 yield Artifact(record.parent.parent.name, record.parent.name, record.parent)
+
+    def lineage(self, inputs: Mapping[str, str]) -> dict[str, Artifact]:
+        """Every artifact that led to something made of `inputs` (name -> key), itself an artifact's, by name; where one name
+        stands for several artifacts, the later ones have their key behind it.
+
+        Raises:
+            InputError: one of them has been deleted: what is not there can prove nothing.
+        """
+        found: dict[str, Artifact] = {}
+        frontier = list(inputs.items())
+        while frontier:
+            name, key = frontier.pop(0)
+            artifact = Artifact(
+                name.partition(".")[0], key, Path(os.path.abspath(self.root)) / name.partition(".")[0] / key
+            )
+            if not KEY.fullmatch(key) or artifact in found.values():
+                continue  # a digest of something outside the store, or met before
+            if not (artifact.path / RECORD).is_file():
+                raise InputError(
+                    f"{artifact.stage} {key} is no longer in the store {self.root}, so its part cannot be audited. Run the "
+                    "command that made it again."
+                )
+            found[f"{name} {key}" if name in found else name] = artifact
+            frontier += artifact.record["inputs"].items()
+        return found
+
+    def find(self, name: str) -> Artifact:
+        """An artifact by its folder, `<stage>/<key>`, or key.
+
+        Raises:
+            InputError: there is none.
+        """
+        folder = Path(name)
+        if (folder / RECORD).is_file():
+            record = json.loads((folder / RECORD).read_text())
+            return Artifact(record["stage"], record["key"], Path(os.path.abspath(folder)))
+        match = [artifact for artifact in self.artifacts() if artifact.key == name.rpartition("/")[2]]
+        if not match:
+            raise InputError(
+                f"There is no artifact {name!r} in the store {self.root}. `skinaug store ls` lists them."
+            )
+        return match[0]
 
     def unused(self, days: float) -> list[Path]:
         """Folders that `gc` may delete: artifacts that no run has asked for in `days`, unless one that was asked for
@@ -244,9 +288,13 @@ def provenance() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=64)
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the relative names and contents of all files below a folder (or of one file), and over its own place."""
+    """SHA-256 over the relative names and contents of all files below a folder (or of one file), and over its own place.
+
+    Half-written files, which end in .partial, do not count.
+    """
     folder = Path(os.path.abspath(folder))
-    files = [folder] if folder.is_file() else sorted(path for path in folder.rglob("*") if path.is_file())
+    whole = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".partial")
+    files = [folder] if folder.is_file() else sorted(whole)
     with ThreadPoolExecutor() as pool:
         digests = pool.map(sha256_file, files)
         lines = [f"{digest} {path.relative_to(folder)}" for digest, path in zip(digests, files, strict=True)]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "skinaug"
-STAGES = {"dataset", "finetune", "generate", "curate", "mix", "classify", "report"}
-TOP = {"recipes", "checks", "pipeline", "commands", "configs", "__main__", "store_command"}
-KNOW_HYDRA = TOP - {"store_command"}
+STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "classify", "report"}
+TOP = {"recipes", "checks", "pipeline", "commands", "configs", "__main__", "store_command", "audit_command"}
+KNOW_HYDRA = TOP - {"store_command", "audit_command"}
 LIGHT = {"errors", "manifest", "store", "prompts", "images", "configs", "__main__"}
 HEAVY = {"torch", "torchvision", "lightning", "diffusers", "transformers", "timm", "peft"}
 

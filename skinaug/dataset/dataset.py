@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -38,7 +39,8 @@ def build_dataset(
     on_bad: str = "fail",
     seed: int = 0,
 ) -> None:
-    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`.
+    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`
+    and `hashes.parquet` (image_id, `phash`, `mirrored`: `metrics.hashes`), by which an audit finds near-copies.
 
     Args:
         source: lists the images.
@@ -60,6 +62,7 @@ def build_dataset(
     folder = check_root(source, root) or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
     table, pictures, dropped = _check(folder, table, min_size_px, on_bad)
+    hashes = _hashes(table, pictures)
     links = None
     if duplicates is not None:
         from skinaug.dataset.duplicates import (
@@ -73,6 +76,7 @@ def build_dataset(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
     )
     manifest.write(out)
+    hashes.join(table, on="image_id", how="semi").write_parquet(out / "hashes.parquet")
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
@@ -211,3 +215,11 @@ def _with_measurements(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.D
         pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=REQUIRED[name])
         for name in columns
     )
+
+
+def _hashes(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.DataFrame:
+    """Perceptual hashes of every picture and of its mirror image."""
+    from skinaug.metrics.hashes import perceptual_hashes  # SciPy, as above
+
+    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
+    return table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from skinaug.backbone import create_backbone, set_image_size
 from skinaug.blobs import read_blobs, write_blobs
 from skinaug.digest import module_digest
+from skinaug.errors import InputError, listing
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 
@@ -92,3 +93,30 @@ def normalise(pixels: Tensor, network: nn.Module) -> Tensor:
     mean = torch.tensor(statistics.get("mean", (0.5, 0.5, 0.5)), device=pixels.device)
     deviation = torch.tensor(statistics.get("std", (0.5, 0.5, 0.5)), device=pixels.device)
     return ((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2)  # strides stay those of channels_last
+
+
+def read_features(file: Path, manifest: Manifest) -> np.ndarray:
+    """Features from a Parquet file with `image_id` and `features` (list of D floats): float32 [N, D], in the manifest's order.
+
+    Raises:
+        InputError: no such file or columns, lists of different lengths, or images without features.
+    """
+    if not file.is_file():
+        raise InputError(f"There is no features file {file}: give a Parquet file with image_id and features.")
+    table = pl.read_parquet(file)
+    if not {"image_id", "features"} <= set(table.columns):
+        raise InputError(
+            f"{file} has the columns {', '.join(table.columns)}; it needs image_id and features."
+        )
+    found = manifest.table.select("image_id").join(
+        table.select("image_id", "features").unique("image_id"),
+        on="image_id",
+        how="left",
+        maintain_order="left",
+    )
+    missing = found.filter(pl.col("features").is_null())["image_id"].to_list()
+    if missing:
+        raise InputError(f"{file} has no features of {len(missing)} images:\n{listing(missing)}")
+    if found["features"].list.len().n_unique() > 1:
+        raise InputError(f"{file} has features of different lengths: all must have one.")
+    return np.array(found["features"].to_list(), np.float32)

@@ -29,7 +29,7 @@ def memorisation(
     batch_size: int = 64,
     cache: Path | None = None,
     device: torch.device | str = "cpu",
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """How near each image comes to a training photograph, in a network's features and in its colours.
 
     The distance to the nearest photograph over the mean distance to the 50 nearest (Carlini et al. 2023, arXiv 2301.13188,
@@ -43,10 +43,10 @@ def memorisation(
         backbone, size, batch_size, cache, device: as in `features.embed`.
 
     Returns:
-        One row an image: image_id, `nearest` (image_id of the photograph), `similarity` (cosine of the features), `ratio`
-        (the smaller of the two, in [0, 1] or little above) and `copy_p`, the share in [0, 1] of photographs that lie as
-        near to one of another patient: the smaller of the two shares, doubled. Under `copy_p <= 0.01` falls 1 % of fresh
-        photographs at most.
+        For the pool, one row an image: image_id, `nearest` (image_id of the photograph), `similarity` (cosine of the
+        features), `ratio` (the more unusual of the two) and `copy_p`, the share in [0, 1] of photographs that lie as near to
+        one of another patient: the smaller of the two shares, doubled. And for the photographs themselves: image_id and
+        `copy_p`, the baseline: under `copy_p <= 0.01` falls 1 % of them at most.
     """
 
     def features(images: Manifest) -> np.ndarray:
@@ -60,15 +60,22 @@ def memorisation(
     by_features, by_colours = found
     nearer = by_colours["tail"] < by_features["tail"]
     rows = np.where(nearer, by_colours["row"], by_features["row"])
-    return pl.DataFrame(
+    of_pool = pl.DataFrame(
         {
             "image_id": pool.table["image_id"],
             "nearest": real.table["image_id"].gather(rows),
             "similarity": by_features["similarity"],
             "ratio": np.where(nearer, by_colours["ratio"], by_features["ratio"]),
-            "copy_p": np.minimum(1, 2 * np.minimum(by_colours["tail"], by_features["tail"])),
+            "copy_p": either(by_features["tail"], by_colours["tail"]),
         }
     )
+    baseline = either(by_features["real_tail"], by_colours["real_tail"])
+    return of_pool, pl.DataFrame({"image_id": real.table["image_id"], "copy_p": baseline})
+
+
+def either(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The share for the more unusual of two measures, corrected for there being two (Bonferroni)."""
+    return np.minimum(1, 2 * np.minimum(one, other))
 
 
 def copies(pool: np.ndarray, real: np.ndarray, patients: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,15 +89,19 @@ def copies(pool: np.ndarray, real: np.ndarray, patients: np.ndarray) -> dict[str
     Returns:
         [M] each: `row` (of the nearest), `similarity` (cosine), `ratio` (distance to the nearest over the mean distance to
         the `AROUND` nearest, or to as many as other patients have) and `tail`, the share of real vectors whose ratio to
-        other patients' is not larger.
+        other patients' is not larger; and `real_tail`, the same of the real vectors among themselves, [N].
     """
     _, sizes = np.unique(patients, return_counts=True)
     around = min(AROUND, len(real) - int(sizes.max()))
     similarities, rows = nearest(pool, real, around)
-    expected = np.sort(distance_ratio(nearest_of_other_groups(real, patients, around)))
+    expected = distance_ratio(nearest_of_other_groups(real, patients, around))
     ratio = distance_ratio(similarities)
-    tail = np.searchsorted(expected, ratio, side="right") / len(expected)
-    return {"row": rows[:, 0], "similarity": similarities[:, 0], "ratio": ratio, "tail": tail}
+    tail, real_tail = (
+        np.searchsorted(np.sort(expected), r, side="right") / len(expected) for r in (ratio, expected)
+    )
+    return {
+        "row": rows[:, 0], "similarity": similarities[:, 0], "ratio": ratio, "tail": tail, "real_tail": real_tail
+    }  # fmt: skip
 
 
 def distance_ratio(similarities: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ class Memorised:
     ) -> pl.DataFrame:
         """Columns image_id, `nearest` (real image_id), `similarity`, `ratio` and `copy_p`, as `memorisation` tells them."""
         device = trainer().strategy.root_device
-        return memorisation(pool, real, self.backbone, self.image_size, self.batch_size, cache, device)
+        return memorisation(pool, real, self.backbone, self.image_size, self.batch_size, cache, device)[0]
 
     def keep(self, scores: pl.DataFrame, false_positive_rate: float = 0.01) -> pl.Series:
         """Those that are not nearer than this share of real images is to other patients' images."""

@@ -1,0 +1,92 @@
+"""Near-copies of held-out photographs among the training photographs: what a split by patient alone would not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+from sklearn.preprocessing import normalize
+
+from skinaug.images import load_pixels
+from skinaug.manifest import Manifest
+from skinaug.metrics.hashes import hamming_matches
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+FILE_NAME = "copies.parquet"
+
+
+def find_held_out_copies(
+    backbone: Callable[..., nn.Module],
+    image_size: int,
+    max_hamming: int = 10,
+    min_cosine: float = 0.95,
+    *,
+    manifest: Manifest,
+    hashes: pl.DataFrame,
+    cache: Path | None,
+    device: Callable[[], torch.device],
+    out: Path,
+) -> None:
+    """Write copies.parquet: pairs of a training and a validation or test photograph that are one picture.
+
+    Candidates differ in few bits of their perceptual hashes, mirrored or not; the features of a pretrained network confirm
+    them. The file's columns: image_id (training), other_id, other_split, hamming, cosine.
+
+    Args:
+        backbone: makes a pretrained network from `num_classes=0`.
+        image_size: pixels a side at which it sees the pictures.
+        max_hamming: bits of 64 in which a pair differs at most.
+        min_cosine: of the features, in [-1, 1].
+        manifest: the data set with all splits.
+        hashes: image_id, `phash` and `mirrored` of every image (`metrics.hashes.perceptual_hashes`).
+        cache: file of what was computed of each picture (`blobs`).
+        device: tells where the network runs.
+        out: receives the file.
+    """
+    table = manifest.table.join(hashes, on="image_id", how="left", maintain_order="left", validate="1:1")
+    train, held_out = (
+        table.filter(condition) for condition in (pl.col("split") == "train", pl.col("split") != "train")
+    )
+    one, other, turned = (
+        part.to_numpy() for part in (train["phash"], held_out["phash"], held_out["mirrored"])
+    )
+    pairs, distances = hamming_matches(one, other, turned, max_hamming)
+    copied, copy = train[pairs[:, 0]], held_out[pairs[:, 1]]
+    left, right = (manifest.with_table(part.select(manifest.table.columns)) for part in (copied, copy))
+    cosine = alike(left, right, backbone, image_size, cache, device) if len(left) else np.empty(0)
+    found = pl.DataFrame(
+        {
+            "image_id": copied["image_id"],
+            "other_id": copy["image_id"],
+            "other_split": copy["split"],
+            "hamming": distances,
+            "cosine": cosine,
+        }
+    )
+    found.filter(pl.col("cosine") >= min_cosine).write_parquet(out / FILE_NAME)
+
+
+def alike(
+    left: Manifest,
+    right: Manifest,
+    backbone: Callable[..., nn.Module],
+    size: int,
+    cache: Path | None,
+    device: Callable[[], torch.device],
+) -> np.ndarray:
+    """Cosine of the features of each picture and its partner, as it is or mirrored, whichever is the larger: float [P]."""
+    from skinaug.metrics.features import (
+        embed_pixels,  # torch and timm load here, not for a set without candidates
+    )
+
+    network = backbone(num_classes=0).eval().to(device())
+    ones, others = load_pixels(left, size, cache), load_pixels(right, size, cache)
+    turned = np.ascontiguousarray(others[:, :, ::-1])
+    features = [normalize(embed_pixels(pixels, network)) for pixels in (ones, others, turned)]
+    return np.maximum(*(np.einsum("pd,pd->p", features[0], partner) for partner in features[1:]))

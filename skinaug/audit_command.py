@@ -1,0 +1,48 @@
+"""`skinaug audit <artifact> ...`: the leak certificate of anything in the store, from what its stages noted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from skinaug.audit.certificate import print_certificate
+from skinaug.audit.lineage import audit_artifact
+from skinaug.errors import InputError
+from skinaug.store import Artifact, Store
+
+
+def audit_command(arguments: list[str]) -> int:
+    """Print certificates; returns the exit status: 0 all hold, 2 one does not or cannot be made."""
+    parser = argparse.ArgumentParser(prog="skinaug audit", description=__doc__)
+    default = os.environ.get("SKINAUG_STORE", "store")
+    parser.add_argument(
+        "artifact", nargs="+", help="<stage>/<key>, a key, or the folder of an artifact, run or sweep"
+    )
+    parser.add_argument(
+        "--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})"
+    )
+    options = parser.parse_args(arguments)
+    artifacts = [found for name in options.artifact for found in artifacts_of(name, Store(options.store))]
+    certificates = []
+    for artifact in dict.fromkeys(artifacts):
+        certificate = audit_artifact(Store(artifact.path.parent.parent), artifact)
+        print_certificate(certificate, f"{artifact.stage} {artifact.key}")
+        certificates.append(certificate)
+    return 0 if all(certificate["holds"] for certificate in certificates) else 2
+
+
+def artifacts_of(name: str, store: Store) -> list[Artifact]:
+    """The artifact that a key or folder names, or the classifiers of the runs below a folder.
+
+    Raises:
+        InputError: neither.
+    """
+    runs = sorted(Path(name).rglob("run.json")) if Path(name).is_dir() else []
+    if not runs:
+        return [store.find(name)]
+    folders = [json.loads(run.read_text())["artifacts"].get("classify") for run in runs]
+    if not all(folders):
+        raise InputError(f"{name} holds runs without a classifier: name one of their artifacts.")
+    return [store.find(folder) for folder in folders]
