@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from skinaug.colour import lab
+
 FLAWS = ("nan", "black", "blank", "cast")  # in the order in which they are looked for
 
 BLACK_LEVELS = (
@@ -19,10 +21,6 @@ GREENEST = -6.0  # CIE a*
 MOST_PURPLE = 42.0  # CIE a* - b* of a bright pixel
 PURPLE_OF_BLACK, PURPLE_PER_LIGHTNESS = 10.0, 0.7  # a dark pixel has less room for chroma, so less is a cast
 CAST_SHARE = 0.5
-
-_TO_XYZ = np.array(  # linear sRGB to CIE XYZ over the white point D65 (IEC 61966-2-1)
-    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
-) / np.array([[0.95047], [1.0], [1.08883]])
 
 
 def flaw(picture: np.ndarray) -> str | None:
@@ -55,13 +53,3 @@ def cast_share(picture: np.ndarray) -> float:
     lightness, a, b = np.moveaxis(lab(picture[::step, ::step]), 2, 0)
     purplest = np.minimum(MOST_PURPLE, PURPLE_OF_BLACK + PURPLE_PER_LIGHTNESS * lightness)
     return float(((a < GREENEST) | (a - b > purplest)).mean())
-
-
-def lab(srgb: np.ndarray) -> np.ndarray:
-    """sRGB [..., 3] in [0, 1] to CIE L*, a*, b* [..., 3] (D65)."""
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _TO_XYZ.T
-    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
-    return np.stack(
-        [116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], axis=-1
-    )
