@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,8 @@ def find_held_out_copies(
     )
     pairs, distances = hamming_matches(one, other, turned, max_hamming)
     copied, copy = train[pairs[:, 0]], held_out[pairs[:, 1]]
-    left, right = (manifest.with_table(part.select(manifest.table.columns)) for part in (copied, copy))
-    cosine = alike(left, right, backbone, image_size, cache, device) if len(left) else np.empty(0)
+    names = [part["image_id"].to_list() for part in (copied, copy)]
+    cosine = alike(manifest, *names, backbone, image_size, cache, device) if len(pairs) else np.empty(0)
     found = pl.DataFrame(
         {
             "image_id": copied["image_id"],
@@ -73,8 +73,9 @@ def find_held_out_copies(
 
 
 def alike(
-    left: Manifest,
-    right: Manifest,
+    manifest: Manifest,
+    left: Sequence[str],
+    right: Sequence[str],
     backbone: Callable[..., nn.Module],
     size: int,
     cache: Path | None,
@@ -86,7 +87,12 @@ def alike(
     )
 
     network = backbone(num_classes=0).eval().to(device())
-    ones, others = load_pixels(left, size, cache), load_pixels(right, size, cache)
-    turned = np.ascontiguousarray(others[:, :, ::-1])
-    features = [normalize(embed_pixels(pixels, network)) for pixels in (ones, others, turned)]
-    return np.maximum(*(np.einsum("pd,pd->p", features[0], partner) for partner in features[1:]))
+    candidates = manifest.where(pl.col("image_id").is_in([*left, *right]))
+    pixels = load_pixels(candidates, size, cache)
+    turned = np.ascontiguousarray(pixels[:, :, ::-1])
+    straight, mirrored = (normalize(embed_pixels(some, network)) for some in (pixels, turned))
+    place = {name: row for row, name in enumerate(candidates.table["image_id"])}
+    one, other = ([place[name] for name in names] for names in (left, right))
+    return np.maximum(
+        *(np.einsum("pd,pd->p", straight[one], partner[other]) for partner in (straight, mirrored))
+    )

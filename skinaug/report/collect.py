@@ -250,8 +250,31 @@ def mix_table(run: Run) -> pl.DataFrame:
 
 
 def funnel(folder: Path) -> pl.DataFrame:
-    """A curated pool's funnel.csv: `label`, `step`, `kept`; steps in order, the first is `generated`."""
-    return pl.read_csv(folder / "funnel.csv")
+    """A curated pool's funnel.csv: label, prompt_set, subgroup, step, kept, reason, images; the first step is `generated`."""
+    table = pl.read_csv(folder / "funnel.csv", schema_overrides={"subgroup": pl.String, "reason": pl.String})
+    return table.with_columns(pl.col("prompt_set", "subgroup", "reason").cast(pl.String).fill_null(""))
+
+
+def fidelity(folder: Path) -> pl.DataFrame:
+    """An audit's fidelity.csv: set, label (or `all`), metric, value, low, high, images, real_images, warning."""
+    return pl.read_csv(folder / "fidelity.csv", schema_overrides={"low": pl.Float64, "high": pl.Float64})
+
+
+def memorisation(folder: Path) -> dict[str, Any]:
+    """An audit's memorisation.json: what `copies_found` tells of the raw and the curated pool."""
+    return json.loads((folder / "memorisation.json").read_text())
+
+
+def attributes(folder: Path) -> pl.DataFrame:
+    """An audit's attributes.csv: label, body_site, skin_type, tone, size, images, kept."""
+    table = pl.read_csv(folder / "attributes.csv", schema_overrides={"skin_type": pl.String})
+    return table.with_columns(pl.col("body_site", "skin_type").cast(pl.String).fill_null(""))
+
+
+def certificate(run: Run) -> dict[str, Any] | None:
+    """A run's leak certificate; None where it has none."""
+    file = run.artifacts["classify"] / "certificate.json"
+    return json.loads(file.read_text()) if file.is_file() else None
 
 
 def record(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,21 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
         yield escape(content["published_reading"])
     for name, funnel in content["funnels"].items():
         yield f"## Images kept by the filters: {escape(name)}"
-        yield markdown_table(funnel)
+        yield from (markdown_table(table) for table in funnel.values() if table is not None and table.rows)
+    for name, audit in content["audits"].items():
+        yield f"## Fidelity and memorisation: {escape(name)}"
+        yield markdown_table(audit["fidelity"])
+        yield "\n".join(f"- {escape(text)}" for text in audit["warnings"])
+        yield markdown_table(audit["memorisation"])
+        others = [audit[table] for table in ("fidelity_by_class", "tones", "sizes", "coverage")]
+        yield from (markdown_table(table) for table in others if table is not None)
+    if content["validity_table"]:
+        yield "## Does fidelity rank the pools as the classifiers do?"
+        yield markdown_table(content["validity_table"])
+    yield "## Leak certificate"
+    yield markdown_table(content["certificates_table"])
+    if content["not_covered"]:
+        yield f"Not covered: {escape('; '.join(content['not_covered']))}."
     yield "## Recall of each class"
     yield markdown_table(content["recall_table"])
     yield "## Data"

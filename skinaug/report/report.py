@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from skinaug.report import collect, figures, html, measure, samples, tables, text
+from skinaug.report import audits, collect, figures, html, measure, samples, tables, text
 from skinaug.report.collect import Run, Study
 from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Measured
@@ -39,7 +39,7 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md, arms.csv, differences.csv, recall.csv and runs.csv.
+    """Write report.html, report.md, arms.csv, differences.csv, recall.csv, runs.csv and validity.csv.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -62,6 +62,7 @@ def report(
         "differences": measure.differences_frame(study, measured),
         "recall": measure.recall_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
+        "validity": audits.validity_frame(study, measured),
     }
     for name, frame in frames.items():
         _write(out / f"{name}.csv", frame.write_csv())
@@ -70,6 +71,7 @@ def report(
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),
         "figures": _figures(study, measured, frames),
+        "pairs": _pairs(study),
         "strips": samples.sample_strips(study, samples_per_class),
         "samples_per_class": samples_per_class,
         "confusions": _confusions(study),
@@ -127,7 +129,11 @@ def _content(
         "published": published,
         "published_reading": text.published_reading(published, study.baseline) if published else "",
         "published_table": tables.published_table(published, arms) if published else None,
-        "funnels": {name: tables.funnel_table(folder) for name, folder in _funnels(study).items()},
+        "funnels": {name: _funnel(folder) for name, folder in _funnels(study).items()},
+        "audits": {name: _audit(folder) for name, folder in audits.pool_audits(study).items()},
+        "validity_table": audits.validity_table(frames["validity"]) if frames["validity"].height else None,
+        "certificates_table": audits.certificates_table(study),
+        "not_covered": audits.not_covered(study),
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
         "data_tables": [tables.data_table(manifest) for manifest in data],
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),
@@ -137,6 +143,39 @@ def _content(
         "record": record,
         "settings": collect.settings(study),
         "research_use_only": text.RESEARCH_USE_ONLY,
+    }
+
+
+def _funnel(folder: Path) -> dict[str, Table | None]:
+    """Tables of what a pool's filters kept and why."""
+    return {
+        "kept": tables.funnel_table(folder),
+        "reasons": tables.reasons_table(folder),
+        "subgroups": tables.subgroups_table(folder),
+    }
+
+
+def _audit(folder: Path) -> dict[str, Any]:
+    """Tables of what a pool's audit found."""
+    return {
+        "fidelity": audits.fidelity_table(folder),
+        "fidelity_by_class": audits.fidelity_table(folder, None),
+        "warnings": audits.warnings(folder),
+        "memorisation": audits.memorisation_table(folder),
+        "tones": audits.tones_table(folder),
+        "sizes": audits.sizes_table(folder),
+        "coverage": audits.coverage_table(folder),
+    }
+
+
+def _pairs(study: Study) -> dict[str, list[audits.Pair]]:
+    """The nearest pairs of each pool."""
+    runs = {run.artifacts["audit"]: run.artifacts for run in study.runs if "audit" in run.artifacts}
+    return {
+        name: audits.nearest_pairs(
+            folder, *(runs[folder][stage] for stage in ("curate", "generate", "dataset"))
+        )
+        for name, folder in audits.pool_audits(study).items()
     }
 
 

@@ -71,11 +71,12 @@ def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:
     texts = chosen["prompt"] if "prompt" in chosen.columns else [f"real photograph, {label}"] * chosen.height
     paths = manifest.with_table(chosen).paths()
     return Strip(
-        name, table.height, [_thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)]
+        name, table.height, [thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)]
     )
 
 
-def _thumbnail(path: Path, text: str) -> Thumbnail:
+def thumbnail(path: Path, text: str) -> Thumbnail:
+    """A picture in small, as JPEG."""
     image = open_image(path)
     pixels = square(image, min(THUMBNAIL, *image.size))  # the square that the classifier sees
     buffer = BytesIO()

@@ -11,13 +11,13 @@ from typing import Any
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.manifest import Manifest
+from skinaug.manifest import EXPOSURES, Manifest
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES
 
 TOPS = ("top1", "top2", "top3")
-STAGES = ("dataset", "finetune", "generate", "score", "curate", "mix", "classify")
+STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "classify")
 
 
 @dataclass(frozen=True)
@@ -150,23 +150,61 @@ def _score(row: Mapping[str, Any], metric: str) -> Cell:
 
 
 def funnel_table(folder: Path) -> Table:
-    """Images a class that were generated and that each filter in turn left over."""
-    kept = collect.funnel(folder)
-    steps = list(dict.fromkeys(kept["step"]))
-    counts = {(label, step): count for label, step, count in kept.select("label", "step", "kept").iter_rows()}
-    labels = list(dict.fromkeys(kept["label"]))
-    rows = [[label, *_funnel_cells([counts[label, step] for step in steps])] for label in labels]
-    totals = [sum(counts[label, step] for label in labels) for step in steps]
-    return table(["Class", *steps], [*rows, ["all", *_funnel_cells(totals)]])
+    """Images a class that were generated and that each filter in turn left over; what filled a class up is told apart."""
+    funnel = collect.funnel(folder)
+    steps = list(dict.fromkeys(funnel["step"]))
+    kept = funnel.filter("kept").with_columns(filled=pl.col("images") * (pl.col("reason") != ""))
+    labels = list(dict.fromkeys(funnel["label"]))
+    rows = [[label, *_funnel_cells(kept.filter(pl.col("label") == label), steps)] for label in labels]
+    return table(["Class", *steps], [*rows, ["all", *_funnel_cells(kept, steps)]])
 
 
-def _funnel_cells(counts: Sequence[int]) -> list[Cell]:
-    first = counts[0]
-    shares = [f"{100 * count / first:.0f} %" if first else "" for count in counts[1:]]
-    return [
-        Cell(number(first)),
-        *(Cell(number(count), share) for count, share in zip(counts[1:], shares, strict=True)),
-    ]
+def _funnel_cells(kept: pl.DataFrame, steps: Sequence[str]) -> list[Cell]:
+    sums = kept.group_by("step").agg(pl.col("images").sum(), pl.col("filled").sum())
+    counts = {step: (images, filled) for step, images, filled in sums.iter_rows()}
+    first = counts.get(steps[0], (0, 0))[0]
+    cells = [Cell(number(first))]
+    for step in steps[1:]:
+        images, filled = counts.get(step, (0, 0))
+        share = f"{100 * images / first:.0f} %" if first else ""
+        cells.append(Cell(number(images), f"{share}, {number(filled)} filled up" if filled else share))
+    return cells
+
+
+def reasons_table(folder: Path) -> Table:
+    """Why images went, or stayed against the rule: a row a filter and reason, by class."""
+    funnel = collect.funnel(folder).filter(pl.col("reason") != "")
+    labels = list(dict.fromkeys(collect.funnel(folder)["label"]))
+    rows = []
+    for (step, kept, reason), part in funnel.group_by("step", "kept", "reason", maintain_order=True):
+        counts = dict(part.group_by("label").agg(pl.col("images").sum()).iter_rows())
+        named = reason if reason != step else "fails its threshold"
+        total = int(part["images"].sum())
+        rows.append(
+            [step, "kept" if kept else "rejected", named, total, *(counts.get(label, 0) for label in labels)]
+        )
+    return table(["Filter", "", "Reason", "all", *labels], rows, words=3)
+
+
+def subgroups_table(folder: Path) -> Table | None:
+    """Share of each prompt set's and subgroup's images that stay to the end, by class; None where there is one cell only."""
+    funnel = collect.funnel(folder).filter("kept")
+    last = funnel["step"][-1]
+    cells = ["prompt_set", "subgroup"]
+    if funnel.select(cells).unique().height < 2:
+        return None
+    labels = list(dict.fromkeys(funnel["label"]))
+    sums = funnel.group_by(*cells, "label", "step").agg(pl.col("images").sum())
+    counts = {row[:4]: row[4] for row in sums.iter_rows()}
+    rows = []
+    for prompt_set, subgroup in funnel.select(cells).unique().sort(cells).iter_rows():
+        shares = []
+        for label in labels:
+            made = counts.get((prompt_set, subgroup, label, "generated"), 0)
+            left = counts.get((prompt_set, subgroup, label, last), 0)
+            shares.append(Cell(f"{100 * left / made:.0f} %", f"{left} of {made}") if made else Cell("–"))
+        rows.append([prompt_set, subgroup or "unsaid", *shares])
+    return table(["Prompt set", "Asked skin type", *labels], rows, words=2)
 
 
 def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
@@ -243,17 +281,27 @@ def exposure_table(study: Study) -> Table:
             "Arm",
             "Generator",
             "Filters",
+            "Pool",
             "Real images trained on",
             "Real images seen by generator and filters",
         ],
         [_exposure(study.of(arm)[0]) for arm in study.arms],
-        words=3,
+        words=4,
     )
 
 
 def _exposure(run: Run) -> list[Any]:
     trained = int(collect.mix_table(run)["real"].sum())
-    return [run.arm, _generator(run), ", ".join(_filters(run)) or "none", trained, seen(run)]
+    return [run.arm, _generator(run), ", ".join(_filters(run)) or "none", exposure(run), trained, seen(run)]
+
+
+def exposure(run: Run) -> str:
+    """The exposure label of the run's pool, in words."""
+    if "curate" not in run.artifacts:
+        return "none"
+    table = collect.manifest(run.artifacts["curate"]).table
+    labels = table["exposure"].unique().to_list() if "exposure" in table.columns else []
+    return EXPOSURES[labels[0]] if labels else "not noted"
 
 
 def seen(run: Run) -> int:

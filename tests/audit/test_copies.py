@@ -78,3 +78,14 @@ def test_a_training_picture_saved_anew_in_the_test_split_is_found(split: Path, t
     )
     assert set(found["other_split"]) == {"test"}
     assert np.all(found["cosine"].to_numpy() >= 0.95)
+
+
+def test_a_picture_with_several_copies_is_told_with_each(split: Path, tmp_path: Path):
+    path = sorted((split / "train").iterdir())[0]
+    for number in range(3):
+        Image.open(path).save(
+            split / ("val", "test")[number % 2] / f"again-{number}.jpg", quality=70 + 10 * number
+        )
+    found = copies(split, tmp_path / "out")
+    assert found["image_id"].to_list() == [f"train/{path.name}"] * 3
+    assert sorted(found["other_split"]) == ["test", "val", "val"]

@@ -47,14 +47,16 @@ def write_sweep(
     real, pool = _dataset(store / "dataset", classes, tests, size, licence, rng), None
     shared = {"dataset": store / "dataset"}
     if any(synthetic for _, synthetic, _ in arms.values()):
-        pool = _pool(store, classes, size, rng)
+        pool = _pool(store, real, classes, size, rng)
     difficulty = rng.normal(size=real.split("test").table.height)
     for job, (arm, seed) in enumerate((arm, seed) for seed in range(seeds) for arm in arms):
         per_class_real, per_class_synthetic, strength = arms[arm]
         artifacts = {**shared, "mix": store / f"mix{job}", "classify": store / f"classify{job}"}
         if per_class_synthetic and pool is not None:
-            artifacts |= {stage: store / stage for stage in ("finetune", "generate", "curate")}
+            artifacts |= {stage: store / stage for stage in ("finetune", "generate", "curate", "audit")}
         _mix(artifacts["mix"], classes, per_class_real, per_class_synthetic)
+        artifacts["classify"].mkdir(parents=True)
+        _certificate(artifacts["classify"])
         _classify(artifacts["classify"], real, difficulty, strength, np.random.default_rng((seed, job)))
         run = {
             "experiment": "akrout2023",
@@ -132,7 +134,9 @@ def _dataset(
     return manifest
 
 
-def _pool(store: Path, classes: tuple[str, ...], size: int, rng: np.random.Generator) -> Manifest:
+def _pool(
+    store: Path, real: Manifest, classes: tuple[str, ...], size: int, rng: np.random.Generator
+) -> Manifest:
     (store / "finetune" / "textual_inversion").mkdir(parents=True)
     (store / "finetune" / "labels.json").write_text(json.dumps({label: f"<{label}>" for label in classes}))
     _record(store / "finetune", "finetune", 61.0, steps=200)
@@ -156,19 +160,113 @@ def _pool(store: Path, classes: tuple[str, ...], size: int, rng: np.random.Gener
     pool.write(store / "generate")
     _record(store / "generate", "generate", 120.5)
     _curate(store / "curate", pool, classes)
+    _audit(store / "audit", pool, real, np.random.default_rng(1))
     return pool
 
 
 def _curate(folder: Path, pool: Manifest, classes: tuple[str, ...]) -> None:
     folder.mkdir()
-    pool.where(pl.col("image_id").str.slice(-1) != "0").write(folder)
-    kept = [
-        (label, step, 25 - i * (2 + c))
-        for c, label in enumerate(classes)
-        for i, step in enumerate(("generated", *SCORES))
-    ]
-    pl.DataFrame(kept, schema=["label", "step", "kept"], orient="row").write_csv(folder / "funnel.csv")
+    kept = pool.where(pl.col("image_id").str.slice(-1) != "0")
+    kept.with_table(kept.table.with_columns(exposure=pl.lit("real"))).write(folder)
+    rows = []
+    for c, label in enumerate(classes):
+        about, lost = (label, "plain", ""), 2 + c
+        rows.append((*about, "generated", True, "", 25))
+        for i, step in enumerate(SCORES, start=1):
+            rows.append((*about, step, False, "blurred" if i == 1 else step, lost))
+            filled = 3 if step == "ensemble" else 0
+            rows.append((*about, step, True, "", 25 - i * lost - filled))
+            rows += [(*about, step, True, "fills its class up", filled)] * bool(filled)
+    schema = ["label", "prompt_set", "subgroup", "step", "kept", "reason", "images"]
+    pl.DataFrame(rows, schema=schema, orient="row").write_csv(folder / "funnel.csv")
     _record(folder, "curate", 9.0)
+
+
+def _audit(
+    folder: Path, pool: Manifest, real: Manifest, rng: np.random.Generator, worth: float = 0.0
+) -> None:
+    """An audit's files; `worth` makes every measure better."""
+    folder.mkdir()
+    signs = {
+        "fid": -9,
+        "kid": -1,
+        "cmmd": -1,
+        "precision": 0.1,
+        "recall": 0.1,
+        "density": 0.1,
+        "coverage": 0.1,
+        "vendi": 1,
+    }
+    rows = [
+        (
+            name,
+            label,
+            metric,
+            base + worth * sign,
+            base + worth * sign - 0.01,
+            base + worth * sign + 0.01,
+            30,
+            60,
+            "",
+        )
+        for name, base in {"raw": 20.0, "curated": 21.0, "real, held out": 22.0}.items()
+        for label in ("all", *pool.classes)
+        for metric, sign in signs.items()
+    ]
+    columns = ["set", "label", "metric", "value", "low", "high", "images", "real_images", "warning"]
+    frame = pl.DataFrame(rows, schema=columns, orient="row")
+    few = (pl.col("metric") == "fid") & (pl.col("label") == "all")
+    frame.with_columns(
+        warning=pl.when(few).then(pl.lit("FID of 30 images is biased.")).otherwise(pl.lit(""))
+    ).write_csv(folder / "fidelity.csv")
+    photographs = real.split("train").table["image_id"].to_list()
+    ids = pool.table["image_id"]
+    pl.DataFrame(
+        {
+            "image_id": ids,
+            "nearest": rng.choice(photographs, len(ids)),
+            "similarity": rng.uniform(0.5, 1, len(ids)),
+            "ratio": rng.uniform(size=len(ids)),
+            "copy_p": rng.uniform(size=len(ids)),
+            "label": pool.table["label"],
+            "kept": ids.str.slice(-1) != "0",
+        }
+    ).write_parquet(folder / "memorisation.parquet")
+    share = {
+        "share": 0.02,
+        "low": 0.01,
+        "high": 0.05,
+        "real_share": 0.01,
+        "real_low": 0.005,
+        "real_high": 0.02,
+    }
+    found = {"images": len(ids), "copies": 3, **share, "false_positive_rate": 0.01, "accused": False}
+    (folder / "memorisation.json").write_text(
+        json.dumps({"raw": {**found, "accused": True}, "curated": found})
+    )
+    asked = [
+        (label, site, tone, n % 6 + 1, "small", 2, 1) for n, (label, site, tone) in enumerate(_asked(pool))
+    ]
+    schema = ["label", "body_site", "skin_type", "tone", "size", "images", "kept"]
+    pl.DataFrame(asked, schema=schema, orient="row").write_csv(folder / "attributes.csv")
+    _record(folder, "audit", 3.0)
+
+
+def _asked(pool: Manifest) -> list[tuple[str, str, str]]:
+    return [(label, site, tone) for label in pool.classes for site in ("arm", "face") for tone in ("I", "VI")]
+
+
+def _certificate(folder: Path, holds: bool = True) -> None:
+    counts = {"photographs": 60, "image": 0, "patient": 0, "lesion": 0, "near-copy": 0, "unknown": 0}
+    held_out = {"val": {"images": 36, "patients": 18}, "test": {"images": 180, "patients": 90}}
+    content = {
+        "holds": holds,
+        "held_out": held_out,
+        "places": {"finetune": counts, "training": counts},
+        "faults": [],
+        "not_covered": ["what the base model was trained on before it came here"],
+    }
+    (folder / "certificate.json").write_text(json.dumps(content))
 
 
 def _mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int) -> None:
@@ -180,7 +278,6 @@ def _mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int) -> N
 def _classify(
     folder: Path, real: Manifest, difficulty: np.ndarray, strength: float, rng: np.random.Generator
 ) -> None:
-    folder.mkdir(parents=True)
     test = real.split("test")
     num_classes = len(real.classes)
     labels = np.array(test.labels())

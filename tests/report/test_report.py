@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import yaml
 from sklearn import metrics
 
 from skinaug.errors import InputError
-from skinaug.report import collect
+from skinaug.report import audits, collect
 from skinaug.report.report import print_report, report
 
 CONF = Path(__file__).parents[2] / "conf" / "report"
@@ -90,7 +92,8 @@ def test_page_is_whole_and_needs_nothing_from_outside(write_report: Callable[...
         "0123456789abcdef",
     ):
         assert words in page.text
-    assert page.tags.count("img") == 6 * 2 * 6  # six classes, real and synthetic, six pictures
+    pictures = 6 * 2 * 6  # six classes, real and synthetic, six pictures
+    assert page.tags.count("img") == pictures + 2 * 12  # and the nearest pairs
 
 
 def test_scores_equal_scikit_learn_on_the_predictions(write_report: Callable[..., Path], tmp_path: Path):
@@ -144,6 +147,71 @@ def test_an_arm_that_owes_its_images_to_more_real_ones_says_so(write_report: Cal
     assert "synthetic trains on no real image, but generator and filters have seen 120" in markdown
     assert "hybrid trains on 60 real images, but generator and filters have seen 120" in markdown
     assert "real trains on" not in markdown.replace("no real trains", "")
+
+
+def test_audits_are_told(write_report: Callable[..., Path]):
+    out = write_report()
+    page, text = Page((out / "report.html").read_text()).text, (out / "report.md").read_text()
+    for words in (
+        "filtered with models trained on the real data",
+        "3 filled up",
+        "fills its class up",
+        "FID of 30 images is biased.",
+        "real, held out",
+        "copies among them",
+        "holds (3 of 3 runs)",
+        "finetune 60, training 60",
+        "what the base model was trained on before it came here",
+    ):
+        assert words in page, words
+        assert words in text, words
+    assert "Does fidelity rank" not in page, "one pool cannot be ranked"
+
+
+@pytest.mark.parametrize("holds", [False, None])
+def test_a_run_without_a_holding_certificate_is_told(make_sweep, tmp_path: Path, holds: bool | None):
+    runs = collect.read_runs(make_sweep())
+    file = runs[0].artifacts["classify"] / "certificate.json"
+    file.unlink() if holds is None else file.write_text(
+        file.read_text().replace('"holds": true', '"holds": false')
+    )
+    report(runs, num_resamples=50, out=tmp_path)
+    assert "not shown (2 of 3 runs)" in (tmp_path / "report.md").read_text()
+
+
+def pools_of_worth(make_sweep, tmp_path: Path, fidelity: list[float], strengths: list[float]) -> pl.DataFrame:
+    """The validity of a sweep over four pools with these fidelities and classifiers of these strengths."""
+    arms = {f"p{i}": (10, 10, strength) for i, strength in enumerate(strengths)}
+    runs = collect.read_runs(make_sweep(arms=arms, overrides=lambda arm: {"prompts": arm}, tests=120))
+    base = runs[0].artifacts["audit"]
+    audits_of = {}
+    for arm, value in zip(arms, fidelity, strict=True):
+        folder = tmp_path / f"audit-{arm}"
+        shutil.copytree(base, folder)
+        frame = pl.read_csv(folder / "fidelity.csv")
+        turn = pl.when(pl.col("metric").is_in(["fid", "kid", "cmmd"])).then(-value).otherwise(value)
+        moved = [(pl.col(name) + turn).alias(name) for name in ("value", "low", "high")]
+        frame.with_columns(moved).write_csv(folder / "fidelity.csv")
+        audits_of[arm] = folder
+    runs = [replace(run, artifacts={**run.artifacts, "audit": audits_of[run.arm]}) for run in runs]
+    out = tmp_path / "out"
+    out.mkdir()
+    report(runs, num_resamples=200, out=out)
+    assert "Does fidelity rank" in (out / "report.html").read_text()
+    return pl.read_csv(out / "validity.csv")
+
+
+def test_fidelity_that_ranks_as_the_classifiers_do_is_found(make_sweep, tmp_path: Path):
+    validity = pools_of_worth(make_sweep, tmp_path, [0.0, 1.0, 2.0, 3.0], [-2.0, -0.7, 0.6, 2.0])
+    assert validity["metric"].to_list() == list(audits.METRICS)
+    assert validity["correlation"].to_list() == pytest.approx([1.0] * 8)
+    assert (validity["low"] > 0).all()
+
+
+def test_fidelity_that_ranks_the_other_way_is_found(make_sweep, tmp_path: Path):
+    validity = pools_of_worth(make_sweep, tmp_path, [3.0, 2.0, 1.0, 0.0], [-2.0, -0.7, 0.6, 2.0])
+    assert validity["correlation"].to_list() == pytest.approx([-1.0] * 8)
+    assert (validity["high"] < 0).all()
 
 
 def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
