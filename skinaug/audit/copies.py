@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +58,9 @@ def find_held_out_copies(
     )
     pairs, distances = hamming_matches(one, other, turned, max_hamming)
     copied, copy = train[pairs[:, 0]], held_out[pairs[:, 1]]
-    names = [part["image_id"].to_list() for part in (copied, copy)]
-    cosine = alike(manifest, *names, backbone, image_size, cache, device) if len(pairs) else np.empty(0)
+    cosine = np.empty(0)
+    if len(pairs):
+        cosine = alike(manifest, copied["image_id"], copy["image_id"], backbone, image_size, cache, device)
     found = pl.DataFrame(
         {
             "image_id": copied["image_id"],
@@ -74,8 +75,8 @@ def find_held_out_copies(
 
 def alike(
     manifest: Manifest,
-    left: Sequence[str],
-    right: Sequence[str],
+    left: pl.Series,
+    right: pl.Series,
     backbone: Callable[..., nn.Module],
     size: int,
     cache: Path | None,

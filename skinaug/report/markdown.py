@@ -23,6 +23,9 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     if content["differences_table"]:
         yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test image and seed."
         yield markdown_table(content["differences_table"])
+    if content["paired_table"]:
+        yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points."
+        yield markdown_table(content["paired_table"])
     if content["published"]:
         yield f"## Published results beside ours\n\n{escape(content['published']['citation'])}"
         yield markdown_table(content["published_table"])

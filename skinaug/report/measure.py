@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skinaug.errors import InputError
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.statistics import Estimate
@@ -129,16 +130,46 @@ DIFFERENCES = {
 
 def differences_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """One row an arm and score: difference to the baseline over the seeds that both have, interval, verdict."""
+    others = [(arm, study.baseline) for arm in study.arms if arm != study.baseline]
+    return _differences(study, measured, others)
+
+
+def paired_frame(study: Study, measured: Measured, key: str) -> pl.DataFrame:
+    """The same for arms that differ in nothing but one swept config key, each against the one with the key's first value.
+
+    Raises:
+        InputError: the sweep does not change that key.
+    """
+    settings = {arm: dict(study.of(arm)[0].overrides) for arm in study.arms}
+    values = list(dict.fromkeys(str(own.get(key)) for own in settings.values()))
+    if len(values) < 2:
+        swept = sorted({name for own in settings.values() for name in own if name != "seed"})
+        raise InputError(
+            f"report.compare={key} is not swept here: swept are {', '.join(swept) or 'no keys'}."
+        )
+
+    def without(arm: str) -> dict[str, str]:
+        return {name: str(value) for name, value in settings[arm].items() if name not in (key, "seed")}
+
+    first = [arm for arm in study.arms if str(settings[arm].get(key)) == values[0]]
+    pairs = [
+        (arm, baseline)
+        for arm in study.arms
+        for baseline in first
+        if arm not in first and without(arm) == without(baseline)
+    ]
+    return _differences(study, measured, pairs)
+
+
+def _differences(study: Study, measured: Measured, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
     rows = []
-    for arm in study.arms:
-        seeds = measured.seeds(arm, study.baseline)
-        if arm == study.baseline or not seeds:
-            continue
-        for name in metric_names(study):
-            estimate = measured.difference(arm, study.baseline, name)
+    for arm, baseline in pairs:
+        seeds = measured.seeds(arm, baseline)
+        for name in metric_names(study) if seeds else ():
+            estimate = measured.difference(arm, baseline, name)
             low, high = float(estimate.low), float(estimate.high)
             rows.append(
-                (arm, study.baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high))
+                (arm, baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high))
             )
     return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
 

@@ -33,6 +33,7 @@ def report(
     runs: Sequence[Run],
     published: Mapping[str, Any] | None = None,
     baseline: str | None = None,
+    compare: str | None = None,
     num_resamples: int = 2000,
     samples_per_class: int = 6,
     seed: int = 0,
@@ -46,6 +47,7 @@ def report(
         published: results to show beside ours: `citation`, `test_images` and `rows` of arm, real and synthetic images a
             class, and top1, top2, top3 in per cent.
         baseline: the arm that the others are compared with; real_small, else the first, where none is given.
+        compare: a swept config key, such as filter: arms that differ in nothing else are compared pair by pair.
         num_resamples: test sets and sets of seeds that the intervals stand on.
         samples_per_class: pictures a class and source.
         seed: of the bootstrap; other seeds move interval ends by about a tenth of a point.
@@ -64,9 +66,11 @@ def report(
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
     }
+    if compare is not None:
+        frames["paired"] = measure.paired_frame(study, measured, compare)
     for name, frame in frames.items():
         _write(out / f"{name}.csv", frame.write_csv())
-    content = _content(study, published, frames)
+    content = _content(study, published, frames, compare)
     _write(out / "report.md", markdown(content))
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),
@@ -90,6 +94,11 @@ def print_report(out: Path) -> None:
     if differences.height:
         title = f"Difference to {differences['baseline'][0]} in points, paired by test image and seed"
         console.print(_rich(tables.differences_table(differences, TERMINAL), title))
+    if (out / "paired.csv").is_file():
+        paired = pl.read_csv(out / "paired.csv", infer_schema_length=None)
+        console.print(
+            _rich(tables.paired_table(paired, ("top1", "balanced_accuracy")), "Pair by pair, in points")
+        )
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
@@ -111,7 +120,7 @@ def _rich(table: Table, title: str) -> RichTable:
 
 
 def _content(
-    study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame]
+    study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame], compare: str | None
 ) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
@@ -120,6 +129,8 @@ def _content(
     record = collect.record(study.runs[-1].artifacts["classify"])
     return {
         "experiment": study.experiment,
+        "compare": compare,
+        "paired_table": tables.paired_table(frames["paired"], metrics) if compare else None,
         "baseline": study.baseline,
         "classes": study.classes,
         "headline": text.headline(study, arms, differences),

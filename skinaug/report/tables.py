@@ -97,6 +97,14 @@ def differences_table(differences: pl.DataFrame, metrics: Sequence[str]) -> Tabl
     return table(["Arm", "Verdict by top-1", *(SCORES[m] for m in metrics)], rows, words=2)
 
 
+def paired_table(paired: pl.DataFrame, metrics: Sequence[str]) -> Table:
+    """The same for pairs of arms, each with the arm that it is compared with."""
+    shown = differences_table(paired, metrics)
+    against = dict(paired.select("arm", "baseline").unique().iter_rows())
+    rows = [[row[0], Cell(against[row[0].text]), *row[1:]] for row in shown.rows]
+    return table([shown.header[0], "Against", *shown.header[1:]], rows, words=3)
+
+
 def _difference(row: Mapping[str, Any]) -> Cell:
     return Cell(points(row["difference"]), f"{points(row['low'])} to {points(row['high'])}")
 

@@ -214,6 +214,33 @@ def test_fidelity_that_ranks_the_other_way_is_found(make_sweep, tmp_path: Path):
     assert (validity["high"] < 0).all()
 
 
+def test_arms_are_compared_pair_by_pair(make_sweep, tmp_path: Path):
+    arms = {
+        "hybrid raw": (10, 10, 0.0),
+        "alone raw": (0, 20, -0.5),
+        "hybrid kept": (10, 10, 3.0),
+        "alone kept": (0, 20, -0.5),
+    }
+
+    def overrides(arm: str) -> dict[str, str]:
+        return {"mix": arm.split()[0], "filter": {"raw": "[]", "kept": "[ensemble]"}[arm.split()[1]]}
+
+    runs = collect.read_runs(make_sweep(arms=arms, overrides=overrides, tests=60))
+    report(runs, compare="filter", num_resamples=200, out=tmp_path)
+    paired = pl.read_csv(tmp_path / "paired.csv").filter(pl.col("metric") == "top1")
+    pairs = paired.select("arm", "baseline", "verdict").rows()
+    assert pairs[0] == ("hybrid kept", "hybrid raw", "improves")
+    assert [pair[:2] for pair in pairs] == [("hybrid kept", "hybrid raw"), ("alone kept", "alone raw")]
+    top1 = pl.read_csv(tmp_path / "arms.csv").select("arm", "top1")
+    scores = dict(top1.iter_rows())
+    assert paired["difference"].to_list() == pytest.approx(
+        [scores[arm] - scores[against] for arm, against, _ in pairs]
+    )
+    assert "What filter changes" in (tmp_path / "report.html").read_text()
+    with pytest.raises(InputError, match=r"report\.compare=prompts is not swept here: swept are filter, mix"):
+        report(runs, compare="prompts", out=tmp_path)
+
+
 def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
     smaller = {**published(), "test_images": 100}
     markdown = (write_report(published=smaller) / "report.md").read_text()
