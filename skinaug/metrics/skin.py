@@ -33,6 +33,8 @@ ITA_LIMITS_DEG = (-30, 10, 28, 41, 55)  # between dark, brown, tan, intermediate
 BLOCK_PIXELS = 2**20  # pixels that are measured at a time: bounds the memory
 LOADED_PIXELS = 2**26  # pixels that are decoded at a time
 
+ROUNDING = 5e-4  # variance of L*: below what rounding to 256 levels leaves, nothing is known
+
 GRID = 64  # skin and lesions are looked for at this many pixels a side, whatever the picture's size
 SMOOTHING = 0.6  # pixels of the grid: takes the camera's noise
 LIGHTNESS_WEIGHT = 0.7  # against a* and b* in a colour difference: shade is no lesion
@@ -148,13 +150,13 @@ def _measure_block(pixels: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _sharpness(lightness: np.ndarray) -> np.ndarray:
-    """Of L* [N, H, W]. The floor is what rounding to 256 levels leaves in a flat picture."""
+    """Of L* [N, H, W]. A little noise is taken for granted: so a flat picture counts as noisy, not as blurred."""
     centre = lightness[:, 1:-1, 1:-1]
     around = (
         lightness[:, :-2, 1:-1] + lightness[:, 2:, 1:-1] + lightness[:, 1:-1, :-2] + lightness[:, 1:-1, 2:]
     )
     gradient = sum(np.diff(lightness, axis=axis).var((1, 2)) for axis in (1, 2))
-    return np.log10((4 * centre - around).var((1, 2)) + 1e-6) - np.log10(gradient + 0.05)
+    return np.log10((4 * centre - around).var((1, 2)) + 20 * ROUNDING) - np.log10(gradient + 4 * ROUNDING)
 
 
 def _ita(regions: Regions) -> np.ndarray:
