@@ -42,7 +42,7 @@ def plain(synthetic: np.ndarray, real: np.ndarray, patients: np.ndarray) -> tupl
 
 
 def floor_seconds(count: int, real: int) -> float:
-    """Time of the products alone at the rate of a large one: synthetic pairs once, synthetic by real twice, real pairs twice."""
+    """Time of the products alone at the rate of a large one: of synthetic pairs once, of the others twice."""
     narrow = 2 * DIMENSIONS * count * count / 2
     wide = 2 * DIMENSIONS * (2 * count * real + 2 * real * real)
     dtype = torch.bfloat16 if count > EXACT else torch.float32
@@ -50,7 +50,7 @@ def floor_seconds(count: int, real: int) -> float:
 
 
 def main(way: str, count: int, num_real: int) -> None:
-    """Report seconds, CPU seconds, the floor and what was found, of normal vectors: those whose neighbours are hardest to tell."""
+    """Report seconds, the floor and what was found, of normal vectors, whose neighbours are hard to tell."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these searches are for processors, and so is the floor
     floor = floor_seconds(count, num_real)
     rng = np.random.default_rng(0)
