@@ -19,7 +19,7 @@ def check(cfg: DictConfig, stage: str) -> None:
     """Refuse what can be seen to be wrong from the config alone.
 
     Raises:
-        InputError: the data's folder, the mix, the prompts, the base or the backbone cannot work.
+        InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
     """
     from skinaug.backbone import check_backbone
     from skinaug.dataset.dataset import check_root
@@ -39,8 +39,24 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
         if folder := local_folder(cfg.base.path):
             check_folder(settings, folder)
+        if stage not in ("finetune", "generate") and not Store(Path(cfg.store)).has(recipes(cfg, "curate")["curate"]):
+            check_filters(cfg)
         if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
             build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
+
+
+def check_filters(cfg: DictConfig) -> None:
+    """Refuse filters whose settings or thresholds cannot work, before a pool is made for them."""
+    import polars as pl
+
+    for filter_ in cfg.curate.filters.values():
+        scorer = build(filter_.scorer)
+        try:
+            scorer.keep(pl.DataFrame(), **plain(filter_.get("keep", {})))
+        except InputError:
+            raise  # thresholds are checked before scores are looked at
+        except Exception:  # there are no scores yet
+            continue
 
 
 def check_writable(name: str, folder: Path) -> None:

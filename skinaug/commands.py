@@ -181,7 +181,8 @@ def print_mix(cfg: DictConfig) -> None:
 
     plan = recipes(cfg, "mix")
     store = Store(Path(cfg.store))
-    if all(store.has(recipe) for name, recipe in plan.items() if name != "mix"):
+    cheap = ("dataset", "copies", "mix")
+    if all(store.has(recipe) for name, recipe in plan.items() if name not in cheap):
         counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
         show(counts, cfg.mix.name)
         return

@@ -107,6 +107,7 @@ def build_audit(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         curated=read(made["curate"]),
         trainer=build(cfg.trainer),
         cache=picture_cache(cfg),
+        logger=logger,
         out=out,
     )
 
@@ -182,6 +183,9 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
             console.print(f"[bold]{name:<16}[/bold] {recipe.key}  building", highlight=False)
             if recipe.stage == "score":
                 build_score(cfg, name.partition(".")[2], made, out)
+                return
+            if recipe.stage == "copies":  # nothing to see in a dashboard, as of scores
+                build_copies(cfg, made, out, False)
                 return
             track = build(cfg.logger)
             logger = tracking.enter_context(track(store.artifact(recipe), recipe, inputs, cfg.name))

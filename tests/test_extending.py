@@ -99,5 +99,6 @@ def test_a_filter_is_one_class_and_one_yaml(tmp_path: Path):
         "a threshold moves at no cost"
     )
     funnels = [pl.read_csv(path) for path in (tmp_path / "store" / "curate").glob("*/funnel.csv")]
-    kept = sorted(funnel.filter(pl.col("step") == "brightness")["kept"].sum() for funnel in funnels)
+    left = (pl.col("step") == "brightness") & pl.col("kept")
+    kept = sorted(funnel.filter(left)["images"].sum() for funnel in funnels)
     assert kept == [0, 18]

@@ -82,9 +82,11 @@ def test_a_sweep_shares_everything_but_mix_and_classifier(sweep: tuple[Path, str
     counts = {stage: len(found) for stage, found in records(folder).items()}
     assert counts == {
         "dataset": 1,
+        "copies": 1,
         "finetune": 1,
         "generate": 1,
         "curate": 1,
+        "audit": 1,
         "mix": 4,
         "classify": 4,
         "report": 1,
@@ -114,7 +116,7 @@ def test_the_report_lies_with_the_sweep_and_its_numbers_are_the_runs(sweep: tupl
 def test_a_real_mix_needs_no_pool(sweep: tuple[Path, str]):
     folder, _ = sweep
     needs = [sorted(record["inputs"]) for record in records(folder)["mix"]]
-    assert sorted(map(tuple, needs)) == [("curate", "dataset")] * 2 + [("dataset",)] * 2
+    assert sorted(map(tuple, needs)) == [("copies", "curate", "dataset")] * 2 + [("copies", "dataset")] * 2
 
 
 def test_the_same_command_again_builds_nothing(sweep: tuple[Path, str]):
@@ -161,7 +163,7 @@ def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]
     folder, _ = sweep
     files = sorted((folder / "outputs/wandb").glob("offline-run-*/*.wandb"))
     stages = [path.stem.removeprefix("run-").partition("-")[0] for path in files]
-    assert sorted(set(stages)) == ["classify", "curate", "dataset", "finetune", "generate", "mix"]
+    assert sorted(set(stages)) == ["audit", "classify", "curate", "dataset", "finetune", "generate", "mix"]
     assert stages.count("classify") == 4
     tool = [sys.executable, "-m", "wandb", "leet", "inspect"]
     classify = files[stages.index("classify")]

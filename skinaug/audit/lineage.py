@@ -16,6 +16,7 @@ from skinaug.seen import read_seen, real_rows
 from skinaug.store import Artifact, Store
 
 GIVEN_PHOTOGRAPHS = ("finetune", "generate", "score")  # stages that note what they were given
+PLACES = {"generate": "prompts, generate"}  # the prompts' attributes are part of the stage that draws
 TRAINING = "training"
 
 
@@ -49,7 +50,7 @@ def certificate_of(
     if len(data) != 1:
         raise InputError(f"What leads here holds {len(data)} data sets: a certificate speaks of one.")
     reached = {
-        name: read_seen(artifact.path)
+        PLACES.get(name, name): read_seen(artifact.path)
         for name, artifact in lineage.items()
         if artifact.stage in GIVEN_PHOTOGRAPHS
     }

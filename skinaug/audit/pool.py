@@ -55,6 +55,7 @@ def audit_pool(
     curated: Manifest,
     trainer: Callable[..., L.Trainer],
     cache: Path | None,
+    logger: Any = False,
     out: Path,
 ) -> None:
     """Write fidelity.csv, memorisation.parquet, memorisation.json and attributes.csv.
@@ -73,6 +74,7 @@ def audit_pool(
         raw, curated: the pool before and after curation.
         trainer: makes a Lightning Trainer: the device to use.
         cache: file of what was computed of each picture (`blobs`); the sets' feature statistics are kept beside it.
+        logger: a Lightning Logger, which gets the measures over all classes, or False.
         out: receives the files.
 
     Raises:
@@ -109,6 +111,12 @@ def audit_pool(
         for name, part in {RAW: nearest, CURATED: nearest.filter("kept")}.items()
     }
     (out / "memorisation.json").write_text(json.dumps(found, indent=2) + "\n")
+    if logger:
+        overall = table.filter(pl.col("label") == ALL).select("set", "metric", "value")
+        logger.log_metrics({f"{name}/{metric}": value for name, metric, value in overall.iter_rows()})
+        logger.log_metrics(
+            {f"{name}/near_copies": counts["share"] for name, counts in found.items() if counts["images"]}
+        )
     measured = realised(raw, image_size, cache)
     attributes_table(raw, measured, curated).write_csv(out / "attributes.csv")
 

@@ -48,6 +48,9 @@ class Filter(Protocol):
     def keep(self, scores: pl.DataFrame, **thresholds: Any) -> pl.Series | pl.DataFrame:
         """Which rows of `score`'s table stay, in its order: a boolean mask, or a table of `keep` and `reason`.
 
+        Thresholds that cannot work are refused with an InputError before the scores are looked at: so they are found before
+        a pool is made.
+
         `reason` tells in a few words why an image goes, or what let it stay against the rule; null otherwise.
         """
         ...

@@ -63,6 +63,7 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
         *_second_opinion(differences),
         *_intervals(arms, differences),
         *_test_sets(study),
+        *_accuracy_scores(study),
         *_exposures(study),
     ]
 
@@ -98,6 +99,17 @@ def _test_sets(study: Study) -> Iterator[str]:
         images.setdefault(run.seed, set()).add(frozenset(predictions.images))
     if any(len(sets) > 1 for sets in images.values()):
         yield "The arms were not all tested on the same images: differences pair only the patients that they share."
+
+
+def _accuracy_scores(study: Study) -> Iterator[str]:
+    """Arms without real images: what they measure has a name."""
+    mixes = {arm: collect.mix_table(study.of(arm)[0]) for arm in study.arms}
+    alone = [arm for arm, mix in mixes.items() if mix["real"].sum() == 0 and mix["synthetic"].sum() > 0]
+    if alone and len(alone) <= MOST_NAMED:
+        yield (
+            f"The top-1 of {', '.join(alone)} is the classification accuracy score of the pool: trained on synthetic, judged on "
+            "real images (Ravuri and Vinyals 2019)."
+        )
 
 
 def _exposures(study: Study) -> Iterator[str]:

@@ -144,7 +144,7 @@ def test_certificate_names_every_place_of_the_lineage(store, lineage, data: Mani
         "score.non_skin": 6,
         "score.ensemble": 6,
         "finetune": 6,
-        "generate": 0,
+        "prompts, generate": 0,
         "training": 6,
     }
     assert certificate["not_covered"][0] == "what the base model was trained on before it came here"
