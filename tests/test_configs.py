@@ -85,6 +85,11 @@ def test_every_experiment_composes_at_every_scale(experiment: str, scale: str):
     assert (configs.folder("experiments") / f"{experiment}.md").is_file(), "every study has its write-up"
 
 
+def test_filters_are_those_that_are_named_in_their_order():
+    assert list(composed("filter=[ensemble,non_skin]").curate.filters) == ["ensemble", "non_skin"]
+    assert dict(composed("filter=[]").curate.filters) == {}, "the raw pool"
+
+
 def test_any_timm_name_is_a_backbone():
     assert composed("backbone=convnext_atto.d2_in1k").backbone.name == "convnext_atto.d2_in1k"
 

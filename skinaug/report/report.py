@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from skinaug.report import audits, collect, figures, html, measure, samples, tables, text
@@ -115,7 +116,13 @@ def _rich(table: Table, title: str) -> RichTable:
             name, justify="left" if i < table.words else "right", overflow="fold", min_width=width
         )
     for row in table.rows:
-        shown.add_row(*(f"{cell.text}\n[dim]{cell.note}[/dim]" if cell.note else cell.text for cell in row))
+        texts = [escape(cell.text) for cell in row]  # an arm may be called filter=[ensemble]
+        shown.add_row(
+            *(
+                f"{text}\n[dim]{cell.note}[/dim]" if cell.note else text
+                for text, cell in zip(texts, row, strict=True)
+            )
+        )
     return shown
 
 

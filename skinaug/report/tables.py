@@ -15,6 +15,7 @@ from skinaug.manifest import EXPOSURES, Manifest
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES
+from skinaug.seen import read_seen
 
 TOPS = ("top1", "top2", "top3")
 STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "classify")
@@ -313,15 +314,25 @@ def exposure(run: Run) -> str:
 
 
 def seen(run: Run) -> int:
-    """Real training images that the run's generator or filters have seen: all of the training split, or none."""
-    if not seers(run):
-        return 0
-    return len(collect.manifest(run.artifacts["dataset"]).split("train"))
+    """Real images that the run's generator or filters were given."""
+    tables = [rows for stage in run.artifacts if (rows := _given(run, stage)) is not None]
+    return pl.concat(tables)["sha256"].n_unique() if tables else 0
 
 
 def seers(run: Run) -> str:
-    """Which parts of the run have seen real training images, besides its classifier."""
-    return " and ".join(["generator"] * bool(_methods(run)) + ["filters"] * bool(_filters(run)))
+    """Which parts of the run have been given real training images, besides its classifier."""
+    kinds = {stage.partition(".")[0] for stage in run.artifacts if _given(run, stage) is not None}
+    return " and ".join(
+        ["generator"] * bool(kinds & {"finetune", "generate"}) + ["filters"] * ("score" in kinds)
+    )
+
+
+def _given(run: Run, stage: str) -> pl.DataFrame | None:
+    """The photographs that a stage noted, if any; fine-tuning that leaves the base as it is learns from none."""
+    if stage == "finetune" and not _methods(run):
+        return None
+    rows = read_seen(run.artifacts[stage])
+    return rows if rows is not None and rows.height else None
 
 
 def _generator(run: Run) -> str:
@@ -329,10 +340,17 @@ def _generator(run: Run) -> str:
 
 
 def _methods(run: Run) -> list[str]:
+    """Ways in which the generator was taught, from the files that they leave, of one model or of one a class."""
     folder = run.artifacts.get("finetune")
-    return (
-        [] if folder is None else [name for weights, name in METHODS.items() if (folder / weights).exists()]
-    )
+    if folder is None:
+        return []
+    models = list((folder / "models").glob("*"))
+    found = [
+        name
+        for files, name in METHODS.items()
+        if any((model / files).exists() for model in (folder, *models))
+    ]
+    return [f"{name}, one a class" for name in found] if models else found
 
 
 def _filters(run: Run) -> list[str]:

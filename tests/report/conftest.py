@@ -14,6 +14,7 @@ from PIL import Image
 
 from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.seen import write_seen
 
 CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
 ARMS = {
@@ -53,7 +54,10 @@ def write_sweep(
         per_class_real, per_class_synthetic, strength = arms[arm]
         artifacts = {**shared, "mix": store / f"mix{job}", "classify": store / f"classify{job}"}
         if per_class_synthetic and pool is not None:
-            artifacts |= {stage: store / stage for stage in ("finetune", "generate", "curate", "audit")}
+            artifacts |= {
+                stage: store / stage
+                for stage in ("finetune", "generate", "score.ensemble", "curate", "audit")
+            }
         _mix(artifacts["mix"], classes, per_class_real, per_class_synthetic)
         artifacts["classify"].mkdir(parents=True)
         _certificate(artifacts["classify"])
@@ -138,6 +142,7 @@ def _pool(
     store: Path, real: Manifest, classes: tuple[str, ...], size: int, rng: np.random.Generator
 ) -> Manifest:
     (store / "finetune" / "textual_inversion").mkdir(parents=True)
+    write_seen(real.split("train"), store / "finetune")
     (store / "finetune" / "labels.json").write_text(json.dumps({label: f"<{label}>" for label in classes}))
     _record(store / "finetune", "finetune", 61.0, steps=200)
     rows = []
@@ -160,8 +165,15 @@ def _pool(
     pool.write(store / "generate")
     _record(store / "generate", "generate", 120.5)
     _curate(store / "curate", pool, classes)
+    _score(store / "score.ensemble", real)
     _audit(store / "audit", pool, real, np.random.default_rng(1))
     return pool
+
+
+def _score(folder: Path, real: Manifest) -> None:
+    folder.mkdir()
+    write_seen(real.split("train"), folder)
+    _record(folder, "score", 2.0)
 
 
 def _curate(folder: Path, pool: Manifest, classes: tuple[str, ...]) -> None:

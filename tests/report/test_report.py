@@ -214,29 +214,31 @@ def test_fidelity_that_ranks_the_other_way_is_found(make_sweep, tmp_path: Path):
     assert (validity["high"] < 0).all()
 
 
-def test_arms_are_compared_pair_by_pair(make_sweep, tmp_path: Path):
+def test_arms_are_compared_pair_by_pair(make_sweep, tmp_path: Path, capsys):
     arms = {
-        "hybrid raw": (10, 10, 0.0),
-        "alone raw": (0, 20, -0.5),
+        "hybrid [raw]": (10, 10, 0.0),
+        "alone [raw]": (0, 20, -0.5),
         "hybrid kept": (10, 10, 3.0),
         "alone kept": (0, 20, -0.5),
     }
 
     def overrides(arm: str) -> dict[str, str]:
-        return {"mix": arm.split()[0], "filter": {"raw": "[]", "kept": "[ensemble]"}[arm.split()[1]]}
+        return {"mix": arm.split()[0], "filter": {"[raw]": "[]", "kept": "[ensemble]"}[arm.split()[1]]}
 
     runs = collect.read_runs(make_sweep(arms=arms, overrides=overrides, tests=60))
     report(runs, compare="filter", num_resamples=200, out=tmp_path)
     paired = pl.read_csv(tmp_path / "paired.csv").filter(pl.col("metric") == "top1")
     pairs = paired.select("arm", "baseline", "verdict").rows()
-    assert pairs[0] == ("hybrid kept", "hybrid raw", "improves")
-    assert [pair[:2] for pair in pairs] == [("hybrid kept", "hybrid raw"), ("alone kept", "alone raw")]
+    assert pairs[0] == ("hybrid kept", "hybrid [raw]", "improves")
+    assert [pair[:2] for pair in pairs] == [("hybrid kept", "hybrid [raw]"), ("alone kept", "alone [raw]")]
     top1 = pl.read_csv(tmp_path / "arms.csv").select("arm", "top1")
     scores = dict(top1.iter_rows())
     assert paired["difference"].to_list() == pytest.approx(
         [scores[arm] - scores[against] for arm, against, _ in pairs]
     )
     assert "What filter changes" in (tmp_path / "report.html").read_text()
+    print_report(tmp_path)
+    assert "[raw]" in capsys.readouterr().out, "brackets in a name are no markup"
     with pytest.raises(InputError, match=r"report\.compare=prompts is not swept here: swept are filter, mix"):
         report(runs, compare="prompts", out=tmp_path)
 
