@@ -64,7 +64,7 @@ def planted(real: Manifest, folder: Path, change) -> Manifest:
 def test_an_honest_pool_is_not_accused(parts, tmp_path: Path):
     real, honest = parts
     scores = FILTER.score(honest, real, trainer=TRAINER, cache=tmp_path / "pictures.sqlite")
-    accused = len(honest) - FILTER.keep(scores, false_positive_rate=0.01).sum()
+    accused = len(honest) - FILTER.keep(scores, false_positive_rate=0.01)["keep"].sum()
     assert accused <= 4, f"{accused} of {len(honest)}: more than chance gives at 1 % (99.9 % of the time)"
     assert set(scores["nearest"]) <= set(real.table["image_id"])
 
@@ -74,7 +74,7 @@ def test_planted_copies_are_caught(parts, tmp_path: Path, change: str):
     real, _ = parts
     copied = planted(real, tmp_path, CHANGES[change])
     scores = FILTER.score(copied, real, trainer=TRAINER, cache=None)
-    caught = ~FILTER.keep(scores, false_positive_rate=0.01)
+    caught = ~FILTER.keep(scores, false_positive_rate=0.01)["keep"]
     assert caught.mean() >= 0.9, f"{change}: {caught.sum()} of {len(copied)} were caught"
     named = scores.filter(caught)
     right = named["nearest"] == named["image_id"].str.strip_prefix("copy-")

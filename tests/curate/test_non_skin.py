@@ -88,7 +88,8 @@ def test_other_things_are_rejected_and_skin_is_kept(photographs: tuple[Manifest,
     things = as_manifest(other_things(tmp_path / "things", 24))
     filter_ = NonSkin(LITE0, image_size=64)
     skin, no_skin = (
-        filter_.keep(filter_.score(pool, train, trainer=TRAINER, cache=None)) for pool in (held_out, things)
+        filter_.keep(filter_.score(pool, train, trainer=TRAINER, cache=None))["keep"]
+        for pool in (held_out, things)
     )
     assert skin.mean() > 0.9
     assert no_skin.mean() == 0
@@ -100,7 +101,8 @@ def test_negatives_teach_a_classifier(photographs: tuple[Manifest, Manifest], tm
     things = as_manifest(other_things(tmp_path / "things", 24))
     filter_ = NonSkin(LITE0, image_size=64, negatives=str(tmp_path / "negatives"))
     skin, no_skin = (
-        filter_.keep(filter_.score(pool, train, trainer=TRAINER, cache=None)) for pool in (held_out, things)
+        filter_.keep(filter_.score(pool, train, trainer=TRAINER, cache=None))["keep"]
+        for pool in (held_out, things)
     )
     assert skin.mean() > 0.9
     assert no_skin.mean() == 0
@@ -119,7 +121,7 @@ def test_the_stated_share_of_real_images_passes():
     filter_ = NonSkin(LITE0, 64)
     for share in (0.9, 0.98):
         percentile = np.searchsorted(np.sort(expected), new) / len(expected)
-        kept = filter_.keep(pl.DataFrame({"real_percentile": percentile}), real_pass_rate=share)
+        kept = filter_.keep(pl.DataFrame({"real_percentile": percentile}), real_pass_rate=share)["keep"]
         assert kept.mean() == pytest.approx(share, abs=0.03)
 
 
@@ -144,8 +146,8 @@ def test_the_classifier_is_calibrated_on_held_out_patients():
 def test_thresholds_move_without_scoring_again():
     scores = pl.DataFrame({"real_percentile": [0.0, 0.01, 0.02, 0.5]})
     filter_ = NonSkin(LITE0, 64)
-    assert filter_.keep(scores, 0.98).to_list() == [False, False, True, True]
-    assert filter_.keep(scores, 1.0).to_list() == [True] * 4
+    assert filter_.keep(scores, 0.98)["keep"].to_list() == [False, False, True, True]
+    assert filter_.keep(scores, 1.0)["keep"].to_list() == [True] * 4
     with pytest.raises(InputError, match=r"real_pass_rate=1\.5 is no share"):
         filter_.keep(scores, 1.5)
 

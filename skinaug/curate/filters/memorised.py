@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 from torch import nn
 
-from skinaug.curate.thresholds import check_share
+from skinaug.curate.thresholds import because, check_share
 from skinaug.manifest import Manifest
 from skinaug.metrics.memorisation import memorisation
 
@@ -35,7 +35,7 @@ class Memorised:
         device = trainer().strategy.root_device
         return memorisation(pool, real, self.backbone, self.image_size, self.batch_size, cache, device)[0]
 
-    def keep(self, scores: pl.DataFrame, false_positive_rate: float = 0.01) -> pl.Series:
+    def keep(self, scores: pl.DataFrame, false_positive_rate: float = 0.01) -> pl.DataFrame:
         """Those that are not nearer than this share of real images is to other patients' images."""
         check_share("memorised", "false_positive_rate", false_positive_rate)
-        return (scores["copy_p"] > false_positive_rate).alias("keep")
+        return because(scores["copy_p"] > false_positive_rate, "copy of a training photograph")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import polars as pl
 from torch import nn
 
-from skinaug.curate.thresholds import check_share
+from skinaug.curate.thresholds import because, check_share
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
 from skinaug.metrics.neighbours import nearest
@@ -67,7 +67,7 @@ class NearDuplicate:
             },
         )
 
-    def keep(self, scores: pl.DataFrame, max_similarity: float = 0.97) -> pl.Series:
+    def keep(self, scores: pl.DataFrame, max_similarity: float = 0.97) -> pl.DataFrame:
         """Those that are less alike than this to every image that is kept before them."""
         check_share("near_duplicate", "max_similarity", max_similarity)
         place = {name: row for row, name in enumerate(scores["image_id"])}
@@ -84,4 +84,4 @@ class NearDuplicate:
         kept: list[bool] = []
         for row, others in enumerate(alike):
             kept.append(not any(other < row and kept[other] for other in others))
-        return pl.Series("keep", kept, dtype=pl.Boolean)
+        return because(pl.Series(kept, dtype=pl.Boolean), "nearly repeats another image")

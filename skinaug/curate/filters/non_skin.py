@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skinaug.curate.thresholds import check_share
+from skinaug.curate.thresholds import because, check_share
 from skinaug.errors import InputError, listing
 from skinaug.images import SUFFIXES, open_image, sha256_file
 from skinaug.manifest import Manifest
@@ -75,10 +75,10 @@ class NonSkin:
             {"image_id": pool.table["image_id"], "typicality": typicality, "real_percentile": percentile}
         )
 
-    def keep(self, scores: pl.DataFrame, real_pass_rate: float = 0.98) -> pl.Series:
+    def keep(self, scores: pl.DataFrame, real_pass_rate: float = 0.98) -> pl.DataFrame:
         """Those at least as typical as the least typical of the share `real_pass_rate` of real training images."""
         check_share("non_skin", "real_pass_rate", real_pass_rate)
-        return (scores["real_percentile"] >= 1 - real_pass_rate - 1e-9).alias("keep")
+        return because(scores["real_percentile"] >= 1 - real_pass_rate - 1e-9, "not like photographs of skin")
 
 
 def by_neighbours(
