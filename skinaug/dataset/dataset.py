@@ -71,6 +71,7 @@ def build_dataset(
 
         table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
+    table = _join_lesions(table)
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
@@ -183,6 +184,20 @@ def _with_ids(table: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(image_id=pl.coalesce("image_id", "path"), source=pl.lit("real"))
     table = table.with_columns(group_id=pl.coalesce("group_id", "lesion_id", "image_id"))
     return table.drop("lesion_id") if table["lesion_id"].is_null().all() else table
+
+
+def _join_lesions(table: pl.DataFrame) -> pl.DataFrame:
+    """Groups that share a lesion become one: a patient who was registered twice must not be in two splits."""
+    if "lesion_id" not in table.columns:
+        return table
+    first = pl.col("row").first().over("lesion_id")
+    links = table.with_row_index("row").filter(pl.col("lesion_id").is_not_null()).with_columns(first=first)
+    if links.group_by("lesion_id").agg(pl.col("group_id").n_unique())["group_id"].max() in (None, 1):
+        return table
+    from skinaug.dataset.duplicates import merge_groups  # SciPy, as above
+
+    groups = merge_groups(table["group_id"].to_list(), links.select("row", "first").to_numpy().astype(int))
+    return table.with_columns(group_id=pl.Series(groups, dtype=pl.String))
 
 
 def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.DataFrame:

@@ -123,8 +123,8 @@ class Csv:
 class PadUfes20:
     """PAD-UFES-20 as published: `metadata.csv`, and images in any sub-folders found by the stem of `img_id`.
 
-    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`; region, Fitzpatrick
-    type, age in years and gender are carried as attributes.
+    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`, and `lesion_id` gets it in
+    front; region, Fitzpatrick type, age in years and gender are carried as attributes.
     """
 
     licence: str = "CC BY 4.0"
@@ -138,7 +138,9 @@ class PadUfes20:
         """One row an image; `image_id` is the stem of `img_id`. Raises InputError as `Csv` does."""
         table = Csv(PAD_UFES_20_COLUMNS).load(root)
         stems = [PurePosixPath(path).stem for path in table["path"]]
-        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String))
+        # The file numbers lesions anew: number 1007 is one patient's forearm and another's nose.
+        lesion = pl.format("{}-{}", "group_id", "lesion_id")
+        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String), lesion_id=lesion)
 
 
 def _match_groups(pattern: str, paths: Sequence[str]) -> list[str]:

@@ -244,3 +244,18 @@ def test_pad_ufes_20(pad_ufes_20, tmp_path):
     )
     test = shares.filter(pl.col("split") == "test")
     assert ((test["len"] - test["of"] * 0.25).abs() <= 1.5).all()
+
+
+def test_patients_who_share_a_lesion_stay_in_one_split(root):
+    """Every lesion is under two names of one person; a split by name alone would part most of them."""
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{path},{'ab'[i // 2 % 2]},p{i},l{i // 2}" for i, path in enumerate(images)]
+    (root / "metadata.csv").write_text("\n".join(["path,label,patient,lesion", *lines]))
+    columns = {"path": "path", "label": "label", "group_id": "patient", "lesion_id": "lesion"}
+    manifest, *_ = build(root, source=Csv(columns))
+    splits = manifest.table.group_by("lesion_id").agg(
+        pl.col("split").n_unique(), pl.col("group_id").n_unique()
+    )
+    assert splits["split"].max() == 1
+    assert splits["group_id"].max() == 1
+    assert manifest.table["split"].n_unique() == 3
