@@ -56,6 +56,9 @@ def pool_audits(study: Study) -> dict[str, Path]:
 def fidelity_table(folder: Path, label: str | None = ALL) -> Table:
     """Every metric with its interval: a row a set; or, without a label, a row a class and set."""
     frame = collect.fidelity(folder)
+    raw, curated = (frame.filter(pl.col("set") == name)["value"] for name in ("raw", "curated"))
+    if raw.equals(curated):  # nothing was filtered
+        frame = frame.filter(pl.col("set") != "curated")
     chosen = frame.filter(pl.col("label") == label if label else pl.col("label") != ALL)
     rows = []
     for (name, of), part in chosen.group_by("set", "label", maintain_order=True):
@@ -126,7 +129,10 @@ def nearest_pairs(folder: Path, curate: Path, generate: Path, dataset: Path) -> 
 
 
 def tones_table(folder: Path) -> Table | None:
-    """Skin type asked for (rows) against tone that came out (columns), in per cent of the row; None where none was asked for."""
+    """Of the images kept, skin type asked for (rows) against tone that came out (columns), in per cent of the row.
+
+    None where none was asked for.
+    """
     asked = collect.attributes(folder).filter(pl.col("skin_type") != "")
     if asked.is_empty():
         return None
@@ -134,7 +140,7 @@ def tones_table(folder: Path) -> Table | None:
 
 
 def sizes_table(folder: Path) -> Table:
-    """Class (rows) against the size of the lesions that came out (columns), in per cent of the row."""
+    """Of the images kept, class (rows) against the size of lesions that came out (columns), in per cent of the row."""
     return _crossed(
         collect.attributes(folder), "label", "size", "Class", ["none", "small", "medium", "large"], ""
     )
@@ -143,14 +149,14 @@ def sizes_table(folder: Path) -> Table:
 def _crossed(
     frame: pl.DataFrame, row: str, column: str, heading: str, columns: Sequence[str], prefix: str
 ) -> Table:
-    counts = frame.group_by(row, pl.col(column).cast(pl.String)).agg(pl.col("images").sum())
+    counts = frame.group_by(row, pl.col(column).cast(pl.String)).agg(pl.col("kept").sum())
     cells = {(one, other): images for one, other, images in counts.iter_rows()}
     rows = []
     for name in sorted(frame[row].unique()):
         total = sum(cells.get((name, other), 0) for other in columns)
-        shares = [f"{100 * cells.get((name, other), 0) / total:.0f}" if total else "–" for other in columns]
-        rows.append([name, total, *shares])
-    return table([heading, "Images", *(prefix + other for other in columns)], rows)
+        shares = [cells.get((name, other), 0) / max(total, 1) for other in columns]
+        rows.append([name, total, *(Cell(f"{100 * share:.0f}", heat=share) for share in shares)])
+    return table([heading, "Images kept", *(prefix + other for other in columns)], rows)
 
 
 def coverage_table(folder: Path) -> Table | None:

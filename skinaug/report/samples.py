@@ -14,7 +14,7 @@ from PIL import Image
 from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
 from skinaug.report import collect
-from skinaug.report.collect import Study
+from skinaug.report.collect import Run, Study
 
 THUMBNAIL = 96  # pixels a side
 MOST_POOLS = 4
@@ -51,17 +51,30 @@ def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
 
 
 def pools(study: Study) -> dict[str, Manifest]:
-    """The curated pools (as generated, where there is no curation), named by the arms that drew from them."""
+    """The curated pools (as generated, where there is no curation), named by what tells them apart."""
     found = list((study.artifacts("curate") or study.artifacts("generate")).items())[:MOST_POOLS]
-    names = _pool_names([list(dict.fromkeys(run.arm for run in runs)) for _, runs in found])
+    names = _pool_names([runs for _, runs in found])
     return {name: collect.manifest(folder) for name, (folder, _) in zip(names, found, strict=True)}
 
 
-def _pool_names(arms: Sequence[Sequence[str]]) -> list[str]:
-    if len(arms) == 1:
+def _pool_names(runs: Sequence[Sequence[Run]]) -> list[str]:
+    """By the overrides that all runs on a pool share and other pools' runs do not, else by the arms that drew from it."""
+    if len(runs) == 1:
         return ["synthetic"]
-    names = [f"synthetic, of {', '.join(some)}" for some in arms]
+    own = [set(_overrides(some[0])).intersection(*map(_overrides, some)) for some in runs]
+    everywhere = own[0].intersection(*own)
+    apart = [shared - everywhere for shared in own]
+    arms = [", ".join(dict.fromkeys(run.arm for run in some)) for some in runs]
+    told = [", ".join(f"{key}={value}" for key, value in sorted(keys)) for keys in apart]
+    names = [
+        f"synthetic, {words}" if words else f"synthetic, of {arm}"
+        for words, arm in zip(told, arms, strict=True)
+    ]
     return [name if names.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _overrides(run: Run) -> list[tuple[str, str]]:
+    return [(key, str(value)) for key, value in run.overrides.items() if key != "seed"]
 
 
 def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:

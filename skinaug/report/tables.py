@@ -23,10 +23,11 @@ STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit
 
 @dataclass(frozen=True)
 class Cell:
-    """A value and, in smaller print, its interval or count."""
+    """A value and, in smaller print, its interval or count; `heat` in [0, 1] colours its ground."""
 
     text: str
     note: str = ""
+    heat: float | None = None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.note})" if self.note else self.text

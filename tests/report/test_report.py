@@ -15,7 +15,7 @@ import yaml
 from sklearn import metrics
 
 from skinaug.errors import InputError
-from skinaug.report import audits, collect
+from skinaug.report import audits, collect, samples
 from skinaug.report.report import print_report, report
 
 CONF = Path(__file__).parents[2] / "conf" / "report"
@@ -241,6 +241,16 @@ def test_arms_are_compared_pair_by_pair(make_sweep, tmp_path: Path, capsys):
     assert "[raw]" in capsys.readouterr().out, "brackets in a name are no markup"
     with pytest.raises(InputError, match=r"report\.compare=prompts is not swept here: swept are filter, mix"):
         report(runs, compare="prompts", out=tmp_path)
+
+
+def test_pools_are_named_by_what_tells_them_apart(make_sweep):
+    runs = collect.read_runs(make_sweep(arms={"a": (10, 10, 0.0), "b": (0, 20, 0.0)}))
+    one, other = (
+        [replace(run, overrides={**run.overrides, "filter": name}) for run in runs] for name in ("[]", "[x]")
+    )
+    assert samples._pool_names([one, other]) == ["synthetic, filter=[]", "synthetic, filter=[x]"]
+    assert samples._pool_names([runs[:1], runs[1:2]]) == ["synthetic, mix=a", "synthetic, mix=b"]
+    assert samples._pool_names([runs, runs]) == ["synthetic, of a, b (1)", "synthetic, of a, b (2)"]
 
 
 def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
