@@ -1,13 +1,22 @@
-"""Decoded pictures as training batches whose order and augmentation follow from the seed alone."""
+"""Decoded pictures as training batches whose order and augmentation follow from the seed alone.
+
+Training images are drawn alike, shuffle after shuffle, and count alike in the loss, unless their manifest has columns that say
+otherwise. Images of one source (real, synthetic) share their values:
+
+- `draw_share`: the share of all draws of a training that falls on images of this source; the shares sum up to 1;
+- `draw_phase`: sources of a lower phase are drawn first, those of one phase side by side, at random;
+- `loss_weight`: of the image's loss, relative to the others'.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import numpy as np
+import polars as pl
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from PIL import Image
@@ -16,29 +25,32 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 Transform = Any  # PIL image -> float tensor [3, H, W]
+Target = Any  # a label, or (label, loss weight)
 
 
 class Pictures(Dataset):
-    """Pictures in memory: uint8 [N, H, W, 3] and labels int [N] -> (float [3, H, W], label)."""
+    """Pictures in memory: uint8 [N, H, W, 3] and N targets -> (float [3, H, W], target)."""
 
-    def __init__(self, pixels: np.ndarray, labels: list[int], transform: Transform) -> None:
-        self.pixels, self.labels, self.transform = pixels, labels, transform
+    def __init__(self, pixels: np.ndarray, targets: Sequence[Target], transform: Transform) -> None:
+        self.pixels, self.targets, self.transform = pixels, targets, transform
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, int]:
-        return self.transform(Image.fromarray(self.pixels[row])), self.labels[row]
+    def __getitem__(self, row: int) -> tuple[Tensor, Target]:
+        return self.transform(Image.fromarray(self.pixels[row])), self.targets[row]
 
 
 class AugmentedPictures(Pictures):
     """Pictures of which an item is (draw, row); the number of a batch's first draw decides its random augmentation."""
 
-    def __init__(self, pixels: np.ndarray, labels: list[int], transform: Transform, seed: int) -> None:
-        super().__init__(pixels, labels, transform)
+    def __init__(
+        self, pixels: np.ndarray, targets: Sequence[Target], transform: Transform, seed: int
+    ) -> None:
+        super().__init__(pixels, targets, transform)
         self.seed = seed
 
-    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, int]]:
+    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, Target]]:
         first = draws_and_rows[0][0]
         entropy = int(np.random.SeedSequence([self.seed, first]).generate_state(1)[0])
         # timm's augmentations draw from the global generators, as the network's dropout does: neither may move the other.
@@ -50,32 +62,34 @@ class AugmentedPictures(Pictures):
 
 
 class Stream(Sampler[tuple[int, int]]):
-    """`num_draws` pairs (draw, row): one shuffle of all rows after another, so that every batch is full."""
+    """Pairs (draw, row) of `draw_rows`' rows."""
 
-    def __init__(self, num_rows: int, num_draws: int, seed: int) -> None:
-        self.num_rows, self.num_draws, self.seed = num_rows, num_draws, seed
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
         self.first = 0  # draws that an interrupted run has done
 
     def __len__(self) -> int:
-        return self.num_draws
+        return len(self.rows)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        for draw in range(self.first, self.num_draws):
-            turn, position = divmod(draw, self.num_rows)
-            if position == 0 or draw == self.first:
-                order = np.random.default_rng([self.seed, turn]).permutation(self.num_rows)
-            yield draw, int(order[position])
+        for draw in range(self.first, len(self.rows)):
+            yield draw, int(self.rows[draw])
 
 
 class PictureData(L.LightningDataModule):
-    """Training batches for a number of optimizer steps, and validation batches; resumes where a checkpoint stopped."""
+    """Training batches in the order of `rows`, and validation batches; resumes where a checkpoint stopped."""
 
     def __init__(
-        self, train: AugmentedPictures, val: Pictures | None, batch_size: int, steps: int, num_workers: int
+        self,
+        train: AugmentedPictures,
+        rows: np.ndarray,
+        val: Pictures | None,
+        batch_size: int,
+        num_workers: int,
     ) -> None:
         super().__init__()
         self.train, self.val, self.batch_size, self.num_workers = train, val, batch_size, num_workers
-        self.stream = Stream(len(train), steps * batch_size, train.seed)
+        self.stream = Stream(rows)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(self.train, self.batch_size, sampler=self.stream, num_workers=self.num_workers)
@@ -89,6 +103,58 @@ class PictureData(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.stream.first = state_dict["draws"]
+
+
+def draw_rows(images: pl.DataFrame, steps: int, batch_size: int, seed: int) -> np.ndarray:
+    """Which row of a manifest's table every draw of a training is: int [steps x batch_size], every batch full.
+
+    The rows of a source, or of the whole table where sources are not told apart, come in one shuffle after another.
+    """
+    num_draws = steps * batch_size
+    if "draw_share" not in images.columns:
+        return _shuffles(np.arange(images.height), num_draws, seed, ())
+    numbered = images.with_row_index("row")
+    chosen = np.empty(num_draws, np.int64)
+    start = 0
+    for phase, end in phase_ends(images, steps).items():
+        sources = numbered.filter(pl.col("draw_phase") == phase).partition_by("source", as_dict=True)
+        parts = [sources[name] for name in sorted(sources)]
+        shares = np.array([part["draw_share"][0] for part in parts])
+        draws = np.arange(start, end * batch_size)
+        # Four numbers, and a third one of at least 1 below: no two streams of random numbers are the same.
+        picks = np.random.default_rng([seed, phase, 0, 1]).choice(
+            len(parts), len(draws), p=shares / shares.sum()
+        )
+        for number, part in enumerate(parts):
+            own = draws[picks == number]
+            chosen[own] = _shuffles(part["row"].to_numpy(), len(own), seed, (1 + number, phase))
+        start = end * batch_size
+    return chosen
+
+
+def phase_ends(images: pl.DataFrame, steps: int) -> dict[int, int]:
+    """The optimizer step with which each phase of a training ends, in their order; each has one step or more."""
+    if "draw_phase" not in images.columns:
+        return {0: steps}
+    shares = images.unique("source").group_by("draw_phase").agg(pl.col("draw_share").sum()).sort("draw_phase")
+    phases, parts = shares["draw_phase"].to_list(), shares["draw_share"].to_numpy()
+    ends = np.rint(steps * parts.cumsum() / parts.sum()).astype(int)
+    least = np.arange(1, len(ends) + 1)
+    return dict(zip(phases, np.clip(ends, least, steps - least[-1] + least).tolist(), strict=True))
+
+
+def row_masses(images: pl.DataFrame) -> np.ndarray:
+    """How much each row counts in training, relative to the others: its expected draws times its loss weight, float [N]."""
+    draws = pl.col("draw_share") / pl.len().over("source") if "draw_share" in images.columns else pl.lit(1.0)
+    weight = pl.col("loss_weight") if "loss_weight" in images.columns else pl.lit(1.0)
+    return images.select("source", mass=draws * weight)["mass"].to_numpy()
+
+
+def _shuffles(rows: np.ndarray, count: int, seed: int, stream: tuple[int, ...]) -> np.ndarray:
+    """The first `count` of one shuffle of the rows after another."""
+    turns = range(-(-count // len(rows)))
+    orders = [np.random.default_rng([seed, turn, *stream]).permutation(len(rows)) for turn in turns]
+    return rows[np.concatenate([np.empty(0, np.int64), *orders])[:count]]
 
 
 def make_transform(

@@ -19,7 +19,16 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from skinaug.backbone import set_image_size
-from skinaug.classify.data import AugmentedPictures, PictureData, Pictures, make_transform
+from skinaug.classify.data import (
+    AugmentedPictures,
+    PictureData,
+    Pictures,
+    Target,
+    draw_rows,
+    make_transform,
+    phase_ends,
+    row_masses,
+)
 from skinaug.classify.module import ImageClassifier
 from skinaug.errors import InputError
 from skinaug.images import load_pixels
@@ -81,8 +90,9 @@ def fit_classifier(
         backbone: makes the network from `num_classes`.
         image_size: pixels a side.
         steps: optimizer steps, whatever the number of training images.
-        train: training images.
-        val: images that choose the checkpoint, the earliest of the best; None keeps the last step's.
+        train: training images; their manifest may tell how they are drawn and weighted (`data`).
+        val: images that choose the checkpoint, the earliest of the best; None keeps the last step's. Of a training in phases
+            only the last one is judged.
         trainer: makes a Lightning Trainer on one device.
         batch_size: images a step.
         val_every_steps: steps between validations; lowered so that the last one falls on the last step, or just before.
@@ -91,7 +101,7 @@ def fit_classifier(
         optimizer: made from the parameters; its learning rate is the peak of a cosine schedule.
         warmup_steps: steps of rising learning rate before that.
         label_smoothing: in [0, 1).
-        class_weights: "balanced" weights the loss by inverse class frequency; None does not.
+        class_weights: "balanced" weights the loss by inverse class frequency in training; None does not.
         augmentation: keywords of timm's training transform; None augments nothing.
         freeze_batch_norm: keep the pretrained means and deviations: for few images and pretrained weights.
         num_workers: processes that augment images; the result does not depend on it.
@@ -108,21 +118,27 @@ def fit_classifier(
     if freeze_batch_norm:
         freeze_statistics(network)
     weights = balanced_weights(train) if class_weights == "balanced" else None
-    loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=label_smoothing)
+    weighted = "loss_weight" in train.table.columns
+    loss = (WeightedCrossEntropy if weighted else nn.CrossEntropyLoss)(
+        weights, label_smoothing=label_smoothing
+    )
     warmup_steps = min(warmup_steps, steps // 2)
     module = ImageClassifier(network, train.classes, loss, optimizer, steps, warmup_steps)
     transform = _transform(module, image_size, augmentation)
     data = PictureData(
-        AugmentedPictures(load_pixels(train, image_size, cache), train.labels(), transform, seed),
+        AugmentedPictures(load_pixels(train, image_size, cache), targets(train), transform, seed),
+        draw_rows(train.table, steps, batch_size, seed),
         None if val is None else _pictures(val, module, image_size, cache),
         batch_size,
-        steps,
         num_workers,
     )
     curves = Curves(batch_size / len(train))
     with TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)) / CHECKPOINTS
-        callbacks, best = training_callbacks(folder, f"val/{monitor}", patience, judged=val is not None)
+        *_, unjudged, _ = [0, *phase_ends(train.table, steps).values()]
+        callbacks, best = training_callbacks(
+            folder, f"val/{monitor}", patience, None if val is None else unjudged
+        )
         run = trainer(
             max_steps=steps,
             callbacks=[curves, *callbacks],
@@ -171,20 +187,40 @@ def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, la
 
 
 def training_callbacks(
-    folder: Path, monitor: str, patience: int, judged: bool
+    folder: Path, monitor: str, patience: int, judged_after: int | None
 ) -> tuple[list[Callback], ModelCheckpoint | None]:
-    """Checkpoints to resume from and, where there are validation images, the best one and early stopping."""
+    """Checkpoints to resume from and the best one after a step, with early stopping; None: there is nothing to judge by."""
     common: dict[str, Any] = {
         "dirpath": folder,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
     }
     resume = ModelCheckpoint(filename="last", train_time_interval=SAVE_EVERY, **common)
-    if not judged:
+    if judged_after is None:
         return [resume], None
     # Lightning replaces the best checkpoint only by a strictly better one: of equals the earliest stays.
-    best = ModelCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
-    return [best, resume, EarlyStopping(monitor, mode="max", patience=patience, check_finite=False)], best
+    best = LateCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
+    stop = LateStopping(monitor, mode="max", patience=patience, check_finite=False)
+    best.judged_after = stop.judged_after = judged_after
+    return [best, resume, stop], best
+
+
+class Late:
+    """A callback that disregards validations up to the optimizer step `judged_after`."""
+
+    judged_after = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.global_step > self.judged_after:
+            super().on_validation_end(trainer, pl_module)  # type: ignore[misc]
+
+
+class LateCheckpoint(Late, ModelCheckpoint):
+    """The best checkpoint after a step."""
+
+
+class LateStopping(Late, EarlyStopping):
+    """Early stopping after a step."""
 
 
 def load_best(module: ImageClassifier, best: ModelCheckpoint) -> int:
@@ -195,11 +231,36 @@ def load_best(module: ImageClassifier, best: ModelCheckpoint) -> int:
 
 
 def balanced_weights(images: Manifest) -> Tensor:
-    """Loss weights of the classes, N / (C n_c): float32 [C]; absent classes, which no loss can hit, get 0."""
-    counts = np.bincount(images.labels(), minlength=len(images.classes))
-    return torch.tensor(
-        np.where(counts > 0, len(images) / (len(counts) * np.maximum(counts, 1)), 0), dtype=torch.float32
-    )
+    """Loss weights of the classes, N / (C n_c): float32 [C]; absent classes, which no loss can hit, get 0.
+
+    N and n_c count an image by `data.row_masses`: as often as it is drawn, and as much as it weighs.
+    """
+    counts = np.bincount(images.labels(), row_masses(images.table), len(images.classes))
+    weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros(len(counts)), where=counts > 0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def targets(images: Manifest) -> list[Target]:
+    """What a loss is given of each image: its class index, with its loss weight (a float32 scalar) where images have one."""
+    if "loss_weight" not in images.table.columns:
+        return images.labels()
+    weights = torch.tensor(images.table["loss_weight"].to_numpy(), dtype=torch.float32)
+    return list(zip(images.labels(), weights, strict=True))
+
+
+class WeightedCrossEntropy(nn.CrossEntropyLoss):
+    """Cross-entropy of (labels int [B], loss weights float [B]): an image of weight 2 counts like two images.
+
+    As torch's mean over class weights, it divides by the batch's sum of weights.
+    """
+
+    def forward(self, logits: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+        labels, weights = target
+        losses = nn.functional.cross_entropy(
+            logits, labels, self.weight, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        norms = weights if self.weight is None else weights * self.weight[labels]
+        return (weights * losses).sum() / norms.sum()
 
 
 class Curves(Callback):

@@ -1,13 +1,12 @@
-"""The mix stage: which real and which synthetic images a classifier is trained on.
+"""The mix stage: which real and which synthetic images a classifier is trained on, and how they enter its training.
 
 For each class with N real training images, a share or a count of them is kept and a multiple of a reference count is
-drawn from the pool. Draws are nested: at one seed a smaller mix's images are among a larger one's, real and synthetic
-alike, because every image has a fixed place in its class's queue that depends on nothing but the seed and its id.
+drawn from the pool. Draws are nested: at one seed a smaller ratio's images are among a larger one's, because every image
+has a fixed place in its class's queue (`selection`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 from collections.abc import Mapping
@@ -15,23 +14,34 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
+from skinaug.mix.selection import (
+    SELECTIONS,
+    Features,
+    allot,
+    by_diversity,
+    by_score,
+    first,
+    permute_labels,
+    queue,
+    repeat,
+)
 
 REFERENCES = ("all_real", "kept_real")
-POOL_ADVICE = (
-    "Lower mix.synthetic_ratio or mix.synthetic_per_class, raise generate.per_class, or filter less."
-)
+ENTRIES = ("add", "replace", "sample", "weight", "pretrain")
+CONTROLS = ("duplicated_real", "label_permuted")
+LARGEST = "largest"
+POOL_ADVICE = "Lower mix.synthetic_ratio, mix.synthetic_per_class or mix.balance, raise generate.per_class, or filter less."
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How many real and synthetic images of each class to train on.
+    """How many real and synthetic images of each class to train on, which, and how.
 
     Attributes:
         name: of the mix, for tables.
@@ -41,7 +51,19 @@ class Mix:
         synthetic_ratio: synthetic images to add, as a multiple of the reference count, at least 0.
         synthetic_per_class: how many of them to add, instead.
         reference: "all_real" (N), "kept_real" (what was kept) or a count.
+        balance: top up every smaller class with synthetic images to as many images as the "largest" has, or to a count.
+        max_per_class: training images of a class at most; real ones go first.
         prompt_sets: weights of the prompt sets to draw from; None: from the whole pool alike.
+        selection: which images of the pool come first: "random"; "best", by `score`; "diverse", each next one the farthest
+            from those before it (k-centre greedy).
+        score: `<filter>.<score>` of the curated pool's scores, the highest first.
+        entry: how synthetic images enter training. "add": like real ones; "replace": instead of as many real ones; "sample":
+            every draw is synthetic with `sample_probability`; "weight": their loss counts `loss_weight` times a real one's;
+            "pretrain": they alone for `pretrain_share` of the optimizer steps, then the real ones alone.
+        sample_probability, pretrain_share: in (0, 1).
+        loss_weight: above 0.
+        control: what stands in for the synthetic images: "duplicated_real", as many repeated real ones; "label_permuted",
+            the same ones with their labels shuffled among them; None: nothing.
         seed: of the draws.
 
     A ratio times a count is rounded to the nearest integer, halves up, exactly in decimals (0.29 x 50 = 14.5 is 15).
@@ -57,7 +79,16 @@ class Mix:
     synthetic_ratio: float = 0.0
     synthetic_per_class: int | None = None
     reference: str | int = "all_real"
+    balance: str | int | None = None
+    max_per_class: int | None = None
     prompt_sets: Mapping[str, float] | None = None
+    selection: str = "random"
+    score: str = "ensemble.probability"
+    entry: str = "add"
+    sample_probability: float = 0.5
+    loss_weight: float = 0.2
+    pretrain_share: float = 0.5
+    control: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,51 +99,62 @@ class Mix:
     @property
     def needs_pool(self) -> bool:
         """Whether synthetic images are asked for."""
+        if self.control == "duplicated_real":
+            return False
+        if self.balance is not None:
+            return True
         if self.synthetic_per_class is not None:
             return self.synthetic_per_class > 0
         return self.synthetic_ratio > 0 and self.reference != 0
 
-    def __call__(self, real: Manifest, pool: Manifest | None = None) -> Manifest:
+    def __call__(
+        self,
+        real: Manifest,
+        pool: Manifest | None = None,
+        scores: pl.DataFrame | None = None,
+        features: Features | None = None,
+    ) -> Manifest:
         """Draw the training images.
 
         Args:
             real: only its train split is read.
             pool: synthetic images of the same classes; may be None where `needs_pool` is False.
+            scores: of the pool's images: `image_id` and the columns of the filters; for the selection "best" alone.
+            features: of pictures: Manifest -> float [N, D]; for the selection "diverse" alone.
 
         Returns:
-            the drawn rows, real ones first, each part by class and place in its queue.
+            the drawn rows, real ones first, each part by class and place in its queue. Where real and synthetic images are
+            told apart in training, they have the columns that `classify.data` reads: `loss_weight`, or `draw_share` and
+            `draw_phase`.
 
         Raises:
             InputError: a class has too few images, or would have none; names the class, what it has and what was asked.
         """
         if self.needs_pool and pool is None:
             raise InputError(f"The mix {self.name} asks for synthetic images, and there is no pool of them.")
-        train, counts = real.split("train"), self.counts(real)
-        kept, added = (dict(counts.select("label", name).iter_rows()) for name in ("real", "synthetic"))
-        parts = [train.with_table(_first(queue(train.table, self.seed), kept))]
-        if self.needs_pool and pool is not None:
-            parts.append(_draw_synthetic(pool, added, self.prompt_sets, self.seed))
-        return Manifest.concat(parts) if len(parts) > 1 else parts[0]
+        train, (kept, added) = real.split("train"), self._asked(real)
+        queued = queue(train.table, self.seed)
+        parts = [train.with_table(first(queued, kept))]
+        if self.control == "duplicated_real":
+            parts.append(train.with_table(repeat(queued, kept, added)))
+        elif self.needs_pool and pool is not None:
+            drawn = self._draw(pool.split("train"), added, scores, features)
+            if self.control == "label_permuted":
+                drawn = drawn.with_table(permute_labels(drawn.table, self.seed))
+            parts.append(drawn)
+        return self._enter(Manifest.concat(parts) if len(parts) > 1 else parts[0])
 
     def counts(self, real: Manifest) -> pl.DataFrame:
-        """Images that the mix asks for: `label, real, synthetic`, in the order of the classes.
+        """Images that the mix asks for: `label, real, synthetic`, in the order of the classes; repeated ones are real.
 
         Raises:
             InputError: a class has too few real training images, or would have no training image at all.
         """
-        has = _count(real.split("train"))
-        if self.real_limit is not None:
-            has = {label: min(count, self.real_limit) for label, count in has.items()}
-        kept = {label: self.real_count(count) for label, count in has.items()}
-        added = {label: self.synthetic_count(has[label], kept[label]) for label in has}
-        _require(kept, has, "real training images", "Lower mix.real_per_class.")
-        empty = [label for label in kept if kept[label] + added[label] == 0]
-        if empty:
-            raise InputError(
-                f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count."
-            )
+        kept, added = self._asked(real)
+        if self.control == "duplicated_real":
+            kept, added = {label: kept[label] + added[label] for label in kept}, dict.fromkeys(added, 0)
         return pl.DataFrame(
-            {"label": list(has), "real": list(kept.values()), "synthetic": list(added.values())}
+            {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
         )
 
     def real_count(self, num_real: int) -> int:
@@ -127,10 +169,88 @@ class Mix:
             return scale(self.synthetic_ratio, self.reference)
         return scale(self.synthetic_ratio, {"all_real": num_real, "kept_real": num_kept}[self.reference])
 
+    def _asked(self, real: Manifest) -> tuple[dict[str, int], dict[str, int]]:
+        """Images to keep and to add of each class: kept, replaced, topped up and cut, in this order."""
+        has = _count(real.split("train"))
+        if self.real_limit is not None:
+            has = {label: min(count, self.real_limit) for label, count in has.items()}
+        kept = {label: self.real_count(count) for label, count in has.items()}
+        added = {label: self.synthetic_count(has[label], kept[label]) for label in has}
+        require(kept, has, "real training images", "Lower mix.real_per_class.")
+        most = math.inf if self.max_per_class is None else self.max_per_class
+        kept = {label: int(min(count, most)) for label, count in kept.items()}
+        if self.entry == "replace":
+            require(added, kept, "real training images to replace", "Lower mix.synthetic_ratio.")
+            kept = {label: kept[label] - added[label] for label in kept}
+        if self.balance is not None:
+            sizes = [kept[label] + added[label] for label in kept]
+            target = max(sizes) if self.balance == LARGEST else int(self.balance)
+            added = {label: max(added[label], target - kept[label]) for label in kept}
+        added = {label: int(min(added[label], most - kept[label])) for label in kept}
+        empty = [label for label in kept if kept[label] + added[label] == 0]
+        if empty:
+            raise InputError(
+                f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count."
+            )
+        return kept, added
 
-def mix(recipe: Mix, real: Manifest, pool: Manifest | None, out: Path) -> Manifest:
-    """Draw a mix, write `out/manifest.parquet` and `out/table.csv` (label, real, synthetic), and print the table."""
-    manifest = recipe(real, pool)
+    def _draw(
+        self,
+        pool: Manifest,
+        asked: Mapping[str, int],
+        scores: pl.DataFrame | None,
+        features: Features | None,
+    ) -> Manifest:
+        """Images of the pool: from the whole of it or from each prompt set its share."""
+        parts = []
+        for what, part, wanted in _shares(pool, asked, self.prompt_sets):
+            require(wanted, _count(part), what, POOL_ADVICE)
+            queued = queue(part.table, self.seed)
+            if self.selection == "best":
+                if scores is None:
+                    raise InputError("mix.selection=best needs scores of the pool, and there are none.")
+                queued = by_score(queued, scores, self.score)
+            if self.selection == "diverse":
+                if features is None:
+                    raise InputError("mix.selection=diverse needs features of the pool, and there are none.")
+                queued = by_diversity(part, queued, wanted, features)
+            parts.append(first(queued, wanted))
+        return pool.with_table(pl.concat(parts))
+
+    def _enter(self, mixed: Manifest) -> Manifest:
+        """The rows with the columns that tell training how synthetic (first value) and real ones (second) enter it."""
+        columns: dict[str, dict[str, tuple[float, float]]] = {
+            "sample": {
+                "draw_share": (self.sample_probability, 1 - self.sample_probability),
+                "draw_phase": (0, 0),
+            },
+            "weight": {"loss_weight": (self.loss_weight, 1.0)},
+            "pretrain": {"draw_share": (self.pretrain_share, 1 - self.pretrain_share), "draw_phase": (0, 1)},
+        }
+        if mixed.table["source"].n_unique() < 2:  # nothing to tell apart
+            return mixed
+        synthetic = pl.col("source") == "synthetic"
+        return mixed.with_table(
+            mixed.table.with_columns(
+                pl.when(synthetic).then(ours).otherwise(theirs).alias(name)
+                for name, (ours, theirs) in columns.get(self.entry, {}).items()
+            )
+        )
+
+
+def mix(
+    recipe: Mix,
+    real: Manifest,
+    pool: Manifest | None,
+    out: Path,
+    scores: pl.DataFrame | None = None,
+    features: Features | None = None,
+) -> Manifest:
+    """Draw a mix, write `out/manifest.parquet` and `out/table.csv` (label, real, synthetic), and print the table.
+
+    Arguments are those of `Mix.__call__`.
+    """
+    manifest = recipe(real, pool, scores, features)
     table = count_sources(manifest)
     manifest.write(out)
     table.write_csv(out / "table.csv")
@@ -165,31 +285,6 @@ def scale(ratio: float, count: int) -> int:
     return math.floor(Fraction(repr(float(ratio))) * count + Fraction(1, 2))
 
 
-def queue(table: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Rows with their `place` (0, 1, ...) among those of equal label and source, and ordered by it.
-
-    Places come from a hash of seed, source, label and image id: a random order that neither the table's order nor other
-    images change.
-    """
-    texts = table.select(text=pl.format("{}\0{}\0{}\0{}", pl.lit(seed), "source", "label", "image_id"))[
-        "text"
-    ]
-    digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
-    table = table.with_columns(digest=pl.Series(digests, dtype=pl.Binary)).sort("source", "label", "digest")
-    return table.with_columns(place=pl.int_range(pl.len()).over("source", "label")).drop("digest")
-
-
-def allot(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Share a count among names by weight, with the divisor method of Webster (Sainte-Lague).
-
-    Unlike rounding each share, a larger count never gives a name fewer, so draws stay nested.
-    """
-    names = sorted(name for name in weights if weights[name] > 0)
-    steps = (np.arange(count) + 0.5)[:, None] / np.array([weights[name] for name in names])
-    owners = np.argsort(steps.reshape(-1), kind="stable")[:count] % len(names)
-    return dict(zip(names, np.bincount(owners, minlength=len(names)).tolist(), strict=True))
-
-
 def _problems(recipe: Mix) -> list[str]:
     """What is out of range, one line each."""
     problems = []
@@ -197,12 +292,26 @@ def _problems(recipe: Mix) -> list[str]:
         problems.append(f"mix.real_ratio={recipe.real_ratio}: it is a share, from 0 to 1")
     if not _in_range(recipe.synthetic_ratio, 0):
         problems.append(f"mix.synthetic_ratio={recipe.synthetic_ratio}: it is a number of at least 0")
-    for name in ("real_per_class", "real_limit", "synthetic_per_class"):
+    for name in ("real_per_class", "real_limit", "synthetic_per_class", "max_per_class"):
         value = getattr(recipe, name)
         if value is not None and not _is_count(value):
             problems.append(f"mix.{name}={value}: it is a count, a whole number of at least 0")
     if recipe.reference not in REFERENCES and not _is_count(recipe.reference):
         problems.append(f"mix.reference={recipe.reference}: it is one of {', '.join(REFERENCES)}, or a count")
+    if recipe.balance not in (None, LARGEST) and not _is_count(recipe.balance):
+        problems.append(f"mix.balance={recipe.balance}: it is {LARGEST} or a count; null for none")
+    for name, known in (("selection", SELECTIONS), ("entry", ENTRIES), ("control", (None, *CONTROLS))):
+        value = getattr(recipe, name)
+        if value not in known:
+            problems.append(
+                f"mix.{name}={value}: it is one of {', '.join(str(word) for word in known if word)}"
+            )
+    for name in ("sample_probability", "pretrain_share"):
+        value = getattr(recipe, name)
+        if not _in_range(value, 0, 1) or value in (0, 1):
+            problems.append(f"mix.{name}={value}: it is a number between 0 and 1")
+    if not _in_range(recipe.loss_weight, 0) or recipe.loss_weight == 0:
+        problems.append(f"mix.loss_weight={recipe.loss_weight}: it is a number above 0")
     weights = recipe.prompt_sets
     if weights is not None and not (
         all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())
@@ -227,38 +336,34 @@ def _count(manifest: Manifest) -> dict[str, int]:
     return {label: counts.get(label, 0) for label in manifest.classes}
 
 
-def _draw_synthetic(
-    pool: Manifest, asked: Mapping[str, int], prompt_sets: Mapping[str, float] | None, seed: int
-) -> Manifest:
-    pool = pool.split("train")
+def _shares(
+    pool: Manifest, asked: Mapping[str, int], prompt_sets: Mapping[str, float] | None
+) -> list[tuple[str, Manifest, Mapping[str, int]]]:
+    """What to draw from: (its name in an error, its images, how many of each class)."""
     if prompt_sets is None:
-        _require(asked, _count(pool), "images in the pool", POOL_ADVICE)
-        return pool.with_table(_first(queue(pool.table, seed), asked))
+        return [("images in the pool", pool, asked)]
     known = (
         sorted(pool.table["prompt_set"].drop_nulls().unique()) if "prompt_set" in pool.table.columns else []
     )
-    unknown = [name for name, weight in prompt_sets.items() if weight > 0 and name not in known]
+    names = sorted(name for name, weight in prompt_sets.items() if weight > 0)
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise InputError(
             f"mix.prompt_sets names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}."
         )
     shares = {label: allot(count, prompt_sets) for label, count in asked.items()}
-    parts = []
-    for name in sorted(name for name, weight in prompt_sets.items() if weight > 0):
-        part = pool.where(pl.col("prompt_set") == name)
-        wanted = {label: share[name] for label, share in shares.items()}
-        _require(wanted, _count(part), f"images of the prompt set {name} in the pool", POOL_ADVICE)
-        parts.append(_first(queue(part.table, seed), wanted))
-    return pool.with_table(pl.concat(parts))
+    return [
+        (
+            f"images of the prompt set {name} in the pool",
+            pool.where(pl.col("prompt_set") == name),
+            {label: share[name] for label, share in shares.items()},
+        )
+        for name in names
+    ]
 
 
-def _first(queued: pl.DataFrame, asked: Mapping[str, int]) -> pl.DataFrame:
-    """The first `asked[label]` of each queue."""
-    limit = pl.col("label").replace_strict(asked, default=0, return_dtype=pl.Int64)
-    return queued.filter(pl.col("place") < limit).drop("place")
-
-
-def _require(asked: Mapping[str, int], has: Mapping[str, int], what: str, advice: str) -> None:
+def require(asked: Mapping[str, int], has: Mapping[str, int], what: str, advice: str) -> None:
+    """Raise InputError where a class has fewer of `what` than asked."""
     few = [
         f"{label}: has {has.get(label, 0)}, asked {count}"
         for label, count in asked.items()

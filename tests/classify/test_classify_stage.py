@@ -23,6 +23,7 @@ from skinaug.classify import fit
 from skinaug.classify.classify import classify
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.mix.mix import Mix
 from skinaug.trainer import make_trainer
 
 BACKBONE = partial(create_backbone, "test_resnet", pretrained=False)
@@ -161,8 +162,16 @@ def test_each_picture_is_decoded_once_a_sweep(
     assert sorted(opened) == sorted(real.paths())
 
 
+def mixed(real: Manifest, folder: Path, entry: str) -> Manifest:
+    """All real training images with as many synthetic ones, which have other patients' colours under a wrong name."""
+    wrong = {"blue": "green", "green": "red", "red": "blue"}
+    pool = coloured_images(folder, {"train": 8}, seed=1, labels=wrong, source="synthetic")
+    return Mix("m", synthetic_ratio=1, entry=entry, sample_probability=0.1, pretrain_share=0.5)(real, pool)
+
+
+@pytest.mark.parametrize("entry", ["add", "sample", "weight", "pretrain"])
 def test_an_interrupted_training_goes_on_to_the_same_result(
-    real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str
 ):
     class Kill(Callback):
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
@@ -172,16 +181,40 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
     def killed(callbacks, **options):
         return make_trainer(accelerator="cpu", callbacks=[*callbacks, Kill()], **options)
 
-    run(real, tmp_path / "whole")
+    mix = mixed(real, tmp_path / "pool", entry)
+    run(real, tmp_path / "whole", mix)
     monkeypatch.setattr(fit, "SAVE_EVERY", timedelta(0))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        run(real, tmp_path / "killed", trainer=killed)
+        run(real, tmp_path / "killed", mix, trainer=killed)
     assert (tmp_path / "killed" / "checkpoints" / "last.ckpt").is_file()
-    metrics = run(real, tmp_path / "killed")
+    metrics = run(real, tmp_path / "killed", mix)
     assert metrics["train"]["steps"] == 24
     assert predictions(tmp_path / "whole").equals(predictions(tmp_path / "killed"))
     assert (tmp_path / "whole" / "curves.csv").read_text() == (tmp_path / "killed" / "curves.csv").read_text()
     assert not (tmp_path / "killed" / "checkpoints").exists()
+
+
+def test_how_wrong_labels_enter_decides_how_much_they_harm(real: Manifest, tmp_path: Path):
+    """Equal steps for all; a wrong name a picture harms as an equal, and little with a small share or weight, or at first."""
+    scores = {}
+    for entry in ("add", "sample", "weight", "pretrain"):
+        mix = mixed(real, tmp_path / "pool", entry)
+        metrics = run(real, tmp_path / entry, mix, steps=48, patience=99)
+        assert metrics["train"]["steps"] == 48
+        assert metrics["train"]["synthetic"] == metrics["train"]["real"] == 24
+        scores[entry] = (
+            metrics["test"]["log_loss"] if "log_loss" in metrics["test"] else -metrics["test"]["auroc"]
+        )
+    assert scores["add"] > max(scores["sample"], scores["weight"], scores["pretrain"]) + 0.05
+
+
+def test_only_the_last_phase_is_judged(real: Manifest, tmp_path: Path):
+    """While only wrongly named pictures are drawn, nothing stops the training and no checkpoint is chosen."""
+    mix = mixed(real, tmp_path / "pool", "pretrain")
+    still = partial(torch.optim.SGD, lr=0.0)
+    training = run(real, tmp_path / "out", mix, optimizer=still, steps=120, patience=3)["train"]
+    assert training["best_step"] == 60 + 6
+    assert training["steps"] == training["best_step"] + 3 * 6
 
 
 def test_logs_under_the_agreed_keys(real: Manifest, tmp_path: Path):

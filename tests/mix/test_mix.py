@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.mix.mix import Mix, allot, mix, queue, scale
+from skinaug.mix.mix import Mix, mix, scale
+from skinaug.mix.selection import allot, queue
 
 CLASSES = ("acne", "eczema")
 SEEDS = st.integers(0, 3)
