@@ -34,14 +34,19 @@ def audit_command(arguments: list[str]) -> int:
 
 
 def artifacts_of(name: str, store: Store) -> list[Artifact]:
-    """The artifact that a key or folder names, or the classifiers of the runs below a folder.
+    """The artifact that a key or folder names, or the classifiers of a report or of the runs below a folder.
 
     Raises:
         InputError: neither.
     """
     runs = sorted(Path(name).rglob("run.json")) if Path(name).is_dir() else []
     if not runs:
-        return [store.find(name)]
+        found = store.find(name)
+        if found.stage != "report":
+            return [found]
+        return [
+            Store(found.path.parent.parent).find(f"classify/{key}") for key in found.record["inputs"].values()
+        ]
     folders = [json.loads(run.read_text())["artifacts"].get("classify") for run in runs]
     if not all(folders):
         raise InputError(f"{name} holds runs without a classifier: name one of their artifacts.")

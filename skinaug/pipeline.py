@@ -86,8 +86,13 @@ def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_score(cfg: DictConfig, name: str, made: Made, out: Path) -> None:
     scorer = build(cfg.curate.filters[name].scorer)
-    pool, real = read(made["generate"]), write_seen(read(made["dataset"]).split("train"), out)
-    scores = scorer.score(pool, real, trainer=build(cfg.trainer), cache=picture_cache(cfg))
+    train = read(made["dataset"]).split("train")
+    if getattr(scorer, "exposure", "real") == "off_the_shelf":
+        train = train.with_table(
+            train.table.clear()
+        )  # what it says that it does not look at, it does not get
+    real = write_seen(train, out)
+    scores = scorer.score(read(made["generate"]), real, trainer=build(cfg.trainer), cache=picture_cache(cfg))
     scores.write_parquet(out / "scores.parquet")
 
 

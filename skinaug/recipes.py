@@ -18,12 +18,12 @@ VERSIONS = {
     "copies": 1,
     "finetune": 3,
     "generate": 3,
-    "score": 2,
+    "score": 3,
     "curate": 2,
     "audit": 1,
     "mix": 2,
     "classify": 2,
-    "report": 2,
+    "report": 3,
 }
 
 
@@ -39,7 +39,8 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     precision = {"precision": cfg.trainer.precision}
     backbone = {"backbone": plain(cfg.backbone), **precision}
     add("dataset", plain(cfg.dataset), **_root(cfg))
-    add("copies", plain(cfg.audit.copies), "dataset")
+    copies = plain(cfg.audit.copies)
+    add("copies", copies, "dataset", **_files(copies))
     if needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
@@ -62,7 +63,8 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
             "generate",
             *scores,
         )
-        add("audit", plain(cfg.audit.pool), "dataset", "generate", "curate")
+        audit = plain(cfg.audit.pool)
+        add("audit", audit, "dataset", "generate", "curate", **_files(audit))
     pool = ["curate"] if "curate" in plan else []
     draws = {
         name: value for name, value in plain(cfg.mix).items() if name != "name"
@@ -104,9 +106,9 @@ def _digest(name: str, path: str | None) -> dict[str, str]:
     return {name: folder_digest(folder)} if folder and folder.exists() else {}
 
 
-def _files(scorer: Mapping[str, Any]) -> dict[str, str]:
-    """{dotted name: digest of the content} of the files and folders that a filter's settings name: values with a "/"."""
-    named = Recipe("score", 0, scorer, {}).flat().items()
+def _files(settings: Mapping[str, Any]) -> dict[str, str]:
+    """{dotted name: digest of the content} of the files and folders that settings name: values with a "/" that are there."""
+    named = Recipe("", 0, settings, {}).flat().items()
     paths = {name: Path(value) for name, value in named if isinstance(value, str) and "/" in value}
     return {name: folder_digest(path) for name, path in paths.items() if path.exists()}
 

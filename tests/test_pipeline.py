@@ -10,12 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import capture
 import polars as pl
 import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 
 from skinaug import configs, pipeline
+from skinaug.seen import read_seen
 
 SMALL = [
     "scale.phantom_per_class=24",
@@ -198,7 +200,7 @@ def test_a_killed_sweep_goes_on_to_the_same_predictions(sweep: tuple[Path, str],
     assert all(found[key].equals(expected[key]) for key in expected)
 
 
-def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
+def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path, monkeypatch):
     configs.register()
     stub = ["finetune=none", "finetune._target_=capture.note_splits", "~finetune.captions", "logger=none"]
     overrides = [*SMALL[:1], *stub, f"store={tmp_path}", f"output={tmp_path}"]
@@ -216,6 +218,12 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path):
     made["generate"] = made["dataset"]  # any manifest serves as the pool here
     pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
     assert pl.read_parquet(tmp_path / "score" / "scores.parquet")["only_train"].all()
+    assert set(read_seen(tmp_path / "score")["image_id"]) == set(
+        pipeline.read(made["dataset"]).split("train").table["image_id"]
+    )
+    monkeypatch.setattr(capture.NoteSplits, "exposure", "off_the_shelf", raising=False)
+    pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
+    assert read_seen(tmp_path / "score").height == 0, "a filter that says it knows no photograph gets none"
 
 
 def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):

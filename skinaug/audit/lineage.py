@@ -62,13 +62,10 @@ def certificate_of(
 
 
 def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """The certificate of any artifact but a report's."""
+    """The certificate of any artifact but a report's; that of a mix or a classifier covers its training images."""
     inputs = {artifact.stage: artifact.key}
-    holds_training = artifact.stage == "mix"
-    if artifact.stage == "classify":
-        mix = next(found for found in store.lineage(inputs).values() if found.stage == "mix")
-        return certificate_of(store, inputs, Manifest.read(mix.path))
-    return certificate_of(store, inputs, Manifest.read(artifact.path) if holds_training else None)
+    mixes = [found for found in store.lineage(inputs).values() if found.stage == "mix"]
+    return certificate_of(store, inputs, Manifest.read(mixes[0].path) if mixes else None)
 
 
 def _copies(store: Store, lineage: Mapping[str, Artifact], data: Artifact) -> pl.DataFrame | None:
