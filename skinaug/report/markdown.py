@@ -21,10 +21,10 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield "## Arms\n\nScore on real test images in per cent: mean over seeds, 95 % interval over seeds and test patients."
     yield markdown_table(content["arms_table"])
     if content["differences_table"]:
-        yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test image and seed."
+        yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test patient and seed; 95 % intervals and p-values are adjusted for the number of arms."
         yield markdown_table(content["differences_table"])
     if content["paired_table"]:
-        yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points."
+        yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])
     if content["published"]:
         yield f"## Published results beside ours\n\n{escape(content['published']['citation'])}"

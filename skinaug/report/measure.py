@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Predictions, Study
-from skinaug.report.statistics import Estimate
+from skinaug.report.statistics import Estimate, Variance
 
 SCORES = {
     "top1": "Top-1",
@@ -46,21 +46,31 @@ class Measured:
             set.intersection(*({seed for name, seed in self.scores if name == arm} for arm in arms))
         )
 
+    def values(self, weights: Mapping[str, float], metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """A weighted sum of arms' scores at each seed that all of them have, paired by seed and by test patient.
+
+        Args:
+            weights: by arm; a difference is {arm: 1, baseline: -1}.
+
+        Returns:
+            float [S, ...] on the test set and [B, S, ...] on the resampled ones, of which all arms share each.
+        """
+        seeds = self.seeds(*weights)
+
+        def sums(scores: dict[tuple[str, int], Scores]) -> list[np.ndarray]:
+            return [np.sum([w * scores[arm, s][metric] for arm, w in weights.items()], 0) for s in seeds]
+
+        return np.stack(sums(self.scores)), np.stack(sums(self.resampled), axis=1)
+
     def estimate(self, arm: str, metric: str) -> Estimate:
-        """An arm's score: mean over seeds and interval."""
-        return self._interval(self.seeds(arm), lambda values, seed: values[arm, seed][metric])
+        """An arm's score: mean over seeds and 95 % interval, cut off at 0 and 1."""
+        found = statistics.two_level(*self.values({arm: 1}, metric))
+        return Estimate(found.mean, np.clip(found.low, 0, 1), np.clip(found.high, 0, 1))
 
-    def difference(self, arm: str, baseline: str, metric: str) -> Estimate:
-        """Arm less baseline, paired by seed and by test image: both stand on the same resampled test sets."""
-        return self._interval(
-            self.seeds(arm, baseline),
-            lambda values, seed: values[arm, seed][metric] - values[baseline, seed][metric],
-        )
-
-    def _interval(self, seeds: Sequence[int], value: Callable[..., np.ndarray]) -> Estimate:
-        scores = np.stack([value(self.scores, seed) for seed in seeds])
-        resampled = np.stack([value(self.resampled, seed) for seed in seeds], axis=1)
-        return statistics.two_level(scores, resampled, np.random.default_rng(self.seed))
+    def difference(self, arm: str, baseline: str, metric: str) -> tuple[float, Variance]:
+        """Arm less baseline, mean over the seeds that both have, and where its chance comes from."""
+        scores, resampled = self.values({arm: 1, baseline: -1}, metric)
+        return float(scores.mean(0)), statistics.variance_of(scores, resampled)
 
 
 def measure(study: Study, num_resamples: int, seed: int) -> Measured:
@@ -68,7 +78,8 @@ def measure(study: Study, num_resamples: int, seed: int) -> Measured:
     names = sorted({group for predictions in study.predictions for group in predictions.groups})
     index = {name: position for position, name in enumerate(names)}
     rng = np.random.default_rng(seed)
-    counts = statistics.draw_counts(len(names), len(names), num_resamples, rng)
+    # One draw fewer than there are patients: as many would make the variance too small (Rao and Wu 1988, JASA 83:231).
+    counts = statistics.draw_counts(len(names), max(1, len(names) - 1), num_resamples, rng)
     scores, resampled = {}, {}
     for run, predictions in zip(study.runs, study.predictions, strict=True):
         sums = _sums(predictions, index)
@@ -90,7 +101,7 @@ def metric_names(study: Study) -> list[str]:
 
 
 def verdict(low: float, high: float) -> str:
-    """In words, whether an interval of a difference excludes 0."""
+    """In words, whether a difference's interval, adjusted for the family that it belongs to, excludes 0."""
     return IMPROVES if low > 0 else HARMS if high < 0 else UNDECIDED
 
 
@@ -124,12 +135,23 @@ DIFFERENCES = {
     "difference": pl.Float64,
     "low": pl.Float64,
     "high": pl.Float64,
+    "p": pl.Float64,
+    "p_holm": pl.Float64,
+    "low_adjusted": pl.Float64,
+    "high_adjusted": pl.Float64,
+    "effect_size": pl.Float64,
+    "detectable": pl.Float64,
+    "seeds_needed": pl.Int64,
     "verdict": pl.String,
 }
 
 
 def differences_frame(study: Study, measured: Measured) -> pl.DataFrame:
-    """One row an arm and score: difference to the baseline over the seeds that both have, interval, verdict."""
+    """One row an arm and score: what `_differences` says of arm and baseline, over the seeds that both have.
+
+    The family that a row is adjusted for is all arms of the sweep, for each score on its own: top-1 is the score that a
+    study's verdicts stand on, the others explain it.
+    """
     others = [(arm, study.baseline) for arm in study.arms if arm != study.baseline]
     return _differences(study, measured, others)
 
@@ -162,16 +184,46 @@ def paired_frame(study: Study, measured: Measured, key: str) -> pl.DataFrame:
 
 
 def _differences(study: Study, measured: Measured, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
-    rows = []
-    for arm, baseline in pairs:
-        seeds = measured.seeds(arm, baseline)
-        for name in metric_names(study) if seeds else ():
-            estimate = measured.difference(arm, baseline, name)
-            low, high = float(estimate.low), float(estimate.high)
-            rows.append(
-                (arm, baseline, len(seeds), name, float(estimate.mean), low, high, verdict(low, high))
-            )
-    return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
+    """Differences of pairs of arms, adjusted over all pairs for each score; pairs without a common seed are left out.
+
+    Columns: `difference` with its own 95 % interval `low` to `high` and p-value `p`; `p_holm` and the interval
+    `low_adjusted` to `high_adjusted`, which agree with each other and with `verdict`; `effect_size` (d_z over seeds);
+    `detectable`, the smallest difference that the design had 80 % power to see at the family's level; `seeds_needed` for
+    80 % power at that level, were the observed difference the true one; null where no number would do, or with one seed.
+    """
+    pairs = [pair for pair in pairs if measured.seeds(*pair)]
+    rows = [row for metric in metric_names(study) for row in _family(measured, pairs, metric)]
+    order = {pair: position for position, pair in enumerate(pairs)}
+    rows.sort(key=lambda row: order[row["arm"], row["baseline"]])  # stable: scores keep their order
+    return pl.DataFrame(rows, schema=DIFFERENCES)
+
+
+def _family(measured: Measured, pairs: Sequence[tuple[str, str]], metric: str) -> Iterator[dict[str, Any]]:
+    found = [measured.difference(*pair, metric) for pair in pairs]
+    p = np.array([float(statistics.p_value(np.asarray(mean), variance)) for mean, variance in found])
+    level = statistics.LEVEL / max(1, len(pairs))
+    table = zip(pairs, found, p, statistics.holm(p), statistics.family_levels(p), strict=True)
+    for (arm, baseline), (mean, variance), own, adjusted, own_level in table:
+        alone = statistics.interval(np.asarray(mean), variance)
+        joint = statistics.interval(np.asarray(mean), variance, own_level)
+        effect = float(statistics.effect_size(np.asarray(mean), variance))
+        yield {
+            "arm": arm,
+            "baseline": baseline,
+            "seeds": variance.num_seeds,
+            "metric": metric,
+            "difference": mean,
+            "low": float(alone.low),
+            "high": float(alone.high),
+            "p": float(own),
+            "p_holm": float(adjusted),
+            "low_adjusted": float(joint.low),
+            "high_adjusted": float(joint.high),
+            "effect_size": None if np.isnan(effect) else effect,
+            "detectable": float(statistics.detectable(variance, level)),
+            "seeds_needed": statistics.seeds_needed(mean, variance, level),
+            "verdict": verdict(float(joint.low), float(joint.high)),
+        }
 
 
 def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:

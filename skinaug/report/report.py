@@ -93,12 +93,15 @@ def print_report(out: Path) -> None:
     title = "Scores on real test images, %, with 95 % interval"
     console.print(_rich(tables.arms_table(arms, TERMINAL), title))
     if differences.height:
-        title = f"Difference to {differences['baseline'][0]} in points, paired by test image and seed"
-        console.print(_rich(tables.differences_table(differences, TERMINAL), title))
+        title = f"Difference to {differences['baseline'][0]} in points, paired by patient and seed, adjusted"
+        console.print(_rich(tables.differences_table(differences, TERMINAL[:2]), title))
     if (out / "paired.csv").is_file():
         paired = pl.read_csv(out / "paired.csv", infer_schema_length=None)
         console.print(
-            _rich(tables.paired_table(paired, ("top1", "balanced_accuracy")), "Pair by pair, in points")
+            _rich(
+                tables.paired_table(paired, ("top1", "balanced_accuracy")),
+                "Pair by pair, in points, adjusted",
+            )
         )
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
@@ -238,7 +241,8 @@ def _differences_figure(
             for seed in measured.seeds(arm, baseline)
         ]
         seeds = [100 * float(own[metric] - base[metric]) for own, base in shared]
-        rows.append((arm, 100 * row["difference"], 100 * row["low"], 100 * row["high"], seeds))
+        low, high = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
+        rows.append((arm, 100 * row["difference"], low, high, seeds))
     return figures.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
 
 

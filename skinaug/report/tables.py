@@ -90,13 +90,13 @@ def arms_table(arms: pl.DataFrame, metrics: Sequence[str]) -> Table:
 
 
 def differences_table(differences: pl.DataFrame, metrics: Sequence[str]) -> Table:
-    """Differences to the baseline in points with interval, and the verdict by top-1."""
+    """Differences to the baseline in points with adjusted interval; verdict and Holm's p-value by top-1."""
     rows = []
     for (arm,), part in differences.group_by("arm", maintain_order=True):
         by_metric = {row["metric"]: row for row in part.iter_rows(named=True)}
         cells = [_difference(by_metric[metric]) for metric in metrics]
-        rows.append([arm, by_metric["top1"]["verdict"], *cells])
-    return table(["Arm", "Verdict by top-1", *(SCORES[m] for m in metrics)], rows, words=2)
+        rows.append([arm, _verdict(by_metric["top1"]), p_text(by_metric["top1"]["p_holm"]), *cells])
+    return table(["Arm", "Verdict by top-1", "p (Holm)", *(SCORES[m] for m in metrics)], rows, words=2)
 
 
 def paired_table(paired: pl.DataFrame, metrics: Sequence[str]) -> Table:
@@ -108,7 +108,16 @@ def paired_table(paired: pl.DataFrame, metrics: Sequence[str]) -> Table:
 
 
 def _difference(row: Mapping[str, Any]) -> Cell:
-    return Cell(points(row["difference"]), f"{points(row['low'])} to {points(row['high'])}")
+    return Cell(points(row["difference"]), f"{points(row['low_adjusted'])} to {points(row['high_adjusted'])}")
+
+
+def _verdict(row: Mapping[str, Any]) -> Cell:
+    undecided = row["low_adjusted"] <= 0 <= row["high_adjusted"]
+    return Cell(row["verdict"], f"could have seen ±{percent(row['detectable'])}" if undecided else "")
+
+
+def p_text(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def published_table(published: Mapping[str, Any], arms: pl.DataFrame) -> Table:

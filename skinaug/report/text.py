@@ -29,11 +29,11 @@ class Sentence(NamedTuple):
 
 
 def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[Sentence]:
-    """The verdict, a sentence an arm; an arm improves or harms only where its 95 % interval excludes 0."""
+    """The verdict, a sentence an arm; an arm improves or harms only where its adjusted 95 % interval excludes 0."""
     by_top1 = differences.filter(pl.col("metric") == "top1").sort("difference", descending=True)
     undecided = by_top1.filter(pl.col("verdict") == UNDECIDED)
     told = by_top1 if undecided.height <= MOST_UNDECIDED else by_top1.filter(pl.col("verdict") != UNDECIDED)
-    rest = [] if told is by_top1 else [Sentence(f"{undecided.height} other arms", f": {UNDECIDED} in top-1.")]
+    rest = [] if told is by_top1 else [_others(undecided)]
     return [_baseline(study, arms), *(_verdict(row) for row in told.iter_rows(named=True)), *rest]
 
 
@@ -47,12 +47,21 @@ def _baseline(study: Study, arms: pl.DataFrame) -> Sentence:
     return Sentence(study.baseline, f"{names} ({interval}; {plural(row['seeds'], 'seed')}).")
 
 
-def _verdict(row: Mapping[str, Any]) -> Sentence:
-    change = (
-        f"{points(row['difference'])} points, 95 % interval {points(row['low'])} to {points(row['high'])}"
+def _others(undecided: pl.DataFrame) -> Sentence:
+    widths = sorted(undecided["detectable"].to_list())
+    least, most = percent(widths[0]), percent(widths[-1])
+    seen_from = f"±{least}" if least == most else f"±{least} to ±{most}"
+    return Sentence(
+        f"{undecided.height} other arms", f": {UNDECIDED} in top-1 (could have seen {seen_from} points)."
     )
+
+
+def _verdict(row: Mapping[str, Any]) -> Sentence:
+    bounds = f"{points(row['low_adjusted'])} to {points(row['high_adjusted'])}"
+    change = f"{points(row['difference'])} points, 95 % interval {bounds}"
     if row["verdict"] == UNDECIDED:
-        return Sentence(row["arm"], f": {UNDECIDED} in top-1 ({change}).")
+        seen_from = f"could have seen ±{percent(row['detectable'])}"
+        return Sentence(row["arm"], f": {UNDECIDED} in top-1 ({change}; {seen_from}).")
     return Sentence(row["arm"], f" {row['verdict']} top-1 ({change}).")
 
 
@@ -88,9 +97,14 @@ def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
     if fewest == 1:
         yield "Where an arm has one seed, its interval covers the choice of test images and not the chance of training."
     elif fewest < 5:
-        yield f"With {fewest} seeds an arm, the chance of training is known only roughly."
+        yield (
+            f"With {fewest} seeds an arm, the chance of training is known only roughly, and intervals are wide for that "
+            "reason: more seeds narrow them."
+        )
     if compared > 1:
-        yield f"{compared} arms are compared with the baseline; the intervals are not adjusted for that number."
+        yield (
+            f"{compared} arms are compared with the baseline: the intervals of differences are adjusted for that number (Holm)."
+        )
 
 
 def _test_sets(study: Study) -> Iterator[str]:

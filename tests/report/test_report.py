@@ -136,10 +136,13 @@ def test_words_follow_the_intervals(write_report: Callable[..., Path]):
         "worse": "harms",
     }
     for row in verdicts.iter_rows(named=True):
-        assert (row["low"] > 0, row["high"] < 0) == (row["verdict"] == "improves", row["verdict"] == "harms")
+        signs = (row["low_adjusted"] > 0, row["high_adjusted"] < 0)
+        assert signs == (row["verdict"] == "improves", row["verdict"] == "harms")
+        assert (row["p_holm"] < 0.05) == any(signs)
     markdown = (out / "report.md").read_text()
     assert "**better** improves top-1" in markdown
     assert "**same**: no difference shown in top-1" in markdown
+    assert "could have seen ±" in markdown
 
 
 def test_an_arm_that_owes_its_images_to_more_real_ones_says_so(write_report: Callable[..., Path]):
@@ -332,7 +335,13 @@ def test_a_sweep_over_a_number_is_drawn_against_it(
 def test_terminal_tables_fit_80_columns(
     write_report: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ):
-    out = write_report()
+    arms = {
+        "real_small": (10, 0, 0.0),
+        "real": (20, 0, 0.5),
+        "hybrid": (10, 10, 0.25),
+        "synthetic": (0, 20, -1.5),
+    }
+    out = write_report({"arms": arms})
     print_report(out)
     printed = capsys.readouterr().out
     assert "harms" in printed
