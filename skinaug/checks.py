@@ -29,20 +29,26 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_writable(name, Path(cfg[name]))
     check_root(build(cfg.dataset.source), cfg.dataset.root)
     if stage in ("mix", "classify"):
-        build(cfg.mix)
+        check_score(cfg)
     if stage == "classify":
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)
         settings = check_settings(**plain(cfg.generate))
-        base = plain(cfg.base)
-        check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
-        if folder := local_folder(cfg.base.path):
-            check_folder(settings, folder)
         if stage not in ("finetune", "generate") and not Store(Path(cfg.store)).has(recipes(cfg, "curate")["curate"]):
             check_filters(cfg)
         if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
             build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
+
+
+def check_score(cfg: DictConfig) -> None:
+    """Refuse a mix that cannot be made, or that selects images by the score of a filter that is not used."""
+    mix = build(cfg.mix)
+    if mix.needs_pool and mix.selection == "best" and mix.score.partition(".")[0] not in cfg.curate.filters:
+        raise InputError(
+            f"mix.score={mix.score}: there is no such filter; the pool's are {', '.join(cfg.curate.filters) or 'none'}. Choose "
+            "one of their scores, or add the filter."
+        )
 
 
 def check_filters(cfg: DictConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 from rich.console import Console
@@ -13,9 +13,12 @@ from rich.console import Console
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, recipes
+from skinaug.recipes import build, recipes, renders
 from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Made = Mapping[str, Artifact]  # the artifacts so far: by stage, and `score.<filter>` for each filter
 
@@ -71,6 +74,13 @@ def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     manifest = read(made["dataset"])
+    if renders(cfg):
+        from skinaug.generate.oracle import generate_oracle
+
+        write_seen(None, out)
+        sizes = {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
+        generate_oracle(build(cfg.base), **sizes, classes=manifest.classes, out=out)
+        return
     real = manifest.split("train") if cfg.generate.mode == "image" else None
     build(cfg.generate)(
         classes=manifest.classes,
@@ -118,10 +128,20 @@ def build_audit(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 
 def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
+    import polars as pl
+
     from skinaug.mix.mix import mix
 
     pool = read(made["curate"]) if "curate" in made else None
-    mix(build(cfg.mix), read(made["dataset"]), pool, out)
+    scores = pl.read_parquet(made["curate"].path / "scores.parquet") if "curate" in made else None
+
+    def features(images: Manifest) -> np.ndarray:
+        from skinaug.metrics.features import embed
+
+        network, device = build(cfg.features.backbone), build(cfg.trainer)().strategy.root_device
+        return embed(images, network, cfg.features.image_size, cache=picture_cache(cfg), device=device)
+
+    mix(build(cfg.mix), read(made["dataset"]), pool, out, scores, features)
     needs = {name: made[name].key for name in ("dataset", "copies", "curate") if name in made}
     certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
 

@@ -41,7 +41,10 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     add("dataset", plain(cfg.dataset), **_root(cfg))
     copies = plain(cfg.audit.copies)
     add("copies", copies, "dataset", **_files(copies))
-    if needs_pool(cfg, stage):
+    if needs_pool(cfg, stage) and renders(cfg):
+        sizes = {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
+        add("generate", {"base": plain(cfg.base), **sizes}, "dataset")
+    elif needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
         prior = plain(cfg.finetune.get("prior"))
@@ -52,6 +55,7 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
         starts = ["dataset"] if cfg.generate.mode == "image" else []
         asked = {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base}
         add("generate", asked, "finetune", *starts, **weights)
+    if needs_pool(cfg, stage):
         for name, filter_ in cfg.curate.filters.items():
             scorer = {"name": name, **plain(filter_.scorer), **precision}
             add(f"score.{name}", scorer, "generate", "dataset", **_files(scorer))
@@ -69,7 +73,9 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     draws = {
         name: value for name, value in plain(cfg.mix).items() if name != "name"
     }  # equal draws are one artifact
-    add("mix", draws, "dataset", "copies", *pool)
+    if pool and draws["selection"] == "diverse":
+        draws["features"] = plain(cfg.features)
+    add("mix", draws, "dataset", "copies", *pool, **_files(draws))
     add(
         "classify",
         {**plain(cfg.classify), **backbone},
@@ -84,6 +90,11 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
 def needs_pool(cfg: DictConfig, stage: str) -> bool:
     """Whether a stage needs synthetic images: a mix of real images alone, and its classifier, do not."""
     return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage not in ("dataset", "copies")
+
+
+def renders(cfg: DictConfig) -> bool:
+    """Whether the base is a renderer, which is not taught anything, and not a model."""
+    return "gap" in cfg.base
 
 
 def plain(node: Any) -> Any:
