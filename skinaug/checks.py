@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from skinaug.base import check_base, local_folder
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, needs_pool, plain, recipes
+from skinaug.recipes import build, needs_pool, plain, recipes, renders
 from skinaug.store import Store
+
+if TYPE_CHECKING:
+    from skinaug.generate.settings import Settings
 
 
 def check(cfg: DictConfig, stage: str) -> None:
@@ -23,7 +27,7 @@ def check(cfg: DictConfig, stage: str) -> None:
     """
     from skinaug.backbone import check_backbone
     from skinaug.dataset.dataset import check_root
-    from skinaug.generate.settings import check_folder, check_settings
+    from skinaug.generate.settings import check_settings
 
     for name in ("store", "output"):
         check_writable(name, Path(cfg[name]))
@@ -35,10 +39,33 @@ def check(cfg: DictConfig, stage: str) -> None:
     if needs_pool(cfg, stage):
         build(cfg.prompts)
         settings = check_settings(**plain(cfg.generate))
-        if stage not in ("finetune", "generate") and not Store(Path(cfg.store)).has(recipes(cfg, "curate")["curate"]):
+        if stage not in ("finetune", "generate") and not Store(Path(cfg.store)).has(
+            recipes(cfg, "curate")["curate"]
+        ):
             check_filters(cfg)
-        if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
-            build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
+        if renders(cfg):
+            check_renderer(cfg, stage)
+        else:
+            check_model(cfg, settings)
+
+
+def check_model(cfg: DictConfig, settings: Settings) -> None:
+    """Refuse a base model, or a way to teach it, that cannot work."""
+    from skinaug.generate.settings import check_folder
+
+    base = plain(cfg.base)
+    check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
+    if folder := local_folder(cfg.base.path):
+        check_folder(settings, folder)
+    if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
+        build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
+
+
+def check_renderer(cfg: DictConfig, stage: str) -> None:
+    """Refuse a renderer whose settings cannot work, and teaching it."""
+    if stage == "finetune":
+        raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
+    build(cfg.base)(per_class=cfg.generate.per_class, image_size=cfg.generate.image_size)
 
 
 def check_score(cfg: DictConfig) -> None:
