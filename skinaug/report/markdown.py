@@ -26,6 +26,14 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])
+    if content["exchange_table"] or content["exchange_notes"]:
+        yield (
+            "## What one synthetic image is worth\n\nIn real images, from the top-1 of arms without synthetic ones: "
+            "estimate and 95 % interval."
+        )
+        if content["exchange_table"]:
+            yield markdown_table(content["exchange_table"])
+        yield "\n".join(f"- {escape(note)}" for note in content["exchange_notes"])
     if content["published"]:
         yield f"## Published results beside ours\n\n{escape(content['published']['citation'])}"
         yield markdown_table(content["published_table"])

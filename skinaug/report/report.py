@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from skinaug.report import audits, collect, figures, html, measure, samples, tables, text
+from skinaug.report import audits, collect, exchange, figures, html, measure, samples, tables, text
 from skinaug.report.collect import Run, Study
 from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Measured
@@ -41,7 +41,7 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md, arms.csv, differences.csv, recall.csv, runs.csv and validity.csv.
+    """Write report.html, report.md, arms.csv, differences.csv, exchange.csv, recall.csv, runs.csv and validity.csv.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -63,6 +63,7 @@ def report(
     frames = {
         "arms": measure.arms_frame(study, measured),
         "differences": measure.differences_frame(study, measured),
+        "exchange": exchange.exchange_frame(study, measured),
         "recall": measure.recall_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
@@ -147,6 +148,8 @@ def _content(
         "notes": text.notes(study, arms, differences),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
+        "exchange_table": exchange.exchange_table(frames["exchange"]),
+        "exchange_notes": exchange.exchange_notes(frames["exchange"]),
         "published": published,
         "published_reading": text.published_reading(published, study.baseline) if published else "",
         "published_table": tables.published_table(published, arms) if published else None,

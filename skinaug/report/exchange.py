@@ -1,0 +1,335 @@
+"""What one synthetic image is worth: real images that would do as much, from the scores of arms without synthetic ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.optimize import isotonic_regression
+
+from skinaug.report import collect, statistics
+from skinaug.report.collect import Run, Study
+from skinaug.report.measure import SCORES, Measured
+from skinaug.report.tables import Cell, Table, number, table
+
+JUDGE = "top1"  # the score that images are worth something in
+LEAST_POINTS = 3  # that make a curve
+STEPS = 120  # of the curve that the interval is searched on: of 10 to 1,000 images, 4 % a step
+SETTINGS = ("dataset", "backbone", "classify")  # parts of the config in which an arm and its curve must agree
+COUNTS = (
+    "name",
+    "synthetic_ratio",
+    "synthetic_per_class",
+    "seed",
+)  # of a mix, in which a series of ratios may differ
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Real images a class that do as much as an arm's, and how many each of its synthetic ones is worth.
+
+    Attributes:
+        equivalent: real images a class; inf above the curve's highest point, -inf below its lowest.
+        rate: (equivalent - the arm's real images) / its synthetic ones; inf and -inf as above.
+        low, high: 95 % interval of the rate; -inf and inf where the curve does not bound it.
+    """
+
+    equivalent: float
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of arms of real images only.
+
+    Attributes:
+        counts: float [K], real images a class, rising.
+        scores: float [S, K], on the test set.
+        resampled: float [B, S, K], on resampled test sets.
+    """
+
+    counts: np.ndarray
+    scores: np.ndarray
+    resampled: np.ndarray
+
+
+def no_curve(curve: Curve) -> str:
+    """Why a curve cannot measure what images are worth; empty where it can."""
+    if len(curve.counts) < LEAST_POINTS:
+        return f"it takes arms of real images only at {LEAST_POINTS} counts a class or more, and there are {len(curve.counts)}"
+    rise = statistics.two_level(
+        *(values[..., -1] - values[..., 0] for values in (curve.scores, curve.resampled))
+    )
+    if not rise.low > 0:
+        least, most = (number(round(count)) for count in curve.counts[[0, -1]])
+        return f"top-1 is not shown to rise from {least} to {most} real images a class, so that nothing can be read off it"
+    return ""
+
+
+def worth(curve: Curve, scores: np.ndarray, resampled: np.ndarray, real: float, synthetic: float) -> Worth:
+    """Invert the learning curve of real images at an arm's score.
+
+    The curve is a straight line against the logarithm of the count between its points, whose means are made to rise
+    (isotonic regression) for the point estimate: three to six noisy points do not determine a power law, and equal steps a
+    doubling are what learning curves look like between neighbours. Where the true curve bends within a step, it lies above
+    that line and the equivalent comes out a little large. Nothing is extrapolated.
+
+    The interval holds every count whose score on the curve is not told apart from the arm's by the paired two-level
+    interval of their difference (as Fieller's does for a ratio: 1954, Journal of the Royal Statistical Society B 16:175),
+    so that it opens where the curve is flat. Beyond the curve's ends it relies on no more than that scores do not fall as
+    real images are added.
+
+    Args:
+        curve: at the arm's own seeds and on the same resampled test sets.
+        scores: float [S] of the arm; `resampled`: float [B, S].
+        real, synthetic: images a class that the arm trains on; synthetic above 0.
+    """
+    places = np.log(curve.counts)
+    risen = isotonic_regression(curve.scores.mean(0)).x
+    score = float(scores.mean())
+    if score > risen[-1]:
+        equivalent = np.inf
+    elif score < risen[0]:
+        equivalent = -np.inf
+    else:
+        equivalent = float(np.exp(_first_place(places, risen, score)))
+    grid = np.unique(np.concatenate([places, np.linspace(places[0], places[-1], STEPS)]))
+    weights = np.stack([np.interp(grid, places, unit) for unit in np.eye(len(places))])
+    apart = statistics.two_level(
+        scores[:, None] - curve.scores @ weights, resampled[..., None] - curve.resampled @ weights
+    )
+    low, high = _bounds(np.exp(grid), apart)
+    return Worth(equivalent, *((count - real) / synthetic for count in (equivalent, low, high)))
+
+
+def _first_place(places: np.ndarray, risen: np.ndarray, score: float) -> float:
+    """Where a rising line first reaches a score that lies within it."""
+    above = int(np.argmax(risen >= score))
+    if above == 0:
+        return float(places[0])
+    share = (score - risen[above - 1]) / (risen[above] - risen[above - 1])
+    return float(places[above - 1] + share * (places[above] - places[above - 1]))
+
+
+def _bounds(counts: np.ndarray, apart: statistics.Estimate) -> tuple[float, float]:
+    """Least and largest count that the arm's score is not told apart from: of counts rising, and arm less curve at each."""
+    above, below = (
+        apart.low > 0,
+        apart.high < 0,
+    )  # the arm is surely better, surely worse, than that many real images
+    low = -np.inf if not above[0] else counts[-1] if above.all() else counts[np.argmin(above)]
+    high = np.inf if not below[-1] else counts[0] if below.all() else counts[::-1][np.argmin(below[::-1])]
+    return (float(low), float(high)) if low <= high else (float(high), float(low))
+
+
+EXCHANGE = {
+    "arm": pl.String,
+    "seeds": pl.Int64,
+    "real": pl.Float64,
+    "synthetic": pl.Float64,
+    "ratio": pl.Float64,
+    "equivalent": pl.Float64,
+    "rate": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "least": pl.Float64,
+    "most": pl.Float64,
+    "saturation": pl.Float64,
+    "reason": pl.String,
+}
+
+
+def exchange_frame(study: Study, measured: Measured) -> pl.DataFrame:
+    """One row an arm with synthetic images: how many real images each of them is worth, by top-1.
+
+    Columns: `real` and `synthetic` images a class (mean over classes and seeds), `ratio` of the two; `equivalent`, `rate`,
+    `low` and `high` as in `Worth`, null where not measurable, for the `reason` given; `least` and `most`, the rates between
+    which the curve can measure; `saturation`, the smallest ratio of the arm's series after which no larger one differs by
+    more than the design had 80 % power to see; null where that is the series' last, or there is no series.
+    """
+    counts = {arm: _counts(study.of(arm)) for arm in study.arms}
+    saturated = saturation(study, measured, counts)
+    rows = [
+        {**_row(study, measured, counts, arm), "saturation": saturated.get(arm)}
+        for arm in study.arms
+        if counts[arm][1] > 0
+    ]
+    return pl.DataFrame(rows, schema=EXCHANGE)
+
+
+def _row(
+    study: Study, measured: Measured, counts: Mapping[str, tuple[float, float]], arm: str
+) -> dict[str, Any]:
+    real, synthetic = counts[arm]
+    row = {"arm": arm, "real": real, "synthetic": synthetic, "ratio": synthetic / real if real else None}
+    own = study.of(arm)[0]
+    points: dict[float, list[str]] = {}
+    for other in study.arms:
+        run = study.of(other)[0]
+        if counts[other][1] == 0 and not _mix(run).get("control") and _settings(run) == _settings(own):
+            points.setdefault(counts[other][0], []).append(other)
+    seeds = measured.seeds(arm, *(other for others in points.values() for other in others))
+    row["seeds"] = len(seeds)
+    if not seeds or not points:
+        why = "no seed is shared with them" if points else "there are none with the arm's settings"
+        return {**row, "reason": f"it takes arms of real images only, and {why}"}
+    curve = Curve(
+        np.array(sorted(points)), *_curve(measured, [points[count] for count in sorted(points)], seeds)
+    )
+    reason = no_curve(curve)
+    if reason:
+        return {**row, "reason": reason}
+    least, most = ((curve.counts[i] - real) / synthetic for i in (0, -1))
+    scores, resampled = _curve(measured, [[arm]], seeds)
+    found = worth(curve, scores[..., 0], resampled[..., 0], real, synthetic)
+    return {**row, **vars(found), "least": least, "most": most, "reason": ""}
+
+
+def _curve(
+    measured: Measured, points: Sequence[Sequence[str]], seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of each point, the mean over its arms, at each seed: [S, K] on the test set and [B, S, K] on resampled ones."""
+    on_test, on_resampled = (
+        np.stack(
+            [
+                np.stack([np.mean([found[arm, seed][JUDGE] for arm in arms], 0) for seed in seeds], -1)
+                for arms in points
+            ],
+            -1,
+        )
+        for found in (measured.scores, measured.resampled)
+    )
+    return on_test, on_resampled
+
+
+def saturation(
+    study: Study, measured: Measured, counts: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    """The ratio at which each arm's series saturates: arms that differ in nothing but the number of synthetic images.
+
+    The arm of as many real images and no synthetic ones is the series' ratio 0. Arms whose series does not saturate before
+    its last ratio, or has fewer than two ratios above 0, are left out.
+    """
+    series: dict[str, list[str]] = {}
+    for arm in study.arms:
+        if counts[arm][0] > 0 and counts[arm][1] > 0:
+            series.setdefault(_series(study.of(arm)[0], counts[arm][0]), []).append(arm)
+    found: dict[str, float] = {}
+    for arms in series.values():
+        first = study.of(arms[0])[0]
+        real = counts[arms[0]][0]
+        alone = [
+            arm
+            for arm in study.arms
+            if counts[arm] == (real, 0)
+            and not _mix(study.of(arm)[0]).get("control")
+            and _settings(study.of(arm)[0]) == _settings(first)
+        ]
+        members = sorted([*alone[:1], *arms], key=lambda arm: counts[arm][1])
+        point = _saturates(measured, members) if len(arms) > 1 else None
+        if point is not None:
+            found |= dict.fromkeys(arms, counts[point][1] / real)
+    return found
+
+
+def _saturates(measured: Measured, arms: Sequence[str]) -> str | None:
+    """The first of arms, by ratio, that no later one differs from by more than could be seen; None where it is the last."""
+    level = statistics.LEVEL / (len(arms) * (len(arms) - 1) / 2)
+
+    def differs(arm: str, larger: str) -> bool:
+        if not measured.seeds(larger, arm):
+            return False
+        difference, variance = measured.difference(larger, arm, JUDGE)
+        return abs(difference) > float(statistics.detectable(variance, level))
+
+    settled = (
+        arm for i, arm in enumerate(arms[:-1]) if not any(differs(arm, larger) for larger in arms[i + 1 :])
+    )
+    return next(settled, None)
+
+
+def _counts(runs: Sequence[Run]) -> tuple[float, float]:
+    """Real and synthetic training images a class, mean over classes and seeds."""
+    mixes = pl.concat([collect.mix_table(run) for run in runs])
+    return float(mixes["real"].to_numpy().mean()), float(mixes["synthetic"].to_numpy().mean())
+
+
+def _mix(run: Run) -> dict[str, Any]:
+    mix = run.config.get("mix", {})
+    return dict(mix) if isinstance(mix, Mapping) else {}
+
+
+def _settings(run: Run) -> str:
+    """What arms that are held against each other must share."""
+    return repr([_without_seed(run.config.get(name)) for name in SETTINGS])
+
+
+def _series(run: Run, real: float) -> str:
+    mix = {name: value for name, value in _mix(run).items() if name not in COUNTS}
+    return repr((_settings(run), mix, real, run.artifacts.get("curate")))
+
+
+def _without_seed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_seed(inner) for name, inner in value.items() if name != "seed"}
+    return value
+
+
+def exchange_table(exchange: pl.DataFrame) -> Table | None:
+    """A row an arm that can be measured; None where none can."""
+    rows = [_cells(row) for row in exchange.filter(pl.col("reason") == "").iter_rows(named=True)]
+    header = [
+        "Arm",
+        "Real / class",
+        "Synthetic / class",
+        "Ratio",
+        "Does as much as real / class",
+        "One is worth",
+    ]
+    return table(header, rows) if rows else None
+
+
+def _cells(row: Mapping[str, Any]) -> list[Any]:
+    least, most = row["least"], row["most"]
+    first, last = (row["real"] + rate * row["synthetic"] for rate in (least, most))
+    ends = [_bounded(row[end], least, most) for end in ("low", "high")]
+    return [
+        row["arm"],
+        number(round(row["real"])),
+        number(round(row["synthetic"])),
+        "–" if row["ratio"] is None else f"{row['ratio']:.2g}",
+        _bounded(row["equivalent"], first, last, decimals=0),
+        Cell(_bounded(row["rate"], least, most), " to ".join(ends)),
+    ]
+
+
+def exchange_notes(exchange: pl.DataFrame) -> list[str]:
+    """Why arms cannot be measured, and where their series saturate."""
+    notes = []
+    for (reason,), part in exchange.filter(pl.col("reason") != "").group_by("reason", maintain_order=True):
+        notes.append(f"Not measurable for {', '.join(part['arm'])}: {reason}.")
+    known = exchange.filter(pl.col("saturation").is_not_null())
+    for (ratio,), part in known.group_by("saturation", maintain_order=True):
+        notes.append(
+            f"Beyond {float(ratio):.2g} synthetic images to a real one, more of them change {SCORES[JUDGE].lower()} by no more "
+            f"than this design could see ({', '.join(part['arm'])})."
+        )
+    return notes
+
+
+def _bounded(value: float, least: float, most: float, decimals: int = 2) -> str:
+    """A number, or on which side of what can be measured it lies."""
+    if np.isinf(value):
+        return (
+            f"more than {_signed(most, decimals)}" if value > 0 else f"less than {_signed(least, decimals)}"
+        )
+    return _signed(value, decimals)
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value + 0.0:.{decimals}f}".replace("-", "−")
