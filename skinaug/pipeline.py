@@ -13,7 +13,7 @@ from rich.console import Console
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, recipes, renders
+from skinaug.recipes import build, recipes, renders, tracked_keys
 from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
 
@@ -213,7 +213,9 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
                 build_copies(cfg, made, out, False)
                 return
             track = build(cfg.logger)
-            logger = tracking.enter_context(track(store.artifact(recipe), recipe, inputs, cfg.name))
+            logger = tracking.enter_context(
+                track(store.artifact(recipe), recipe, inputs, cfg.name, tracked_keys(cfg))
+            )
             BUILDERS[name](cfg, made, out, logger)
 
         artifact = store.get(recipe, build_tracked)

@@ -97,6 +97,29 @@ def renders(cfg: DictConfig) -> bool:
     return "gap" in cfg.base
 
 
+def tracked_keys(cfg: DictConfig) -> dict[str, Any]:
+    """What a dashboard groups, filters and draws axes by: one flat value a key, whatever the stage."""
+    mix = {
+        f"mix.{name}": value for name, value in plain(cfg.mix).items() if _is_scalar(value) and name[0] != "_"
+    }
+    return {
+        "study": cfg.name,
+        "seed": cfg.seed,
+        "dataset": cfg.dataset.source["_target_"].rpartition(".")[2],
+        "base": cfg.base.get("path") or next(iter(cfg.base.get("hub_ids") or []), None) or "oracle",
+        "finetune": (cfg.finetune.get("method") or cfg.finetune)["_target_"].rpartition(".")[2],
+        "prompts": cfg.prompts.name,
+        "guidance_scale": cfg.generate.guidance_scale,
+        "filters": "+".join(cfg.curate.filters) or "none",
+        "backbone": cfg.backbone.name,
+        **mix,
+    }
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool)
+
+
 def plain(node: Any) -> Any:
     """A config node as resolved dicts, lists and scalars."""
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node

@@ -26,7 +26,7 @@ TYPES = {
 
 @contextmanager
 def track_none(
-    artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str
+    artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str, keys: Mapping[str, Any]
 ) -> Iterator[bool]:
     """No tracking: `False`, which Lightning takes for no logger."""
     yield False
@@ -34,13 +34,19 @@ def track_none(
 
 @contextmanager
 def track_csv(
-    artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str, *, folder: str
+    artifact: Artifact,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    group: str,
+    keys: Mapping[str, Any],
+    *,
+    folder: str,
 ) -> Iterator[Logger]:
     """Metrics as `<folder>/<group>/<stage>-<key>/metrics.csv`."""
     from lightning.pytorch.loggers import CSVLogger
 
     logger = CSVLogger(save_dir=folder, name=group, version=f"{recipe.stage}-{recipe.key}")
-    logger.log_hyperparams(_config(recipe))
+    logger.log_hyperparams(_config(recipe, keys))
     yield logger
     logger.finalize("success")
 
@@ -51,6 +57,7 @@ def track_wandb(
     recipe: Recipe,
     inputs: Mapping[str, Artifact],
     group: str,
+    keys: Mapping[str, Any],
     *,
     project: str,
     folder: str,
@@ -64,6 +71,7 @@ def track_wandb(
     that fails shows as failed.
 
     Args:
+        keys: what a dashboard groups and filters by, flat: mix, filters, backbone, ...
         project, entity: where the run belongs.
         folder: where the `wandb` folder lies.
     """
@@ -82,7 +90,7 @@ def track_wandb(
         resume="allow" if not offline else None,
         group=group,
         job_type=recipe.stage,
-        config=_config(recipe),
+        config=_config(recipe, keys),
         settings=wandb.Settings(silent=True, console="off"),
     )
     try:
@@ -100,8 +108,13 @@ def track_wandb(
     run.finish()
 
 
-def _config(recipe: Recipe) -> dict[str, Any]:
-    return {recipe.stage: dict(recipe.config), "inputs": dict(recipe.inputs), "version": recipe.version}
+def _config(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **keys,
+        recipe.stage: dict(recipe.config),
+        "inputs": dict(recipe.inputs),
+        "version": recipe.version,
+    }
 
 
 def _reference(wandb: Any, artifact: Artifact) -> Any:
