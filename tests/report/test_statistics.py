@@ -1,9 +1,11 @@
-"""Scores against scikit-learn and SciPy, intervals against closed forms, SciPy's bootstrap and simulated studies."""
+"""Scores against scikit-learn and SciPy; intervals, tests and power against closed forms and simulated studies."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
@@ -168,53 +170,199 @@ NUM_PATIENTS = 120
 
 
 def study_differences(
-    rng: np.random.Generator, metric: str, num_seeds: int, seed_sd: float, interaction: float
+    rng: np.random.Generator, metric: str, num_seeds: int, seed_sd: float, meeting: float, gain: float = 0.0
 ):
-    """Simulated studies of two equally good arms, each with seeds of its own, on the same 120 patients of 1 to 4 images.
+    """Simulated studies of two arms, each with seeds of its own, on the same 120 patients of 1 to 4 images.
 
-    A patient's images share a difficulty; arms meet patients differently (`interaction`); seeds differ in luck. In probits:
-    0.1 is about 2.7 points of top-1. Returns differences [S, studies] and the same on resampled test sets [B, S, studies].
+    A patient's images share a class and a difficulty; arms meet patients differently (`meeting`); seeds differ in luck;
+    the first arm is better by `gain`. All in probits: 0.1 is about 2.7 points of top-1. Returns differences [S, studies]
+    and the same on resampled test sets [B, S, studies].
     """
     groups = np.repeat(np.arange(NUM_PATIENTS), rng.integers(1, 5, NUM_PATIENTS))
-    num_images, num_resamples = len(groups), 500
-    kinds = rng.choice(4, NUM_PATIENTS, p=[0.4, 0.3, 0.2, 0.1])[groups]  # the class, one a patient
-    counts = statistics.draw_counts(NUM_PATIENTS, NUM_PATIENTS - 1, num_resamples, rng)
-    sums = np.zeros((NUM_PATIENTS, num_images))
-    sums[groups, np.arange(num_images)] = 1
-    both = [
-        np.ones((1, num_images)),
-        counts @ sums,
-    ]  # the test set as it is, and resampled: weights of images
+    starts = np.unique(groups, return_index=True)[1]
+    kinds = rng.choice(4, NUM_PATIENTS, p=[0.4, 0.3, 0.2, 0.1])[groups]
+    counts = statistics.draw_counts(NUM_PATIENTS, NUM_PATIENTS - 1, 1000, rng)
+    weights = np.concatenate([np.ones((1, NUM_PATIENTS)), counts])  # the test set as it is, and resampled
     found = []
     for _ in range(NUM_STUDIES):
-        patient = rng.normal(0, 1, NUM_PATIENTS) + rng.normal(0, interaction, (2, 1, NUM_PATIENTS))
-        image = rng.normal(0, 0.5, num_images)
+        patient = rng.normal(size=NUM_PATIENTS) + meeting * rng.normal(size=(2, 1, NUM_PATIENTS))
         luck = rng.normal(0, seed_sd, (2, num_seeds, 1))
-        logit = 0.3 + patient[..., groups] + image + luck + rng.normal(size=(2, num_seeds, num_images))
-        found.append([metrics_of(weights, kinds, logit, metric) for weights in both])
-    scores, resampled = (np.stack(values, -1) for values in zip(*found, strict=True))
-    return scores[0], resampled
+        noise = 0.5 * rng.normal(size=len(groups)) + rng.normal(size=(2, num_seeds, len(groups)))
+        logit = 0.3 + patient[..., groups] + luck + noise
+        logit[0] += gain
+        over, under = (np.add.reduceat(part, starts, axis=-1) for part in SUMS[metric](logit, kinds))
+        over, under = (
+            np.tensordot(weights, part, (1, -1)) for part in (over, under)
+        )  # [B, terms, S], [B, terms]
+        found.append((over / under[..., None]).mean(1))
+    differences = np.stack(found, -1)
+    return differences[0], differences[1:]
 
 
-def metrics_of(weights: np.ndarray, kinds: np.ndarray, logit: np.ndarray, metric: str) -> np.ndarray:
-    """Differences of the two arms on test sets given by weights [B, N]: [B, S]."""
-    if metric == "top1":
-        values = (logit > 0).astype(float)
-        return weights @ (values[0] - values[1]).T / weights.sum(1, keepdims=True)
+def top1_sums(logit: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return ((logit[0] > 0).astype(float) - (logit[1] > 0))[None], np.ones((1, logit.shape[-1]))
+
+
+def recall_sums(logit: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     right = (logit[0] > 0).astype(float) - (logit[1] > 0)
-    recalls = [weights @ (right * (kinds == c)).T / (weights @ (kinds == c))[:, None] for c in range(4)]
-    return np.mean(recalls, 0)
+    of_class = kinds == np.arange(4)[:, None]
+    return right * of_class[:, None], of_class.astype(float)
 
 
-@pytest.mark.parametrize("metric", ["top1", "balanced_accuracy"])
-@pytest.mark.parametrize("seed_sd", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_intervals_cover_the_true_difference(num_seeds: int, seed_sd: float, metric: str):
-    for interaction in (0.0, 0.5):
-        rng = np.random.default_rng(11)
-        estimate = statistics.two_level(*study_differences(rng, metric, num_seeds, seed_sd, interaction))
-        covered = np.mean((estimate.low <= 0) & (estimate.high >= 0))
-        print(
-            f"{metric}, {num_seeds} seeds, spread {seed_sd}, interaction {interaction}: {covered:.1%}, width {np.mean(estimate.high - estimate.low):.3f}"
-        )
-        assert 0.93 <= covered <= 0.97
+def auroc_sums(logit: np.ndarray, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """DeLong's placements of class 0 against the rest, which its logits are pushed above."""
+    positive = kinds == 0
+    terms = [
+        [statistics.placements(seed + positive, positive) for seed in arm] for arm in logit
+    ]  # [2, S] of above, below
+    above, below = np.moveaxis(np.array(terms), 2, 0)
+    halves = 2 * np.stack([above[0] - above[1], below[0] - below[1]])  # their mean over two terms is the sum
+    return halves, np.stack([positive, ~positive]).astype(float)
+
+
+SUMS = {"top1": top1_sums, "balanced_accuracy": recall_sums, "auroc": auroc_sums}
+
+
+@pytest.mark.parametrize(
+    ("metric", "num_seeds", "seed_sd", "meeting"),
+    [
+        *(
+            ("top1", num_seeds, sd, meeting)
+            for num_seeds in (3, 5, 10)
+            for sd, meeting in ((0, 0), (0.1, 0.5), (0.5, 0))
+        ),
+        ("top1", 3, 0, 0.5),
+        ("balanced_accuracy", 3, 0.1, 0.5),
+        ("balanced_accuracy", 5, 0.5, 0),
+        ("auroc", 3, 0.1, 0.5),
+        ("auroc", 5, 0, 0.5),
+    ],
+)
+def test_intervals_cover_the_true_difference(metric: str, num_seeds: int, seed_sd: float, meeting: float):
+    """Where seeds differ little and much, where arms meet patients alike and not: 95 % +- 2."""
+    differences = study_differences(np.random.default_rng(11), metric, num_seeds, seed_sd, meeting)
+    estimate = statistics.two_level(*differences)
+    covered = np.mean((estimate.low <= 0) & (estimate.high >= 0))
+    assert 0.93 <= covered <= 0.97
+
+
+def test_intervals_cover_a_difference_that_is_not_0():
+    gain, seed_sd, meeting = 0.6, 0.2, 0.5
+    sd = np.sqrt(1 + meeting**2 + seed_sd**2 + 0.5**2 + 1)
+    truth = stats.norm.cdf((0.3 + gain) / sd) - stats.norm.cdf(0.3 / sd)
+    rng = np.random.default_rng(18)
+    estimate = statistics.two_level(*study_differences(rng, "top1", 3, seed_sd, meeting, gain))
+    assert estimate.mean.mean() == pytest.approx(truth, abs=0.005)
+    assert 0.93 <= np.mean((estimate.low <= truth) & (estimate.high >= truth)) <= 0.97
+
+
+def test_one_seed_covers_the_choice_of_patients():
+    estimate = statistics.two_level(*study_differences(np.random.default_rng(12), "top1", 1, 0, 0.5))
+    assert 0.93 <= np.mean((estimate.low <= 0) & (estimate.high >= 0)) <= 0.97
+
+
+def seeds_only(scores: np.ndarray) -> tuple[np.ndarray, statistics.Variance]:
+    """Mean and variance of [S, ...] scores that the choice of patients does not move."""
+    return scores.mean(0), statistics.variance_of(scores, np.broadcast_to(scores, (10, *scores.shape)))
+
+
+def test_p_is_students_when_seeds_alone_differ():
+    scores = np.random.default_rng(14).normal(0.4, 1, (6, 20))
+    mean, variance = seeds_only(scores)
+    np.testing.assert_allclose(statistics.p_value(mean, variance), stats.ttest_1samp(scores, 0).pvalue)
+    np.testing.assert_allclose(statistics.effect_size(mean, variance), scores.mean(0) / scores.std(0, ddof=1))
+
+
+def test_p_and_interval_agree_at_every_level():
+    rng = np.random.default_rng(15)
+    differences = study_differences(rng, "top1", 3, 0.1, 0.5)
+    mean, variance = differences[0].mean(0), statistics.variance_of(*differences)
+    p = statistics.p_value(mean, variance)
+    for level in (0.5, 0.05, 0.01):
+        estimate = statistics.interval(mean, variance, level)
+        np.testing.assert_array_equal(p < level, (estimate.low > 0) | (estimate.high < 0))
+    assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.02)
+
+
+def test_no_difference_and_no_chance_is_no_finding():
+    mean, variance = seeds_only(np.zeros(4))
+    assert statistics.p_value(mean, variance) == 1
+    estimate = statistics.interval(mean, variance)
+    assert estimate.low == estimate.high == 0
+    assert np.isnan(statistics.effect_size(mean, variance))
+
+
+def test_holm_equals_published_values():
+    # Steps by hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, then never below the step before.
+    np.testing.assert_allclose(statistics.holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(statistics.holm([0.02]), [0.02])
+    np.testing.assert_allclose(statistics.holm([0.4, 0.9, 0.5]), [1, 1, 1])
+    assert statistics.holm([]).shape == (0,)
+
+
+def holm_by_steps(p: np.ndarray, level: float) -> list[bool]:
+    """Holm's procedure as he tells it: while the smallest p left is below level / tests left, reject it."""
+    left, rejected = list(range(len(p))), [False] * len(p)
+    while left and p[least := min(left, key=lambda i: p[i])] < level / len(left):
+        rejected[least] = True
+        left.remove(least)
+    return rejected
+
+
+@given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=8))
+def test_adjusted_values_and_interval_levels_decide_as_holm(values: list[float]):
+    p = np.array(values)
+    assume(np.abs(np.outer(p, np.arange(1, 9)) - 0.05).min() > 1e-9)  # no rounding at the edge
+    expected = holm_by_steps(p, 0.05)
+    assert (statistics.holm(p) < 0.05).tolist() == expected
+    levels = statistics.family_levels(p)
+    assert (p < levels).tolist() == expected
+    assert (levels >= 0.05 / len(p) - 1e-12).all()
+
+
+@pytest.mark.parametrize("effects", [(0, 0, 0, 0), (0, 0, 1.2, 3), (1, 1.5, 2, 3)])
+def test_adjusted_intervals_hold_together(effects: tuple[float, ...]):
+    """All differences of a family to one baseline are in their intervals at once in 95 % of simulated studies, or nearly."""
+    rng, truth = np.random.default_rng(16), np.array(effects)
+    together, wrong = [], []
+    for _ in range(NUM_STUDIES):
+        scores = truth + rng.normal(size=(8, 4)) + rng.normal(size=(8, 1))
+        mean, variance = seeds_only(scores)
+        p = statistics.p_value(mean, variance)
+        estimate = statistics.interval(mean, variance, statistics.family_levels(p))
+        together.append(((estimate.low <= truth) & (truth <= estimate.high)).all())
+        wrong.append((statistics.holm(p) < 0.05)[truth == 0].any())
+    assert np.mean(together) >= 0.93
+    assert np.mean(wrong) <= 0.06
+
+
+def test_a_detectable_difference_is_seen_in_80_percent_of_studies():
+    rng, num_seeds, level = np.random.default_rng(17), 5, 0.05 / 3
+    known = statistics.Variance(np.float64(0), np.float64(1), num_seeds)
+    difference = statistics.detectable(known, level)
+    p = stats.ttest_1samp(difference + rng.normal(size=(num_seeds, 20_000)), 0).pvalue
+    assert np.mean(p < level) == pytest.approx(statistics.POWER, abs=0.01)
+    patients = statistics.Variance(np.float64(1), np.float64(0), num_seeds)
+    assert statistics.detectable(patients) == pytest.approx(stats.norm.ppf([0.975, 0.8]).sum(), abs=1e-3)
+
+
+def test_seeds_needed_are_the_fewest_with_80_percent_power():
+    """Against the power of the t test from scipy's noncentral t."""
+
+    def power(num_seeds: int) -> float:
+        limit = stats.t.ppf(0.975, num_seeds - 1)
+        return stats.nct.sf(limit, num_seeds - 1, 0.6 * num_seeds**0.5)
+
+    needed = statistics.seeds_needed(0.6, statistics.Variance(np.float64(0), np.float64(1), 4))
+    assert power(needed - 1) < 0.8 <= power(needed)
+    assert needed == statistics.seeds_needed(-0.6, statistics.Variance(np.float64(0), np.float64(1), 10))
+
+
+def test_no_number_of_seeds_makes_up_for_few_patients():
+    variance = statistics.Variance(np.float64(0.01), np.float64(0.01), 5)
+    assert (
+        statistics.seeds_needed(2.7 * 0.1, variance) is None
+    )  # below 2.80 standard errors of the patients alone
+    assert statistics.seeds_needed(2.9 * 0.1, variance) > 5
+    assert statistics.seeds_needed(0.0, variance) is None
+    assert statistics.seeds_needed(9.0, statistics.Variance(np.float64(0.01), np.float64(0), 1)) is None
