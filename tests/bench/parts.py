@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,7 +14,7 @@ import polars as pl
 from skinaug.dataset.phantom.render import render
 from skinaug.dataset.phantom.source import condition_picture
 from skinaug.images import load_pixels, open_image, square
-from skinaug.manifest import Manifest
+from skinaug.manifest import SYNTHETIC, Manifest
 from skinaug.mix.mix import Mix
 
 EPOCHS = 5
@@ -57,12 +59,30 @@ def decoding(folder: Path, count: int = 300) -> tuple[float, float]:
     return ours, plain
 
 
-def mixing(folder: Path, count: int = 1_000_000) -> float:
-    """Seconds to draw a mix from a pool of a million rows."""
+MIXES: dict[str, dict[str, Any]] = {  # settings of the mixes that are timed, by what is said of them
+    "real": {"real_ratio": 0.5},
+    "random": {"synthetic_ratio": 0.5},
+    "best": {"synthetic_ratio": 0.5, "selection": "best", "score": "judge.score"},
+    "balanced, with weights": {"balance": "largest", "max_per_class": 150_000, "entry": "weight"},
+    "repeated": {"real_ratio": 0.5, "synthetic_ratio": 0.5, "control": "duplicated_real"},
+}
+
+
+def mixing(folder: Path, count: int = 1_000_000) -> dict[str, float]:
+    """Seconds to draw mixes from half as many real rows as `count`, and as many of a pool."""
+    rng = np.random.default_rng(0)
     number = pl.int_range(count, eager=True)
-    table = pl.DataFrame({"image_id": number.cast(pl.String), "label": (number % 6).cast(pl.String)}).with_columns(
-        path=pl.col("image_id"), split=pl.lit("train"), group_id=pl.col("image_id"), source=pl.lit("real"),
-        width=pl.lit(64), height=pl.lit(64), sha256=pl.lit("0"),
+    table = pl.DataFrame({"image_id": number.cast(pl.String), "label": rng.integers(0, 6, count).astype(str)}).with_columns(
+        path=pl.col("image_id"), split=pl.lit("train"), group_id=pl.col("image_id"), width=pl.lit(64), height=pl.lit(64),
+        sha256=pl.lit("0"), source=pl.when(number % 2 == 0).then(pl.lit("real")).otherwise(pl.lit("synthetic")),
     )  # fmt: skip
-    real = Manifest(table, folder, tuple("012345"))
-    return seconds(lambda: Mix("bench", real_ratio=0.5)(real))
+    made = table.filter(pl.col("source") == "synthetic").with_columns(
+        pl.lit("x").alias(name) for name in SYNTHETIC
+    )
+    real = Manifest(table.filter(pl.col("source") == "real"), folder, tuple("012345"))
+    pool = Manifest(made, folder, tuple("012345"))
+    scores = made.select("image_id").with_columns(pl.Series("judge.score", rng.random(len(made))))
+    return {
+        name: seconds(partial(Mix("bench", **settings), real, pool, scores))
+        for name, settings in MIXES.items()
+    }
