@@ -1,7 +1,8 @@
-"""The presets are the study's four arms, and every one of them can be swept over."""
+"""The presets are the study's four arms and two controls, and every one of them can be swept over."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +28,14 @@ def real(make_manifest):
 
 @pytest.mark.parametrize(
     ("name", "counts"),
-    [("real_small", (5, 0)), ("real", (9, 0)), ("hybrid", (5, 5)), ("synthetic", (0, 9))],
+    [
+        ("real_small", (5, 0)),
+        ("real", (9, 0)),
+        ("hybrid", (5, 5)),
+        ("synthetic", (0, 9)),
+        ("duplicated_real", (10, 0)),
+        ("label_permuted", (5, 5)),
+    ],
 )
 def test_counts_a_class(real, name, counts):
     mix = preset(name)
@@ -45,3 +53,15 @@ def test_every_key_can_be_set(real, name):
     assert type(mix.prompt_sets) is dict
     limited = preset(name, "scale.real_limit=4", "mix.real_ratio=1", "mix.synthetic_ratio=1")
     assert limited.counts(real).select(pl.exclude("label")).rows() == [(4, 4)] * 2
+
+
+@pytest.mark.parametrize("control", ["duplicated_real", "label_permuted"])
+def test_a_control_is_one_override_of_any_mix(real, control):
+    plain, changed = preset("synthetic"), preset("synthetic", f"mix.control={control}")
+    assert replace(plain, control=control) == changed
+    assert replace(preset("hybrid"), control=control, name=control) == preset(control)
+
+
+def test_every_way_of_entering_can_be_swept_over(real):
+    for entry in ("add", "replace", "sample", "weight", "pretrain"):
+        assert preset("hybrid", f"mix.entry={entry}").entry == entry
