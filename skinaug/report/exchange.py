@@ -18,6 +18,7 @@ from skinaug.report.tables import Cell, Table, number, table
 JUDGE = "top1"  # the score that images are worth something in
 LEAST_POINTS = 3  # that make a curve
 STEPS = 120  # of the curve that the interval is searched on: of 10 to 1,000 images, 4 % a step
+MOST_NAMED = 6  # arms that a note names
 SETTINGS = ("dataset", "backbone", "classify")  # parts of the config in which an arm and its curve must agree
 COUNTS = (
     "name",
@@ -312,14 +313,18 @@ def exchange_notes(exchange: pl.DataFrame) -> list[str]:
     """Why arms cannot be measured, and where their series saturate."""
     notes = []
     for (reason,), part in exchange.filter(pl.col("reason") != "").group_by("reason", maintain_order=True):
-        notes.append(f"Not measurable for {', '.join(part['arm'])}: {reason}.")
+        notes.append(f"Not measurable for {_names(part)}: {reason}.")
     known = exchange.filter(pl.col("saturation").is_not_null())
     for (ratio,), part in known.group_by("saturation", maintain_order=True):
         notes.append(
             f"Beyond {float(ratio):.2g} synthetic images to a real one, more of them change {SCORES[JUDGE].lower()} by no more "
-            f"than this design could see ({', '.join(part['arm'])})."
+            f"than this design could see ({_names(part)})."
         )
     return notes
+
+
+def _names(arms: pl.DataFrame) -> str:
+    return ", ".join(arms["arm"]) if arms.height <= MOST_NAMED else f"{arms.height} arms"
 
 
 def _bounded(value: float, least: float, most: float, decimals: int = 2) -> str:

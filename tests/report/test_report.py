@@ -256,6 +256,24 @@ def test_pools_are_named_by_what_tells_them_apart(make_sweep):
     assert samples._pool_names([runs, runs]) == ["synthetic, of a, b (1)", "synthetic, of a, b (2)"]
 
 
+def test_what_a_synthetic_image_is_worth_is_told_or_why_not(make_sweep, tmp_path: Path):
+    arms = {"few": (5, 0, -1.2), "real": (10, 0, 0.0), "many": (20, 0, 1.2), "hybrid": (10, 10, 1.2)}
+    runs = collect.read_runs(make_sweep(arms=arms, tests=60))
+    for folder, chosen in (("all", runs), ("two", [run for run in runs if run.arm != "few"])):
+        (tmp_path / folder).mkdir()
+        report(chosen, baseline="real", num_resamples=200, out=tmp_path / folder)
+    row = pl.read_csv(tmp_path / "all" / "exchange.csv").row(0, named=True)
+    assert (row["arm"], row["ratio"], row["least"], row["most"]) == ("hybrid", 1, -0.5, 1)
+    assert row["low"] <= 1
+    for file in ("report.html", "report.md"):
+        measured, unknown = ((tmp_path / folder / file).read_text() for folder in ("all", "two"))
+        assert "What one synthetic image is worth" in measured
+        assert "One is worth" in measured
+        assert "Not measurable" not in measured
+        assert "One is worth" not in unknown
+        assert "Not measurable for hybrid: it takes arms of real images only at 3 counts" in unknown
+
+
 def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
     smaller = {**published(), "test_images": 100}
     markdown = (write_report(published=smaller) / "report.md").read_text()
