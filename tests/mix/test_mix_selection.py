@@ -75,6 +75,11 @@ def test_the_order_of_rows_does_not_matter_and_only_training_images_are_drawn(re
     assert not held_out & set(mixed.table["sha256"])
 
 
+def test_held_out_images_in_a_pool_are_not_drawn():
+    mixed = draw(images=REAL, real_ratio=0, synthetic_per_class=20)
+    assert set(mixed.table["split"]) == {"train"}
+
+
 def shuffled_table(table: pl.DataFrame, random) -> pl.DataFrame:
     return table[random.sample(range(table.height), table.height)]
 
@@ -103,6 +108,7 @@ def test_counts_caps_and_balance(recipe, ratio):
         ({"balance": "largest"}, (25, 0), (20, 5)),
         ({"balance": "largest", "synthetic_ratio": 0.2}, (25, 5), (20, 10)),
         ({"balance": 22}, (25, 0), (20, 2)),
+        ({"balance": 22, "synthetic_ratio": 0.2}, (25, 5), (20, 4)),
         ({"balance": "largest", "max_per_class": 23}, (23, 0), (20, 3)),
         ({"max_per_class": 23}, (23, 0), (20, 0)),
         ({"max_per_class": 23, "synthetic_ratio": 1}, (23, 0), (20, 3)),
