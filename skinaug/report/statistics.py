@@ -189,7 +189,7 @@ def variance_of(scores: np.ndarray, resampled: np.ndarray) -> Variance:
 def two_level(scores: np.ndarray, resampled: np.ndarray, level: np.ndarray | float = LEVEL) -> Estimate:
     """Mean over seeds with its t interval (95 % unless told) over seeds and test patients.
 
-    Simulated studies of 3, 5 and 10 seeds, whether seeds differ little or much, are covered 94 to 97 % of the time. At few
+    Simulated studies of 3, 5 and 10 seeds, whether seeds differ little or much, are covered 93 to 97 % of the time. At few
     seeds that has its price: with three, the interval is up to 2.2 times as wide as if chance in training were known.
     With one seed it covers test images only.
 
