@@ -192,8 +192,12 @@ def test_every_centre_is_the_farthest_and_the_radius_at_most_twice_the_least(see
 
 def test_equal_pictures_are_taken_once_each():
     assert sorted(k_centre(np.ones((5, 4)), 5).tolist()) == [0, 1, 2, 3, 4]
-    repeated = np.repeat(np.eye(3) * 100 + 1e4, 4, axis=0)
-    assert {int(row) // 4 for row in k_centre(repeated, 3)} == {0, 1, 2}
+    points = np.random.default_rng(0).normal(size=(40, 5))
+    repeated = np.repeat(points, 3, axis=0)
+    assert len({int(row) // 3 for row in k_centre(repeated, 40)}) == 40, "a copy is no other picture"
+    assert k_centre(points + 1e4, 40).tolist() == k_centre(points, 40).tolist(), (
+        "a common offset does not count"
+    )
 
 
 def test_diverse_images_cover_their_class_better_than_random_ones():
