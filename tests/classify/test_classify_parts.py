@@ -95,6 +95,10 @@ def test_draws_follow_from_the_seed():
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert not np.array_equal(first < 30, other < 30)
+    whole = draw_rows(images, 50, 8, 0)
+    assert whole[whole < 30][:30].tolist() != (whole[whole >= 30][:30] - 30).tolist(), (
+        "shuffled independently"
+    )
 
 
 def test_masses_are_the_expected_draws_times_the_weight():
