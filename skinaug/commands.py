@@ -98,10 +98,10 @@ def forget_sweep(cfg: DictConfig) -> None:
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
-    from skinaug.report.collect import name_arms, read_runs
+    from skinaug.report.collect import distinct, name_arms, read_runs
     from skinaug.report.report import print_report
 
-    runs = name_arms(read_runs(sweep))
+    runs = name_arms(distinct(read_runs(sweep)))
     inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
     recipe = Recipe("report", VERSIONS["report"], plain(cfg.report), inputs)
     store = Store(Path(cfg.store))

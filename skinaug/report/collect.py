@@ -74,6 +74,15 @@ def read_runs(folder: Path) -> list[Run]:
     return runs
 
 
+def distinct(runs: Sequence[Run]) -> list[Run]:
+    """Without jobs that asked for a classifier that an earlier job had made: sweeping what an arm does not depend on, such as
+    the generator of an arm of real images, makes no further arm."""
+    found: dict[Any, Run] = {}
+    for number, run in enumerate(runs):
+        found.setdefault(run.artifacts.get("classify", number), run)
+    return list(found.values())
+
+
 def name_arms(runs: Sequence[Run]) -> list[Run]:
     """Name each run's arm by what tells the sweep's arms apart: its mix, and every other override that varies but the seed.
 

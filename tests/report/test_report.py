@@ -274,6 +274,13 @@ def test_what_a_synthetic_image_is_worth_is_told_or_why_not(make_sweep, tmp_path
         assert "Not measurable for hybrid: it takes arms of real images only at 3 counts" in unknown
 
 
+def test_jobs_that_share_a_classifier_are_one_run(make_sweep):
+    runs = collect.read_runs(make_sweep(arms={"real": (10, 0, 0.0), "hybrid": (10, 10, 0.0)}, seeds=2))
+    again = [replace(run, overrides={**run.overrides, "base.gap": "1"}) for run in runs if run.arm == "real"]
+    unfinished = replace(runs[0], artifacts={"dataset": runs[0].artifacts["dataset"]}, seed=7)
+    assert collect.distinct([*runs, *again, unfinished, unfinished]) == [*runs, unfinished, unfinished]
+
+
 def test_published_half_widths_are_computed(write_report: Callable[..., Path]):
     smaller = {**published(), "test_images": 100}
     markdown = (write_report(published=smaller) / "report.md").read_text()
