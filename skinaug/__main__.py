@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 STAGES = {
     "dataset": "read, check, de-duplicate and split the real photographs",
@@ -17,6 +18,7 @@ STAGES = {
 TOOLS = {
     "prompts": "preview the texts that the pool is asked for with",
     "review": "a page in the browser on which people keep or reject the pool's images, for filter=[...,human]",
+    "compare": "`skinaug compare <runs> <runs> ...`: sweeps or runs beside each other, with a paired test",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
@@ -60,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         return store_command(rest)
     if command == "audit" and rest and not any("=" in word or word.startswith("-") for word in rest[:1]):
-        return _audit(rest)
+        return _told(lambda: _audit(rest))
+    if command == "compare":
+        return _told(lambda: _compare(rest))
     if command == "why" and (not rest or rest[0] not in STAGES):
         return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
     return _hydra(command, rest)
@@ -75,14 +79,29 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _audit(artifacts: list[str]) -> int:
-    from skinaug.audit_command import audit_command
+def _told(command: Callable[[], int]) -> int:
+    """Run a command that needs no configuration; bad input is told in one message."""
     from skinaug.errors import InputError
 
     try:
-        return audit_command(artifacts)
+        return command()
     except InputError as error:
         return _refuse(str(error))
+
+
+def _audit(artifacts: list[str]) -> int:
+    from skinaug.audit_command import audit_command
+
+    return audit_command(artifacts)
+
+
+def _compare(folders: list[str]) -> int:
+    from pathlib import Path
+
+    from skinaug.report.compare import compare
+
+    compare([Path(folder) for folder in folders])
+    return 0
 
 
 def _hydra(command: str, overrides: list[str]) -> int:

@@ -87,6 +87,8 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["classify", "-m", "mix.synthetic_ratio=-1,-2"], ["mix.synthetic_ratio=-1"]),
         (["classify", "finetune=textual_inversion", "finetune.method.num_vectors=0"], ["num_vectors"]),
         (["curate", "filter.ensemble.keep.agreement=2"], ["filter.ensemble.keep.agreement=2", "[0, 1]"]),
+        (["compare", "nowhere"], ["needs two folders"]),
+        (["compare", "empty", "photos"], ["No run.json below empty"]),
         (["audit", "nowhere/0123"], ["nowhere/0123", "skinaug store ls"]),
         (["review", "review.reviewer=../x"], ["cannot name a reviewer"]),
         (["report", "report.runs=nowhere"], ["nowhere"]),

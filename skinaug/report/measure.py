@@ -147,13 +147,13 @@ DIFFERENCES = {
 
 
 def differences_frame(study: Study, measured: Measured) -> pl.DataFrame:
-    """One row an arm and score: what `_differences` says of arm and baseline, over the seeds that both have.
+    """One row an arm and score: what `differences` says of arm and baseline, over the seeds that both have.
 
     The family that a row is adjusted for is all arms of the sweep, for each score on its own: top-1 is the score that a
     study's verdicts stand on, the others explain it.
     """
     others = [(arm, study.baseline) for arm in study.arms if arm != study.baseline]
-    return _differences(study, measured, others)
+    return differences(study, measured, others)
 
 
 def paired_frame(study: Study, measured: Measured, key: str) -> pl.DataFrame:
@@ -180,10 +180,10 @@ def paired_frame(study: Study, measured: Measured, key: str) -> pl.DataFrame:
         for baseline in first
         if arm not in first and without(arm) == without(baseline)
     ]
-    return _differences(study, measured, pairs)
+    return differences(study, measured, pairs)
 
 
-def _differences(study: Study, measured: Measured, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
+def differences(study: Study, measured: Measured, pairs: Sequence[tuple[str, str]]) -> pl.DataFrame:
     """Differences of pairs of arms, adjusted over all pairs for each score; pairs without a common seed are left out.
 
     Columns: `difference` with its own 95 % interval `low` to `high` and p-value `p`; `p_holm` and the interval

@@ -92,14 +92,14 @@ def print_report(out: Path) -> None:
     )
     console = Console()
     title = "Scores on real test images, %, with 95 % interval"
-    console.print(_rich(tables.arms_table(arms, TERMINAL), title))
+    console.print(terminal_table(tables.arms_table(arms, TERMINAL), title))
     if differences.height:
         title = f"Difference to {differences['baseline'][0]} in points, paired by patient and seed, adjusted"
-        console.print(_rich(tables.differences_table(differences, TERMINAL[:2]), title))
+        console.print(terminal_table(tables.differences_table(differences, TERMINAL[:2]), title))
     if (out / "paired.csv").is_file():
         paired = pl.read_csv(out / "paired.csv", infer_schema_length=None)
         console.print(
-            _rich(
+            terminal_table(
                 tables.paired_table(paired, ("top1", "balanced_accuracy")),
                 "Pair by pair, in points, adjusted",
             )
@@ -107,7 +107,8 @@ def print_report(out: Path) -> None:
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, highlight=False)
 
 
-def _rich(table: Table, title: str) -> RichTable:
+def terminal_table(table: Table, title: str) -> RichTable:
+    """A table for 80 columns or more."""
     shown = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )

@@ -29,8 +29,8 @@ SCORES = ("non_skin", "ensemble")
 
 @pytest.fixture
 def make_sweep(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes a sweep and returns its folder; see `write_sweep`."""
-    return lambda **options: write_sweep(tmp_path / "sweep", tmp_path / "store", **options)
+    """A function that writes a sweep of a name and returns its folder; see `write_sweep`."""
+    return lambda name="sweep", **options: write_sweep(tmp_path / name, tmp_path / f"{name}-store", **options)
 
 
 def write_sweep(
