@@ -337,4 +337,4 @@ def _bounded(value: float, least: float, most: float, decimals: int = 2) -> str:
 
 
 def _signed(value: float, decimals: int) -> str:
-    return f"{value + 0.0:.{decimals}f}".replace("-", "−")
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
