@@ -27,6 +27,14 @@ SIZE = 64
 FILTER = PromptAgreement(SIZE)
 
 
+@pytest.fixture
+def with_clip(tmp_path: Path) -> PromptAgreement:
+    """A filter whose folder looks like a CLIP model's; nothing is read from it before pictures are scored."""
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).touch()
+    return PromptAgreement(SIZE, clip=str(tmp_path))
+
+
 def score(pool: Manifest, filter_: PromptAgreement = FILTER) -> pl.DataFrame:
     empty = pool.with_table(pool.table.clear())  # off the shelf: real images are not looked at
     return filter_.score(pool, empty, trainer=cpu, cache=None)
@@ -162,9 +170,9 @@ ROW = {
         ({"requested_skin_type": None, "measured_tone": None}, None),
     ],
 )
-def test_limits_and_reasons(values: dict, reason: str | None):
+def test_limits_and_reasons(values: dict, reason: str | None, with_clip: PromptAgreement):
     rows = pl.DataFrame([ROW | values], schema_overrides={"clip_score": pl.Float64})
-    decided = FILTER.keep(
+    decided = with_clip.keep(
         rows, 2, size={"small": [0.01, 0.3], "large": [0.2, None]}, redness={"red": [2, None]}, min_clip=0.2
     )
     assert decided.row(0) == (reason is None, reason)
@@ -185,9 +193,13 @@ def test_bad_thresholds_are_refused(thresholds: dict, message: str):
         FILTER.keep(pl.DataFrame([ROW]), **thresholds)
 
 
-def test_min_clip_without_clip_is_refused():
+def test_min_clip_without_clip_is_refused_before_there_are_scores(with_clip: PromptAgreement):
     with pytest.raises(InputError, match="needs CLIP scores"):
-        FILTER.keep(pl.DataFrame([ROW]).drop("clip_score"), min_clip=0.2)
+        FILTER.keep(pl.DataFrame(), min_clip=0.2)
+    with pytest.raises(pl.exceptions.ColumnNotFoundError):
+        with_clip.keep(
+            pl.DataFrame(), min_clip=0.2
+        )  # these settings can work: only the scores are not there yet
 
 
 def test_the_preset_matches_the_class():
@@ -286,7 +298,8 @@ def test_clip_scores_are_those_of_transformers(clip: Path, pool: Manifest):
 def test_pools_without_prompts_have_no_clip_scores(clip: Path, pool: Manifest):
     found = score(pool.with_table(pool.table[:3]), PromptAgreement(SIZE, clip=str(clip)))
     assert found["clip_score"].to_list() == [None] * 3
-    assert FILTER.keep(found, max_tone_steps=None, min_clip=0.9)["keep"].all()
+    kept = PromptAgreement(SIZE, clip=str(clip)).keep(found, max_tone_steps=None, min_clip=0.9)
+    assert kept["keep"].all()
 
 
 def test_pickled_weights_are_refused(save_clip: Callable[[], Path]):

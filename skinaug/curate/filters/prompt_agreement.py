@@ -97,9 +97,9 @@ class PromptAgreement:
             stay).
 
         Raises:
-            InputError: a threshold that is none, or min_clip without CLIP scores.
+            InputError: a threshold that is none, or min_clip without a CLIP model.
         """
-        _check(scores, max_tone_steps, min_clip)
+        _check(self.clip, max_tone_steps, min_clip)
         ordinal = {word: number for number, word in enumerate(TONES, start=1)}
         asked = pl.col("requested_skin_type").cast(
             pl.String
@@ -186,18 +186,18 @@ def _limits(name: str, key: str, limits: Range) -> tuple[float, float]:
     return least, most
 
 
-def _check(scores: pl.DataFrame, max_tone_steps: float | None, min_clip: float | None) -> None:
+def _check(clip: Path | None, max_tone_steps: float | None, min_clip: float | None) -> None:
     if max_tone_steps is not None and not 0 <= max_tone_steps <= len(TONES) - 1:
         raise InputError(
             f"filter.prompt_agreement.keep.max_tone_steps={max_tone_steps} lies outside 0 to 5: the tones are six."
         )
     if min_clip is None:
         return
-    if "clip_score" not in scores.columns:
-        raise InputError(
-            f"filter.prompt_agreement.keep.min_clip={min_clip} needs CLIP scores: give filter.prompt_agreement.scorer.clip=<folder>."
-        )
     if not -1 <= min_clip <= 1:
         raise InputError(
             f"filter.prompt_agreement.keep.min_clip={min_clip} is no cosine: give a value in [-1, 1]."
+        )
+    if clip is None:
+        raise InputError(
+            f"filter.prompt_agreement.keep.min_clip={min_clip} needs CLIP scores: give filter.prompt_agreement.scorer.clip=<folder>."
         )
