@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from skinaug.base import check_base, local_folder
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, needs_pool, plain, recipes, renders
+from skinaug.recipes import build, needs_pool, plain, recipes, render_settings, renders
 from skinaug.store import Store
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def check_renderer(cfg: DictConfig, stage: str) -> None:
     """Refuse a renderer whose settings cannot work, and teaching it."""
     if stage == "finetune":
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
-    build(cfg.base)(per_class=cfg.generate.per_class, image_size=cfg.generate.image_size)
+    build(cfg.base)(**render_settings(cfg))
 
 
 def check_score(cfg: DictConfig) -> None:

@@ -163,15 +163,14 @@ def stored_scores(cfg: DictConfig, pool: Manifest) -> pl.DataFrame:
 
     Other people's decisions are left out: reviewers judge on their own.
     """
+    from skinaug.curate.curate import prefixed
+
     store, table = Store(Path(cfg.store)), pool.table.select("image_id")
     for name, recipe in recipes(cfg, "curate").items():
         kind, _, filter_ = name.partition(".")
         if kind == "score" and "reviews" not in cfg.curate.filters[filter_].scorer and store.has(recipe):
             scores = pl.read_parquet(store.artifact(recipe).path / "scores.parquet")
-            named = scores.rename(
-                {column: f"{filter_}.{column}" for column in scores.columns if column != "image_id"}
-            )
-            table = table.join(named, on="image_id", how="left", maintain_order="left")
+            table = table.join(prefixed(filter_, scores), on="image_id", how="left", maintain_order="left")
     return table
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, recipes, renders, tracked_keys
+from skinaug.recipes import build, recipes, render_settings, renders, tracked_keys
 from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
 
@@ -78,8 +78,7 @@ def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         from skinaug.generate.oracle import generate_oracle
 
         write_seen(None, out)
-        sizes = {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
-        generate_oracle(build(cfg.base), **sizes, classes=manifest.classes, out=out)
+        generate_oracle(build(cfg.base), **render_settings(cfg), classes=manifest.classes, out=out)
         return
     real = manifest.split("train") if cfg.generate.mode == "image" else None
     build(cfg.generate)(

@@ -42,8 +42,7 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     copies = plain(cfg.audit.copies)
     add("copies", copies, "dataset", **_files(copies))
     if needs_pool(cfg, stage) and renders(cfg):
-        sizes = {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
-        add("generate", {"base": plain(cfg.base), **sizes}, "dataset")
+        add("generate", {"base": plain(cfg.base), **render_settings(cfg)}, "dataset")
     elif needs_pool(cfg, stage):
         base = {"base": plain(cfg.base), **precision}
         weights = _digest("weights", cfg.base.get("path"))
@@ -95,6 +94,11 @@ def needs_pool(cfg: DictConfig, stage: str) -> bool:
 def renders(cfg: DictConfig) -> bool:
     """Whether the base is a renderer, which is not taught anything, and not a model."""
     return "gap" in cfg.base
+
+
+def render_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What of `generate` a renderer takes."""
+    return {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
 
 
 def tracked_keys(cfg: DictConfig) -> dict[str, Any]:

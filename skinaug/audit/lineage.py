@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,16 @@ def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
 
 def _copies(store: Store, lineage: Mapping[str, Artifact], data: Artifact) -> pl.DataFrame | None:
     """The near-copies that were looked for in the data set, in the lineage or else anywhere in the store."""
-    known = [artifact for artifact in (*lineage.values(), *store.artifacts()) if artifact.stage == "copies"]
-    own = [artifact for artifact in known if artifact.record["inputs"].get("dataset") == data.key]
-    return pl.read_parquet(own[0].path / COPIES) if own else None
+    known = chain(
+        lineage.values(), store.artifacts()
+    )  # the store is only searched where the lineage has none
+    own = (
+        artifact
+        for artifact in known
+        if artifact.stage == "copies" and artifact.record["inputs"].get("dataset") == data.key
+    )
+    found = next(own, None)
+    return None if found is None else pl.read_parquet(found.path / COPIES)
 
 
 def _not_covered(lineage: Mapping[str, Artifact]) -> list[str]:

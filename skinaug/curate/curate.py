@@ -122,11 +122,15 @@ def join_scores(pool: Manifest, judged: Mapping[str, pl.DataFrame], subgroup: st
     sets = pl.col("prompt_set") if "prompt_set" in pool.table.columns else pl.lit("")
     table = pool.table.select("image_id", "label", prompt_set=sets, subgroup=group)
     for name, scores in judged.items():
-        renamed = scores.rename(
-            {column: f"{name}.{column}" for column in scores.columns if column != "image_id"}
+        table = table.join(
+            prefixed(name, scores), on="image_id", how="left", validate="1:1", maintain_order="left"
         )
-        table = table.join(renamed, on="image_id", how="left", validate="1:1", maintain_order="left")
     return table
+
+
+def prefixed(name: str, scores: pl.DataFrame) -> pl.DataFrame:
+    """A filter's table with its name in front of every column but image_id."""
+    return scores.rename({column: f"{name}.{column}" for column in scores.columns if column != "image_id"})
 
 
 def count_funnel(table: pl.DataFrame, filters: Sequence[str]) -> pl.DataFrame:
