@@ -23,7 +23,7 @@ VERSIONS = {
     "audit": 1,
     "mix": 2,
     "classify": 2,
-    "report": 4,
+    "report": 5,
 }
 
 
