@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from skinaug.checks import check, check_classes
 from skinaug.errors import InputError
+from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.pipeline import Made, picture_cache, read, run, why
 from skinaug.recipes import VERSIONS, build, plain, recipes
@@ -72,9 +72,7 @@ def record_run(cfg: DictConfig, made: Made) -> None:
         "config": {name: value for name, value in plain(cfg).items() if name not in ("store", "output")},
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }
-    partial = folder / f"{RUN_FILE}.partial"
-    partial.write_text(json.dumps(about, indent=2) + "\n")
-    os.replace(partial, folder / RUN_FILE)
+    write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
     test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
     scores = "  ".join(
         f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")

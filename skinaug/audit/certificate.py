@@ -7,7 +7,6 @@ fails closed: a stage that has noted nothing, or a photograph that the data set 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinaug.errors import InputError, listing
+from skinaug.files import write_text
 from skinaug.manifest import Manifest
 
 FILE_NAME = "certificate.json"
@@ -116,9 +116,7 @@ def require(certificate: Mapping[str, Any], of: str) -> None:
 def write_certificate(certificate: Mapping[str, Any], out: Path) -> None:
     """Save as `out`/certificate.json, whole or not at all; of many faults the first are named."""
     short = {**certificate, "faults": list(certificate["faults"])[:MOST_NAMED]}
-    partial = out / f"{FILE_NAME}.partial"
-    partial.write_text(json.dumps(short, indent=2) + "\n")
-    os.replace(partial, out / FILE_NAME)
+    write_text(out / FILE_NAME, json.dumps(short, indent=2) + "\n")
 
 
 def print_certificate(certificate: Mapping[str, Any], of: str) -> None:

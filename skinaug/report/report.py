@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from skinaug.files import write_text
 from skinaug.report import audits, collect, exchange, figures, html, measure, samples, tables, text
 from skinaug.report.collect import Run, Study
 from skinaug.report.markdown import markdown
@@ -71,9 +71,9 @@ def report(
     if compare is not None:
         frames["paired"] = measure.paired_frame(study, measured, compare)
     for name, frame in frames.items():
-        _write(out / f"{name}.csv", frame.write_csv())
+        write_text(out / f"{name}.csv", frame.write_csv())
     content = _content(study, published, frames, compare)
-    _write(out / "report.md", markdown(content))
+    write_text(out / "report.md", markdown(content))
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),
         "figures": _figures(study, measured, frames),
@@ -82,7 +82,7 @@ def report(
         "samples_per_class": samples_per_class,
         "confusions": _confusions(study),
     }
-    _write(out / "report.html", html.render({**content, **pictures}))
+    write_text(out / "report.html", html.render({**content, **pictures}))
 
 
 def print_report(out: Path) -> None:
@@ -279,10 +279,3 @@ def _confusions(study: Study) -> dict[str, list[list[float]]]:
     if len(study.classes) > MOST_CLASSES:
         return {}
     return {arm: np.nan_to_num(measure.confusion(study, arm)).tolist() for arm in study.arms}
-
-
-def _write(path: Path, content: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(content, encoding="utf-8")
-    os.replace(partial, path)
