@@ -15,13 +15,15 @@ from torchmetrics.functional.classification import (
     multiclass_confusion_matrix,
 )
 
+from skinaug.metrics import calibration
+
 MAX_TOP_K = 5
 
 
 def classification_metrics(
     probabilities: np.ndarray | Tensor, labels: np.ndarray | Tensor, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """All scores of a classifier on one set of images, each in [0, 1].
+    """All scores of a classifier on one set of images, each in [0, 1] but the Brier score, in [0, 2].
 
     Args:
         probabilities: float [N, C], rows that sum to 1.
@@ -30,8 +32,9 @@ def classification_metrics(
 
     Returns:
         `top1` to `top5` (as far as there are more classes than that), `balanced_accuracy` (mean recall), `macro_f1`,
-        `auroc` (one class against the rest, macro mean; NaN where undefined) and `per_class`: {name: recall,
-        precision, f1, support}. Means over classes leave out those without images, as scikit-learn does.
+        `auroc` (one class against the rest, macro mean; NaN where undefined), `ece`, `brier` and `aurc` (less is better;
+        see `calibration`) and `per_class`: {name: recall, precision, f1, support}. Means over classes leave out those
+        without images, as scikit-learn does.
 
     Raises:
         ValueError: no images, or shapes that do not go together.
@@ -48,6 +51,7 @@ def classification_metrics(
         "balanced_accuracy": float(per_class["recall"][per_class["support"] > 0].mean()),
         "macro_f1": float(per_class["f1"][counted].mean()),
         "auroc": auroc(p, y),
+        **calibration_scores(p.numpy(), y.numpy()),
         "per_class": {
             name: {
                 "recall": float(per_class["recall"][c]),
@@ -66,6 +70,15 @@ def top_k_accuracies(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
     return {
         f"top{k}": float(multiclass_accuracy(probabilities, labels, num_classes, top_k=k, average="micro"))
         for k in range(1, max(min(MAX_TOP_K, num_classes - 1), 1) + 1)
+    }
+
+
+def calibration_scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Expected calibration error, Brier score and area under the risk-coverage curve."""
+    return {
+        "ece": calibration.ece(probabilities, labels),
+        "brier": float(calibration.brier_terms(probabilities, labels).mean()),
+        "aurc": float(calibration.aurc_terms(*calibration.confidences(probabilities, labels)).mean()),
     }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from skinaug.metrics import calibration
 from skinaug.metrics.classification import classification_metrics
 
 CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
@@ -36,6 +37,14 @@ def test_agrees_with_scikit_learn(absent: tuple[int, ...]):
     assert scores["macro_f1"] == pytest.approx(sk.f1_score(y, predicted, average="macro", zero_division=0))
     areas = [sk.roc_auc_score(y == c, p[:, c]) for c in present]
     assert scores["auroc"] == pytest.approx(np.mean(areas), abs=1e-6)
+    assert scores["brier"] == pytest.approx(
+        sk.brier_score_loss(y, p, labels=everything, scale_by_half=False), abs=1e-6
+    )
+    risks = [
+        np.mean(predicted[np.argsort(-p.max(1))[:k]] != y[np.argsort(-p.max(1))[:k]]) for k in range(1, 301)
+    ]
+    assert scores["aurc"] == pytest.approx(np.mean(risks))
+    assert scores["ece"] == pytest.approx(calibration.ece(p, y))
 
 
 def test_each_class_agrees_with_scikit_learn():
