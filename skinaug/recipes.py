@@ -18,11 +18,11 @@ VERSIONS = {
     "copies": 1,
     "finetune": 3,
     "generate": 3,
-    "score": 3,
+    "score": 4,
     "curate": 2,
     "audit": 1,
     "mix": 2,
-    "classify": 2,
+    "classify": 3,
     "report": 5,
 }
 

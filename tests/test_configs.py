@@ -28,6 +28,7 @@ GROUPS = (
     "review",
     "mix",
     "backbone",
+    "augmentation",
     "classify",
     "report",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import nn
 
 from skinaug.classify.fit import CHECKPOINTS, fit_classifier
 from skinaug.errors import InputError
+from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.metrics.classification import classification_metrics
 
@@ -68,9 +68,9 @@ def classify(
     ]
     pl.concat(predictions).write_parquet(out / "predictions.parquet")
     pl.DataFrame(classifier.curves).write_csv(out / "curves.csv")
-    tensors = classifier.module.network.state_dict()
+    tensors = classifier.network.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out / "model.safetensors")
-    write_json(metrics, out / "metrics.json")
+    write_text(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
 
 
@@ -82,10 +82,3 @@ def prediction_rows(images: Manifest, probabilities: np.ndarray) -> pl.DataFrame
     return rows.with_columns(
         prediction=pl.Series(prediction, dtype=pl.String), **{k: pl.Series(v) for k, v in columns.items()}
     )
-
-
-def write_json(content: Any, path: Path) -> None:
-    """A JSON file, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)

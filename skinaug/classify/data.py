@@ -11,7 +11,7 @@ otherwise. Images of one source (real, synthetic) share their values:
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lightning as L
@@ -23,21 +23,23 @@ from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
 
 Transform = Any  # PIL image -> float tensor [3, H, W]
-Target = Any  # a label, or (label, loss weight)
+Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a batch's pictures and targets
+Targets = Any  # N labels, or float rows [N, C]
 
 
 class Pictures(Dataset):
     """Pictures in memory: uint8 [N, H, W, 3] and N targets -> (float [3, H, W], target)."""
 
-    def __init__(self, pixels: np.ndarray, targets: Sequence[Target], transform: Transform) -> None:
+    def __init__(self, pixels: np.ndarray, targets: Targets, transform: Transform) -> None:
         self.pixels, self.targets, self.transform = pixels, targets, transform
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, row: int) -> tuple[Tensor, Any]:
         return self.transform(Image.fromarray(self.pixels[row])), self.targets[row]
 
 
@@ -45,12 +47,17 @@ class AugmentedPictures(Pictures):
     """Pictures of which an item is (draw, row); the number of a batch's first draw decides its random augmentation."""
 
     def __init__(
-        self, pixels: np.ndarray, targets: Sequence[Target], transform: Transform, seed: int
+        self,
+        pixels: np.ndarray,
+        targets: Targets,
+        transform: Transform,
+        seed: int,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__(pixels, targets, transform)
-        self.seed = seed
+        self.seed, self.mixing = seed, mixing
 
-    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, Target]]:
+    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, Any]]:
         first = draws_and_rows[0][0]
         entropy = int(np.random.SeedSequence([self.seed, first]).generate_state(1)[0])
         # timm's augmentations draw from the global generators, as the network's dropout does: neither may move the other.
@@ -58,7 +65,31 @@ class AugmentedPictures(Pictures):
             random.seed(entropy)
             np.random.seed(entropy)  # noqa: NPY002
             torch.default_generator.manual_seed(entropy)
-            return [self[row] for _, row in draws_and_rows]
+            batch = [self[row] for _, row in draws_and_rows]
+            if self.mixing is None:
+                return batch
+            pictures, targets = (torch.stack(parts) for parts in zip(*batch, strict=True))
+            return list(zip(*self.mixing(pictures, targets), strict=True))
+
+
+class Vectors(Dataset):
+    """Features in memory: float32 [N, D] and N targets -> (float [D], target)."""
+
+    def __init__(self, features: Tensor, targets: Targets) -> None:
+        self.features, self.targets = features, targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Any]:
+        return self.features[row], self.targets[row]
+
+
+class DrawnVectors(Vectors):
+    """Features of which an item is (draw, row)."""
+
+    def __getitems__(self, draws_and_rows: list[tuple[int, int]]) -> list[tuple[Tensor, Any]]:
+        return [self[row] for _, row in draws_and_rows]
 
 
 class Stream(Sampler[tuple[int, int]]):
@@ -81,9 +112,9 @@ class PictureData(L.LightningDataModule):
 
     def __init__(
         self,
-        train: AugmentedPictures,
+        train: AugmentedPictures | DrawnVectors,
         rows: np.ndarray,
-        val: Pictures | None,
+        val: Pictures | Vectors | None,
         batch_size: int,
         num_workers: int,
     ) -> None:
@@ -170,3 +201,14 @@ def make_transform(
     }
     options |= {"crop_pct": 1.0} if augmentation is None else {"is_training": True, **augmentation}
     return create_transform(image_size, **options)
+
+
+def make_mixing(mixup: float, cutmix: float) -> Mixing | None:
+    """Mixes every picture of a batch with its neighbour: mixup, cutmix, or where both are asked for, either at random.
+
+    Args:
+        mixup, cutmix: alpha of the Beta distribution that shares are drawn from; 0 is never. Zhang et al. 2018 (arXiv
+            1710.09412), Yun et al. 2019 (arXiv 1905.04899).
+    """
+    chosen = [kind(alpha=alpha) for kind, alpha in ((v2.MixUp, mixup), (v2.CutMix, cutmix)) if alpha > 0]
+    return v2.RandomChoice(chosen) if len(chosen) > 1 else chosen[0] if chosen else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,28 +15,33 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from skinaug.backbone import set_image_size
 from skinaug.classify.data import (
     AugmentedPictures,
+    DrawnVectors,
     PictureData,
     Pictures,
-    Target,
+    Vectors,
     draw_rows,
+    make_mixing,
     make_transform,
     phase_ends,
-    row_masses,
 )
+from skinaug.classify.loss import ClassificationLoss, targets
+from skinaug.classify.loss import class_weights as class_weights_of
 from skinaug.classify.module import ImageClassifier
-from skinaug.errors import InputError
+from skinaug.classify.probe import Standardised, frozen_features, untrained_head
+from skinaug.errors import InputError, listing
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 
 CHECKPOINTS = "checkpoints"
+LEARNS = ("network", "head")
 SAVE_EVERY = timedelta(minutes=2)  # a kill costs no more work than this
 
 
@@ -42,21 +49,24 @@ SAVE_EVERY = timedelta(minutes=2)  # a kill costs no more work than this
 class Classifier:
     """A trained classifier: call it with a Manifest for float32 [N, C] probabilities in the manifest's order.
 
-    `training` tells what it was trained on and how (images, real, synthetic, steps, best_step, seconds,
-    images_per_second); `curves` has one row a validation.
+    Attributes:
+        network: from pictures to logits.
+        module: what learned, and what predicts.
+        inputs: a manifest's pictures, or their features, for prediction.
+        training: what it was trained on and how: images, real, synthetic, steps, best_step, seconds, images_per_second.
+        curves: one row a validation.
     """
 
+    network: nn.Module
     module: ImageClassifier
-    image_size: int
+    inputs: Callable[[Manifest], Dataset]
     batch_size: int
-    cache: Path | None
     trainer: Callable[..., L.Trainer]
     training: dict[str, float]
     curves: list[dict[str, float]]
 
     def __call__(self, images: Manifest) -> np.ndarray:
-        pictures = _pictures(images, self.module, self.image_size, self.cache)
-        parts = self.trainer().predict(self.module, DataLoader(pictures, self.batch_size))
+        parts = self.trainer().predict(self.module, DataLoader(self.inputs(images), self.batch_size))
         return torch.cat(parts).cpu().numpy()
 
 
@@ -68,15 +78,23 @@ def fit_classifier(
     train: Manifest,
     val: Manifest | None,
     trainer: Callable[..., L.Trainer],
+    learns: str = "network",
+    epochs: float | None = None,
     batch_size: int = 32,
     val_every_steps: int = 20,
     patience: int = 10,
     monitor: str = "balanced_accuracy",
     optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] = torch.optim.AdamW,
     warmup_steps: int = 10,
+    layer_decay: float | None = None,
+    ema_decay: float | None = None,
     label_smoothing: float = 0.1,
     class_weights: str | None = "balanced",
+    effective_beta: float = 0.999,
+    focal_gamma: float = 0.0,
     augmentation: Mapping[str, Any] | None = None,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
     freeze_batch_norm: bool = False,
     num_workers: int = 0,
     seed: int = 0,
@@ -94,15 +112,21 @@ def fit_classifier(
         val: images that choose the checkpoint, the earliest of the best; None keeps the last step's. Of a training in phases
             only the last one is judged.
         trainer: makes a Lightning Trainer on one device.
+        learns: "network"; or "head": a linear probe on features of the frozen network, which are computed once a picture.
+        epochs: passes over the training images, instead of `steps`: then a larger mix trains longer.
         batch_size: images a step.
         val_every_steps: steps between validations; lowered so that the last one falls on the last step, or just before.
         patience: validations without a better score after which training stops early.
         monitor: the score: balanced_accuracy, top1, macro_f1 or auroc.
         optimizer: made from the parameters; its learning rate is the peak of a cosine schedule.
         warmup_steps: steps of rising learning rate before that.
+        layer_decay: learning rate of each layer over that of the next one towards the output, in (0, 1]; None: all alike.
+        ema_decay: validate, choose and keep the exponential moving average of the weights, with this decay a step, in (0, 1).
         label_smoothing: in [0, 1).
-        class_weights: "balanced" weights the loss by inverse class frequency in training; None does not.
+        class_weights, effective_beta: as in `loss.class_weights`.
+        focal_gamma: as in `loss.ClassificationLoss`.
         augmentation: keywords of timm's training transform; None augments nothing.
+        mixup, cutmix: as in `data.make_mixing`.
         freeze_batch_norm: keep the pretrained means and deviations: for few images and pretrained weights.
         num_workers: processes that augment images; the result does not depend on it.
         seed: of the head's first weights, the order of the images and their augmentation.
@@ -111,33 +135,38 @@ def fit_classifier(
         work: folder for checkpoints, from which an interrupted training goes on; None: a temporary one.
 
     Raises:
-        InputError: the backbone cannot take the image size, or the trainer has several devices.
+        InputError: a setting out of its range, the backbone cannot take the image size, or the trainer has several devices.
     """
+    check_recipe(learns, epochs, layer_decay, ema_decay, focal_gamma, augmentation, mixup, cutmix)
+    loss = ClassificationLoss(
+        class_weights_of(train, class_weights, effective_beta), label_smoothing, focal_gamma
+    )
+    steps = steps if epochs is None else max(math.ceil(epochs * len(train) / batch_size), 1)
+    warmup_steps = min(warmup_steps, steps // 2)
     L.seed_everything(seed, verbose=False)
     network = set_image_size(backbone(num_classes=len(train.classes)), image_size)
     if freeze_batch_norm:
         freeze_statistics(network)
-    weights = balanced_weights(train) if class_weights == "balanced" else None
-    weighted = "loss_weight" in train.table.columns
-    loss = (WeightedCrossEntropy if weighted else nn.CrossEntropyLoss)(
-        weights, label_smoothing=label_smoothing
-    )
-    warmup_steps = min(warmup_steps, steps // 2)
-    module = ImageClassifier(network, train.classes, loss, optimizer, steps, warmup_steps)
-    transform = _transform(module, image_size, augmentation)
-    data = PictureData(
-        AugmentedPictures(load_pixels(train, image_size, cache), targets(train), transform, seed),
-        draw_rows(train.table, steps, batch_size, seed),
-        None if val is None else _pictures(val, module, image_size, cache),
-        batch_size,
-        num_workers,
-    )
+    frozen = None
+    learner: nn.Module = network
+    inputs: Callable[[Manifest], Dataset] = partial(_pictures, network, image_size, cache)
+    if learns == "head":
+        frozen = frozen_features(network, image_size, train, cache, trainer().strategy.root_device)
+        learner, inputs = untrained_head(network), partial(_vectors, frozen)
+        drawn: DrawnVectors | AugmentedPictures = DrawnVectors(frozen(train), targets(train))
+    else:
+        transform = _transform(network, image_size, augmentation)
+        pixels = load_pixels(train, image_size, cache)
+        drawn = AugmentedPictures(pixels, targets(train), transform, seed, make_mixing(mixup, cutmix))
+    module = ImageClassifier(learner, train.classes, loss, optimizer, steps, warmup_steps, layer_decay)
+    rows = draw_rows(train.table, steps, batch_size, seed)
+    data = PictureData(drawn, rows, None if val is None else inputs(val), batch_size, num_workers)
     curves = Curves(batch_size / len(train))
     with TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)) / CHECKPOINTS
         *_, unjudged, _ = [0, *phase_ends(train.table, steps).values()]
         callbacks, best = training_callbacks(
-            folder, f"val/{monitor}", patience, None if val is None else unjudged
+            folder, f"val/{monitor}", patience, None if val is None else unjudged, ema_decay
         )
         run = trainer(
             max_steps=steps,
@@ -160,7 +189,47 @@ def fit_classifier(
         "seconds": round(seconds, 3),
         "images_per_second": round(curves.steps_here * batch_size / seconds, 1),
     }
-    return Classifier(module, image_size, 4 * batch_size, cache, trainer, training, curves.rows)
+    if frozen is not None:
+        frozen.put_head(learner, network)
+    return Classifier(network, module, inputs, 4 * batch_size, trainer, training, curves.rows)
+
+
+def check_recipe(
+    learns: str,
+    epochs: float | None,
+    layer_decay: float | None,
+    ema_decay: float | None,
+    focal_gamma: float,
+    augmentation: Mapping[str, Any] | None,
+    mixup: float,
+    cutmix: float,
+) -> None:
+    """Refuse a recipe that cannot be trained by; arguments are `fit_classifier`'s.
+
+    Raises:
+        InputError: names every setting that is out of its range.
+    """
+    problems = []
+    if learns not in LEARNS:
+        problems.append(f"classify.learns={learns}: it is one of {', '.join(LEARNS)}")
+    if epochs is not None and not epochs > 0:
+        problems.append(f"classify.epochs={epochs}: it is a number above 0, or null for classify.steps")
+    if layer_decay is not None and not 0 < layer_decay <= 1:
+        problems.append(f"classify.layer_decay={layer_decay}: it is a number above 0 and at most 1, or null")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        problems.append(f"classify.ema_decay={ema_decay}: it is a number between 0 and 1, or null")
+    for name, value in {"focal_gamma": focal_gamma, "mixup": mixup, "cutmix": cutmix}.items():
+        if not value >= 0:
+            problems.append(f"classify.{name}={value}: it is a number of at least 0")
+    if learns == "head":
+        given = {"augmentation": augmentation, "mixup": mixup, "cutmix": cutmix, "layer_decay": layer_decay}
+        problems += [
+            f"classify.{name} changes pictures or layers, and a probe (classify.learns=head) sees features alone: turn it off"
+            for name, value in given.items()
+            if value
+        ]
+    if problems:
+        raise InputError(f"The classifier cannot be trained:\n{listing(problems)}")
 
 
 def freeze_statistics(network: nn.Module) -> None:
@@ -187,22 +256,29 @@ def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, la
 
 
 def training_callbacks(
-    folder: Path, monitor: str, patience: int, judged_after: int | None
+    folder: Path, monitor: str, patience: int, judged_after: int | None, ema_decay: float | None
 ) -> tuple[list[Callback], ModelCheckpoint | None]:
-    """Checkpoints to resume from and the best one after a step, with early stopping; None: there is nothing to judge by."""
+    """Checkpoints to resume from and the best one after a step, with early stopping; None: there is nothing to judge by.
+
+    With averaged weights, it is these that are judged and that a checkpoint holds.
+    """
     common: dict[str, Any] = {
         "dirpath": folder,
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
     }
     resume = ModelCheckpoint(filename="last", train_time_interval=SAVE_EVERY, **common)
+    average = [] if ema_decay is None else [EMAWeightAveraging(decay=ema_decay, use_buffers=False)]
     if judged_after is None:
-        return [resume], None
+        return [*average, resume], None
     # Lightning replaces the best checkpoint only by a strictly better one: of equals the earliest stays.
-    best = LateCheckpoint(filename="best", monitor=monitor, mode="max", save_weights_only=True, **common)
+    # Lightning puts averaged weights into whole checkpoints only.
+    best = LateCheckpoint(
+        filename="best", monitor=monitor, mode="max", save_weights_only=not average, **common
+    )
     stop = LateStopping(monitor, mode="max", patience=patience, check_finite=False)
     best.judged_after = stop.judged_after = judged_after
-    return [best, resume, stop], best
+    return [*average, best, resume, stop], best
 
 
 class Late:
@@ -228,39 +304,6 @@ def load_best(module: ImageClassifier, best: ModelCheckpoint) -> int:
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
     return int(checkpoint["global_step"])
-
-
-def balanced_weights(images: Manifest) -> Tensor:
-    """Loss weights of the classes, N / (C n_c): float32 [C]; absent classes, which no loss can hit, get 0.
-
-    N and n_c count an image by `data.row_masses`: as often as it is drawn, and as much as it weighs.
-    """
-    counts = np.bincount(images.labels(), row_masses(images.table), len(images.classes))
-    weights = np.divide(counts.sum(), len(counts) * counts, out=np.zeros(len(counts)), where=counts > 0)
-    return torch.tensor(weights, dtype=torch.float32)
-
-
-def targets(images: Manifest) -> list[Target]:
-    """What a loss is given of each image: its class index, with its loss weight (a float32 scalar) where images have one."""
-    if "loss_weight" not in images.table.columns:
-        return images.labels()
-    weights = torch.tensor(images.table["loss_weight"].to_numpy(), dtype=torch.float32)
-    return list(zip(images.labels(), weights, strict=True))
-
-
-class WeightedCrossEntropy(nn.CrossEntropyLoss):
-    """Cross-entropy of (labels int [B], loss weights float [B]): an image of weight 2 counts like two images.
-
-    As torch's mean over class weights, it divides by the batch's sum of weights.
-    """
-
-    def forward(self, logits: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
-        labels, weights = target
-        losses = nn.functional.cross_entropy(
-            logits, labels, self.weight, label_smoothing=self.label_smoothing, reduction="none"
-        )
-        norms = weights if self.weight is None else weights * self.weight[labels]
-        return (weights * losses).sum() / norms.sum()
 
 
 class Curves(Callback):
@@ -296,11 +339,13 @@ class Curves(Callback):
         self.rows, self.losses = state_dict["rows"], state_dict["losses"]
 
 
-def _pictures(images: Manifest, module: ImageClassifier, image_size: int, cache: Path | None) -> Pictures:
-    return Pictures(load_pixels(images, image_size, cache), images.labels(), _transform(module, image_size))
+def _vectors(frozen: Standardised, images: Manifest) -> Vectors:
+    return Vectors(frozen(images), images.labels())
 
 
-def _transform(
-    module: ImageClassifier, image_size: int, augmentation: Mapping[str, Any] | None = None
-) -> Any:
-    return make_transform(image_size, getattr(module.network, "pretrained_cfg", {}), augmentation)
+def _pictures(network: nn.Module, image_size: int, cache: Path | None, images: Manifest) -> Pictures:
+    return Pictures(load_pixels(images, image_size, cache), images.labels(), _transform(network, image_size))
+
+
+def _transform(network: nn.Module, image_size: int, augmentation: Mapping[str, Any] | None = None) -> Any:
+    return make_transform(image_size, getattr(network, "pretrained_cfg", {}), augmentation)

@@ -9,13 +9,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from skinaug.metrics.classification import classification_metrics
 
-Batch = tuple[Tensor, Tensor]  # float [B, 3, H, W] and int [B]
+Batch = tuple[Tensor, Tensor]  # float [B, 3, H, W] or features [B, D]; int [B], in training float [B, C]
 
 
 class ImageClassifier(L.LightningModule):
@@ -24,10 +25,11 @@ class ImageClassifier(L.LightningModule):
     Args:
         network: float [B, 3, H, W] -> logits [B, C].
         classes: C names.
-        loss: (logits, labels) -> scalar.
+        loss: (logits [B, C], targets [B, C]) -> scalar.
         optimizer: made from the parameters; its learning rate is the peak of the schedule.
         steps: optimizer steps of the whole training.
         warmup_steps: of these, with a rising learning rate.
+        layer_decay: each layer's learning rate, as a multiple of the next one's towards the output; None: one rate for all.
     """
 
     def __init__(
@@ -38,19 +40,22 @@ class ImageClassifier(L.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         steps: int,
         warmup_steps: int,
+        layer_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        self.layer_decay = layer_decay
         self.classes, self.loss, self.optimizer = tuple(classes), loss, optimizer
         self.steps, self.warmup_steps = steps, warmup_steps
         self.judged: list[Batch] = []  # probabilities and labels of the running validation
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.contiguous(memory_format=torch.channels_last))
+        pictures = images.ndim == 4  # a linear head is given vectors
+        return self.network(images.contiguous(memory_format=torch.channels_last) if pictures else images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images, labels = batch
-        loss = self.loss(self(images), labels)
+        images, targets = batch
+        loss = self.loss(self(images), targets)
         self.log("train/loss", loss)
         return loss
 
@@ -71,12 +76,32 @@ class ImageClassifier(L.LightningModule):
         return self(batch[0]).float().softmax(1)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.network.parameters())
+        optimizer = make_optimizer(self.optimizer, self.network, self.layer_decay)
         factor = partial(warmup_cosine, steps=self.steps, warmup_steps=self.warmup_steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
         }
+
+
+def make_optimizer(
+    optimizer: Callable[..., Optimizer], network: nn.Module, layer_decay: float | None
+) -> Optimizer:
+    """An optimizer of a network's parameters, with `layer_decay` of a rate a layer: the k-th from the output learns at
+    layer_decay^k times the peak rate, and biases and norms do not decay. Clark et al. 2020 (arXiv 2003.10555), appendix A.
+
+    Args:
+        optimizer: a partial with the peak rate `lr` and, if any, `weight_decay`.
+        layer_decay: in (0, 1]; None: all parameters alike.
+    """
+    if layer_decay is None:
+        return optimizer(network.parameters())
+    decay = getattr(optimizer, "keywords", {}).get("weight_decay", 0.0)
+    kept = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+    made = optimizer(param_groups_layer_decay(network, decay, kept, layer_decay=layer_decay))
+    for group in made.param_groups:
+        group["lr"] *= group["lr_scale"]
+    return made
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int) -> float:

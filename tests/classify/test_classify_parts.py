@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import timm
 import torch
 import yaml
 
@@ -17,12 +19,13 @@ from skinaug.classify.data import (
     Pictures,
     Stream,
     draw_rows,
+    make_mixing,
     make_transform,
     phase_ends,
     row_masses,
 )
-from skinaug.classify.fit import WeightedCrossEntropy, balanced_weights, fit_classifier
-from skinaug.classify.module import warmup_cosine
+from skinaug.classify.fit import fit_classifier
+from skinaug.classify.module import make_optimizer, warmup_cosine
 
 
 def test_learning_rate_rises_then_falls_along_half_a_cosine():
@@ -109,20 +112,6 @@ def test_masses_are_the_expected_draws_times_the_weight():
     assert row_masses(PLAIN).tolist() == [1] * 7
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("class_weights", [None, torch.tensor([0.5, 1.0, 4.0])])
-def test_a_weight_of_two_is_two_images(smoothing: float, class_weights: torch.Tensor | None):
-    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    labels, times = torch.tensor([0, 2, 1, 2]), torch.tensor([1, 2, 3, 1])
-    plain = torch.nn.CrossEntropyLoss(class_weights, label_smoothing=smoothing)
-    ours = WeightedCrossEntropy(class_weights, label_smoothing=smoothing)
-    repeated = plain(logits.repeat_interleave(times, 0), labels.repeat_interleave(times))
-    assert ours(logits, (labels, times.float())) == pytest.approx(float(repeated), rel=1e-6)
-    assert ours(logits, (labels, torch.full((4,), 0.2))) == pytest.approx(
-        float(plain(logits, labels)), rel=1e-6
-    )
-
-
 def test_augmentation_follows_from_the_seed_alone():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
     transform = make_transform(
@@ -157,23 +146,54 @@ def test_evaluation_changes_no_pixel():
     assert label == 4
 
 
-def test_class_weights_make_classes_count_alike(make_manifest):
-    images = make_manifest([{"label": label} for label in "aaab"], classes=("a", "b", "c"))
-    weights = balanced_weights(images)
-    assert weights.tolist() == pytest.approx([4 / 9, 4 / 3, 0])
-    sums = (
-        pl.DataFrame({"label": images.labels()})
-        .with_columns(w=weights.numpy()[images.labels()])
-        .group_by("label")
-        .sum()
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.4, 0.0), (0.0, 0.4), (0.4, 0.4)])
+def test_targets_are_mixed_as_pictures_are(mixup: float, cutmix: float):
+    """Flat pictures whose level is their class: a mixed picture's mean level is its mixed target's."""
+    levels = np.arange(4, dtype=np.uint8)
+    pixels = np.broadcast_to((60 * levels)[:, None, None, None], (4, 16, 16, 3)).copy()
+    plain = make_transform(
+        16, {"mean": (0.0,) * 3, "std": (1.0,) * 3}, {"scale": [1.0, 1.0], "color_jitter": None}
     )
-    assert sums["w"].n_unique() == 1
+    weights = torch.tensor([1.0, 0.5, 1.0, 2.0])
+    rows = torch.eye(4) * weights
+    data = AugmentedPictures(pixels, rows, plain, seed=0, mixing=make_mixing(mixup, cutmix))
+    shares = []
+    for first in range(0, 40, 4):
+        batch = [(first + i, i) for i in range(4)]
+        pictures, targets = (torch.stack(parts) for parts in zip(*data.__getitems__(batch), strict=True))
+        again = torch.stack([target for _, target in data.__getitems__(batch)])
+        assert torch.equal(targets, again), "a resumed training mixes alike"
+        shares_of = targets / weights  # of each class in each picture
+        torch.testing.assert_close(shares_of.sum(1), torch.ones(4))
+        torch.testing.assert_close(
+            pictures.mean((1, 2, 3)) * 255 / 60, shares_of @ torch.arange(4.0), atol=1e-3, rtol=0
+        )
+        shares.append(shares_of.max().item())
+    assert min(shares) < 0.9
+    assert len(set(shares)) > 5
 
 
-def test_class_weights_count_an_image_as_much_as_training_does(make_manifest):
-    """Four times as many images of a class at a quarter of the weight need no balancing."""
-    rows = [{"label": "a", "loss_weight": 0.25}] * 4 + [{"label": "b", "loss_weight": 1.0}]
-    assert balanced_weights(make_manifest(rows)).tolist() == pytest.approx([1, 1])
+def test_nothing_is_mixed_unasked():
+    assert make_mixing(0, 0) is None
+
+
+def test_lower_layers_learn_more_slowly():
+    network = timm.create_model("test_vit", num_classes=3)
+    optimizer = partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.05)
+    made = make_optimizer(optimizer, network, 0.5)
+    rates = {
+        id(p): (group["lr"], group["weight_decay"]) for group in made.param_groups for p in group["params"]
+    }
+    found = {name: rates[id(p)] for name, p in network.named_parameters()}
+    assert found["head.weight"] == (1e-3, 0.05)
+    assert found["head.bias"] == (1e-3, 0)
+    depth = len(network.blocks)
+    for block in range(depth):
+        assert found[f"blocks.{block}.mlp.fc1.weight"] == pytest.approx((1e-3 * 0.5 ** (depth - block), 0.05))
+    assert found["patch_embed.proj.weight"] == pytest.approx((1e-3 * 0.5 ** (depth + 1), 0.05))
+    assert found["pos_embed"][1] == 0, "timm's own list of what does not decay"
+    plain = make_optimizer(optimizer, network, None)
+    assert [group["lr"] for group in plain.param_groups] == [1e-3]
 
 
 def test_the_configuration_has_only_what_training_takes():
