@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
-from skinaug.manifest import Manifest
+from skinaug.manifest import FILE_NAME, Manifest
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
@@ -88,13 +88,12 @@ def name_arms(runs: Sequence[Run]) -> list[Run]:
 
     A sweep over mixes has arms such as `hybrid`, one over `mix.synthetic_ratio` such as `synthetic_ratio=1`.
     """
-    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
-    varying = [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
-    others = [key for key in varying if key != "mix"]
+    keys = varying(runs)
+    others = [key for key in keys if key != "mix"]
     named = []
     for run in runs:
         parts = [f"{key.rpartition('.')[2]}={run.overrides[key]}" for key in others if key in run.overrides]
-        mixes = [] if parts and "mix" not in varying else [run.arm]
+        mixes = [] if parts and "mix" not in keys else [run.arm]
         named.append(replace(run, arm=", ".join([*mixes, *parts])))
     return named
 
@@ -154,8 +153,16 @@ class Study:
     @cached_property
     def predictions(self) -> list[Predictions]:
         """Test predictions of each run; checked to be of the same classes."""
-        tables = [pl.read_parquet(run.artifacts["classify"] / "predictions.parquet") for run in self.runs]
-        return _align(self.runs, [table.filter(pl.col("split") == "test") for table in tables])
+        return _align(self.runs, [table.filter(pl.col("split") == "test") for table in self._tables])
+
+    @cached_property
+    def validation(self) -> list[Predictions]:
+        """Validation predictions of each run."""
+        return _align(self.runs, [table.filter(pl.col("split") == "val") for table in self._tables])
+
+    @cached_property
+    def _tables(self) -> list[pl.DataFrame]:
+        return [pl.read_parquet(run.artifacts["classify"] / "predictions.parquet") for run in self.runs]
 
     @property
     def classes(self) -> list[str]:
@@ -254,8 +261,20 @@ def curves(run: Run) -> pl.DataFrame:
 
 
 def mix_table(run: Run) -> pl.DataFrame:
-    """Training images a class: `label`, `real`, `synthetic`."""
-    return pl.read_csv(run.artifacts["mix"] / "table.csv")
+    """Training images a class: `label`, `real` (distinct photographs), `repeated` (further copies of them), `synthetic`."""
+    return _mix_table(run.artifacts["mix"])
+
+
+@lru_cache(maxsize=4096)
+def _mix_table(folder: Path) -> pl.DataFrame:
+    rows = pl.read_parquet(folder / FILE_NAME, columns=["label", "source", "sha256"])
+    real = rows.filter(pl.col("source") == "real").group_by("label").agg(pl.col("sha256").n_unique())
+    distinct = dict(real.iter_rows())
+    table = pl.read_csv(
+        folder / "table.csv"
+    )  # counts the copies that stand in for synthetic images as real ones
+    counts = pl.Series("real", [distinct.get(label, 0) for label in table["label"]], dtype=pl.Int64)
+    return table.select("label", counts, (pl.col("real") - counts).alias("repeated"), "synthetic")
 
 
 def funnel(folder: Path) -> pl.DataFrame:
@@ -311,14 +330,38 @@ def _number(value: Any) -> float | None:
 
 
 def series(study: Study, key: str) -> dict[str, list[str]]:
-    """Arms that differ in nothing but the seed and one swept key, by what the others are set to."""
+    """Arms that differ in nothing but the seed and one swept key, by what the others that vary are set to."""
+    keys = [name for name in varying(study.runs) if name != key]
     found: dict[str, list[str]] = {}
     for arm in study.arms:
-        others = {
-            name: value for name, value in study.of(arm)[0].overrides.items() if name not in (key, "seed")
-        }
-        found.setdefault(", ".join(f"{name}={value}" for name, value in others.items()), []).append(arm)
+        overrides = study.of(arm)[0].overrides
+        told = ", ".join(setting(name, overrides[name]) for name in keys if name in overrides)
+        found.setdefault(told, []).append(arm)
     return found
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """Overrides but the seed that are not the same in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
+    return [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
+
+
+WORDS = {  # swept config key -> (heading, after a value)
+    "mix.real_per_class": ("Real images / class", "real / class"),
+    "mix.synthetic_per_class": ("Synthetic images / class", "synthetic / class"),
+    "mix.synthetic_ratio": ("Synthetic images to a real one", "synthetic to a real one"),
+    "generate.guidance_scale": ("Guidance scale", "guidance"),
+}
+
+
+def setting(key: str, value: Any) -> str:
+    """A swept value in words."""
+    return f"{value} {WORDS[key][1]}" if key in WORDS else f"{key.rpartition('.')[2]}={value}"
+
+
+def heading(key: str) -> str:
+    """A swept key in words."""
+    return WORDS[key][0] if key in WORDS else key
 
 
 def settings(study: Study) -> list[tuple[str, str]]:

@@ -1,22 +1,29 @@
-"""Figures as inline SVG: text stays text, widths suit a phone, colours suit colour-blind readers."""
+"""Figures as inline SVG: text stays text, widths suit a phone, colours suit colour-blind readers, marks tell what they are."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote, unquote
 
 import numpy as np
 import polars as pl
 
 if TYPE_CHECKING:  # matplotlib takes a second to import: only when something is drawn
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, FAINT = "#222222", "#bbbbbb"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")  # Okabe and Ito 2008
 MOST_POINTS = 60  # of one curve; more would only make the file larger
+MOST_ARMS = 24  # of one figure
+MOST_SERIES = 7  # lines of one figure: as many as colours are told apart
+MOST_TICKS = 8
+TIP = "tip:"  # starts the id of a group whose marks say something when they are pointed at
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a $ in an arm's name is a $
@@ -51,28 +58,49 @@ def _graded(count: int) -> list[str]:
     return [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.9, count))]
 
 
-def dots(
-    rows: Sequence[tuple[str, float, float, float, Sequence[float]]],
-    colours: Mapping[str, str],
-    title: str,
-    zero: bool = False,
-) -> str:
-    """One line an arm: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference.
+def ends(scores: Mapping[str, float], keep: str, most: int = MOST_ARMS) -> list[str]:
+    """The arms to draw where there are too many: half of them from either end of the scores, and one that must be there."""
+    if len(scores) <= most:
+        return list(scores)
+    ranked = sorted((arm for arm in scores if arm != keep), key=lambda arm: scores[arm])
+    half = (most - 1) // 2
+    chosen = {keep, *ranked[:half], *ranked[-half:]}
+    return [arm for arm in scores if arm in chosen]
 
-    rows: (arm, estimate, low, high, one value a seed), in per cent or points, top to bottom.
-    """
-    longest = max(len(row[0]) for row in rows)
+
+class Row(NamedTuple):
+    """An arm in a forest plot, in per cent or points: estimate with its interval, and the value of each seed."""
+
+    arm: str
+    estimate: float
+    low: float
+    high: float
+    seeds: Mapping[int, float]
+
+
+def dots(rows: Sequence[Row], colours: Mapping[str, str], title: str, zero: bool = False) -> str:
+    """One line an arm, top to bottom: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference."""
+    longest = max(len(row.arm) for row in rows)
     figure, axes = _figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), title)
-    for y, (arm, estimate, low, high, seeds) in enumerate(rows):
-        colour = colours[arm]
-        axes.plot([low, high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt")
-        axes.plot([estimate], [y], "s", color=colour, markersize=5)
-        axes.plot(
-            seeds, [y + 0.28] * len(seeds), "o", color=colour, markersize=3, alpha=0.7, markeredgewidth=0
+    for y, row in enumerate(rows):
+        colour, said = colours[row.arm], f"{row.arm}: {_told(row.estimate, row.low, row.high, zero)}"
+        marks = [
+            *axes.plot([row.low, row.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt"),
+            *axes.plot([row.estimate], [y], "s", color=colour, markersize=5),
+        ]
+        for mark in marks:
+            _tell(mark, [said])
+        below = [y + 0.28] * len(row.seeds)
+        (points,) = axes.plot(
+            list(row.seeds.values()), below, "o", color=colour, markersize=3, alpha=0.7, markeredgewidth=0
+        )
+        _tell(
+            points,
+            [f"{row.arm}, seed {seed}: {_number(value, zero)}" for seed, value in row.seeds.items()],
         )
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
-    axes.set_yticks(range(len(rows)), [row[0] for row in rows])
+    axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -80,39 +108,72 @@ def dots(
 
 
 def lines(
-    arms: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]],
+    arms: Mapping[str, Mapping[int, tuple[np.ndarray, np.ndarray]]],
     colours: Mapping[str, str],
     title: str,
     xlabel: str = "Optimizer step",
 ) -> str:
-    """Curves of each arm: seeds as thin lines, their mean as a thick one. arms: name -> (x [n], y [n]) of each seed."""
+    """Curves of each arm: seeds as thin lines, their mean as a thick one. arms: name -> seed -> (x [n], y [n])."""
     figure, axes = _figure(3.3, 2.3, title)
     for arm, curves in arms.items():
-        for x, y in curves:
-            axes.plot(*_thin(x, y), color=colours[arm], linewidth=0.5, alpha=0.5)
-        axes.plot(*_thin(*_mean_curve(curves)), color=colours[arm], linewidth=1.7)
+        for seed, (x, y) in curves.items():
+            (thin,) = axes.plot(*_thin(x, y), color=colours[arm], linewidth=0.5, alpha=0.5)
+            _tell(thin, [f"{arm}, seed {seed}"])
+        (thick,) = axes.plot(*_thin(*_mean_curve(list(curves.values()))), color=colours[arm], linewidth=1.7)
+        _tell(thick, [f"{arm}, mean of {len(curves)} seed{'s' * (len(curves) > 1)}"])
     axes.set_xlabel(xlabel)
     axes.locator_params(nbins=5)
     return _svg(figure, title)
 
 
-def bands(
-    series: Mapping[str, Sequence[tuple[float, float, float, float]]],
-    title: str,
-    xlabel: str,
-) -> str:
-    """Score against a swept number, with a band. series: name -> (x, estimate, low, high), by x."""
-    figure, axes = _figure(3.9, 2.6, title)
-    for (name, values), colour in zip(series.items(), (*PALETTE, *_graded(len(series))), strict=False):
-        x, estimate, low, high = np.array(values).T
+class Point(NamedTuple):
+    """A score in per cent, with its interval, at a swept number."""
+
+    x: float
+    arm: str
+    estimate: float
+    low: float
+    high: float
+
+
+def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str:
+    """Score against a swept number, with a band. series: name -> points, by x."""
+    figure, axes = _figure(3.9, 2.6 + 0.1 * len(series), title)
+    for (name, points), colour in zip(series.items(), series_colours(len(series)), strict=True):
+        x = [point.x for point in points]
+        low, high = [point.low for point in points], [point.high for point in points]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(x, estimate, "o-", color=colour, markersize=3.5, linewidth=1.4, label=name)
+        (line,) = axes.plot(
+            x, [p.estimate for p in points], "o-", color=colour, markersize=3.5, linewidth=1.4, label=name
+        )
+        _tell(line, [f"{p.arm}: {_told(p.estimate, p.low, p.high)}" for p in points])
     if len(series) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
     axes.set_xlabel(xlabel)
-    ticks = sorted({row[0] for values in series.values() for row in values})
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ticks = sorted({point.x for points in series.values() for point in points})
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return _svg(figure, title)
+
+
+def series_colours(count: int) -> Sequence[str]:
+    """Colours that are told apart, or, of many, a graded scale."""
+    return PALETTE[:count] if count <= len(PALETTE) else _graded(count)
+
+
+def spread(names: Sequence[str], most: int = MOST_SERIES) -> list[str]:
+    """The first, the last and others evenly between, where there are too many."""
+    if len(names) <= most:
+        return list(names)
+    return [names[round(place)] for place in np.linspace(0, len(names) - 1, most)]
+
+
+def _told(estimate: float, low: float, high: float, signed: bool = False) -> str:
+    return f"{_number(estimate, signed)} ({_number(low, signed)} to {_number(high, signed)})"
+
+
+def _number(value: float, signed: bool = False) -> str:
+    return (f"{value:+.1f}" if signed else f"{value:.1f}").replace("-", "−")
 
 
 def curve(table: pl.DataFrame, column: str, scale: float = 1) -> tuple[np.ndarray, np.ndarray] | None:
@@ -150,6 +211,11 @@ def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _tell(artist: Artist, texts: Sequence[str]) -> None:
+    """Let a line say one text, or each of its markers one of several, when it is pointed at."""
+    artist.set_gid(TIP + quote("\n".join(" ".join(text.split()) for text in texts)))
+
+
 def _svg(figure: Figure, title: str) -> str:
     """An <svg> element without names that could clash with those of another figure on the page."""
     import matplotlib
@@ -158,13 +224,33 @@ def _svg(figure: Figure, title: str) -> str:
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg[svg.index("<svg") :])
+    svg = re.sub(r"font-family: [^;]*; ?", "", svg[svg.index("<svg") :])  # the page's is inherited
+    svg = _with_tips(svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     width = figure.get_figwidth() * 96  # CSS pixels to the inch
     return re.sub(r'<svg height="[^"]*" ', "<svg ", _resize(svg, width)).strip()
+
+
+def _with_tips(svg: str) -> str:
+    """Titles for the marks of groups whose id starts with TIP: of the group, or, of several, of each marker in turn."""
+    first, *rest = svg.split(f'<g id="{TIP}')
+    told = [first]
+    for part in rest:
+        said, _, content = part.partition('">')
+        titles = [f"<title>{escape(text)}</title>" for text in unquote(said).split("\n")]
+        if len(titles) == 1:
+            told.append(f"<g>{titles[0]}{content}")
+            continue
+        before, *markers = re.split(r"(?=<use )", content, maxsplit=len(titles))
+        marked = [
+            mark.replace("/>", f">{title}</use>", 1) for mark, title in zip(markers, titles, strict=True)
+        ]
+        told.append("".join(["<g>", before, *marked]))
+    return "".join(told)
 
 
 def _resize(svg: str, width: float) -> str:
     """Let the page scale the picture down, never up."""
     head, body = svg.split(">", 1)
     head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
-    return f'{head} role="img" style="width: 100%; max-width: {width:.0f}px">{body}'
+    return f'{head} style="width: 100%; max-width: {width:.0f}px">{body}'

@@ -106,7 +106,10 @@ def verdict(low: float, high: float) -> str:
 
 
 def arms_frame(study: Study, measured: Measured) -> pl.DataFrame:
-    """One row an arm: seeds, training images a class (least and most), test images, every score with low and high."""
+    """One row an arm: seeds, training images a class (least and most), test images, every score with low and high.
+
+    `real` images are distinct photographs; copies of them that stand in for synthetic images are `repeated`.
+    """
     return pl.DataFrame([_arm_row(study, measured, arm) for arm in study.arms])
 
 
@@ -114,7 +117,7 @@ def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:
     images = pl.concat([collect.mix_table(run) for run in study.of(arm)])
     tests = [len(p.images) for run, p in zip(study.runs, study.predictions, strict=True) if run.arm == arm]
     row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(measured.seeds(arm))}
-    for source in ("real", "synthetic"):
+    for source in ("real", "repeated", "synthetic"):
         row[f"{source}_min"], row[f"{source}_max"] = images[source].min(), images[source].max()
     row["test_images"] = max(tests)
     for name in metric_names(study):

@@ -74,13 +74,16 @@ def report(
         write_text(out / f"{name}.csv", frame.write_csv())
     content = _content(study, published, frames, compare)
     write_text(out / "report.md", markdown(content))
+    drawn = _drawn(study, frames["arms"])
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),
         "figures": _figures(study, measured, frames),
         "pairs": _pairs(study),
         "strips": samples.sample_strips(study, samples_per_class),
         "samples_per_class": samples_per_class,
-        "confusions": _confusions(study),
+        "confusions": _confusions(study, drawn),
+        "drawn": drawn,
+        "drawn_note": text.drawn_note(study, drawn),
     }
     write_text(out / "report.html", html.render({**content, **pictures}))
 
@@ -212,70 +215,93 @@ def _funnels(study: Study) -> dict[str, Path]:
 
 def _figures(study: Study, measured: Measured, frames: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
     colours = figures.arm_colours(study.arms, study.baseline)
+    drawn = _drawn(study, frames["arms"])
     return {
-        "scores": [_scores_figure(study, measured, name, colours) for name in ("top1", "balanced_accuracy")],
+        "scores": [
+            _scores_figure(study, measured, drawn, name, colours) for name in ("top1", "balanced_accuracy")
+        ],
         "differences": [
-            _differences_figure(study, measured, frames["differences"], name, colours)
+            _differences_figure(measured, frames["differences"], drawn, name, colours)
             for name in ("top1", "balanced_accuracy")
             if frames["differences"].height
         ],
         "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
-        "curves": [svg for column in CURVES if (svg := _curves_figure(study, column, colours))],
+        "curves": _curves_figures(study, drawn, colours),
     }
 
 
-def _scores_figure(study: Study, measured: Measured, metric: str, colours: Mapping[str, str]) -> str:
+def _drawn(study: Study, arms: pl.DataFrame) -> list[str]:
+    """Arms that figures show, where one has a line or a colour of its own."""
+    return figures.ends(dict(arms.select("arm", "top1").iter_rows()), study.baseline)
+
+
+def _scores_figure(
+    study: Study, measured: Measured, drawn: Sequence[str], metric: str, colours: Mapping[str, str]
+) -> str:
     rows = []
-    for arm in study.arms:
+    for arm in drawn:
         estimate = measured.estimate(arm, metric)
         mean, low, high = (100 * float(value) for value in (estimate.mean, estimate.low, estimate.high))
-        seeds = [100 * float(measured.scores[arm, seed][metric]) for seed in measured.seeds(arm)]
-        rows.append((arm, mean, low, high, seeds))
+        seeds = {seed: 100 * float(measured.scores[arm, seed][metric]) for seed in measured.seeds(arm)}
+        rows.append(figures.Row(arm, mean, low, high, seeds))
     return figures.dots(rows, colours, f"{SCORES[metric]}, %")
 
 
 def _differences_figure(
-    study: Study, measured: Measured, differences: pl.DataFrame, metric: str, colours: Mapping[str, str]
+    measured: Measured,
+    differences: pl.DataFrame,
+    drawn: Sequence[str],
+    metric: str,
+    colours: Mapping[str, str],
 ) -> str:
     rows = []
-    for row in differences.filter(pl.col("metric") == metric).iter_rows(named=True):
+    chosen = (pl.col("metric") == metric) & pl.col("arm").is_in(list(drawn))
+    for row in differences.filter(chosen).iter_rows(named=True):
         arm, baseline = row["arm"], row["baseline"]
-        shared = [
-            (measured.scores[arm, seed], measured.scores[baseline, seed])
+        seeds = {
+            seed: 100 * float(measured.scores[arm, seed][metric] - measured.scores[baseline, seed][metric])
             for seed in measured.seeds(arm, baseline)
-        ]
-        seeds = [100 * float(own[metric] - base[metric]) for own, base in shared]
-        low, high = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
-        rows.append((arm, 100 * row["difference"], low, high, seeds))
+        }
+        bounds = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
+        rows.append(figures.Row(arm, 100 * row["difference"], *bounds, seeds))
     return figures.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
 
 
 def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:
-    number = collect.swept_numbers(study)[key]
+    numbers = collect.swept_numbers(study)[key]
     by_arm = {
-        row["arm"]: [100 * row[name] for name in (metric, f"{metric}_low", f"{metric}_high")]
+        row["arm"]: tuple(100 * row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
         for row in arms.iter_rows(named=True)
     }
-    series = {
-        name: sorted((number[arm], *by_arm[arm]) for arm in members if arm in number)
+    found = {
+        name: sorted(figures.Point(numbers[arm], arm, *by_arm[arm]) for arm in members if arm in numbers)
         for name, members in collect.series(study, key).items()
     }
-    return figures.bands({name: rows for name, rows in series.items() if rows}, f"{SCORES[metric]}, %", key)
+    known = {name: points for name, points in found.items() if points}
+    chosen = {name: known[name] for name in figures.spread(list(known))}
+    several = f" ({len(chosen)} of {len(known)} series)" if len(chosen) < len(known) else ""
+    return figures.bands(chosen, f"{SCORES[metric]}, %{several}", collect.heading(key))
 
 
-def _curves_figure(study: Study, column: str, colours: Mapping[str, str]) -> str | None:
-    title, scale = CURVES[column]
-    found = {
-        arm: [figures.curve(collect.curves(run), column, scale) for run in study.of(arm)]
-        for arm in study.arms
-    }
-    known = {arm: [curve for curve in curves if curve is not None] for arm, curves in found.items()}
-    known = {arm: curves for arm, curves in known.items() if curves}
-    return figures.lines(known, colours, title) if known else None
+def _curves_figures(study: Study, drawn: Sequence[str], colours: Mapping[str, str]) -> list[str]:
+    tables = {arm: {run.seed: collect.curves(run) for run in study.of(arm)} for arm in drawn}
+    svgs = []
+    for column, (title, scale) in CURVES.items():
+        found = {
+            arm: {seed: figures.curve(table, column, scale) for seed, table in own.items()}
+            for arm, own in tables.items()
+        }
+        known = {
+            arm: {seed: curve for seed, curve in own.items() if curve is not None}
+            for arm, own in found.items()
+        }
+        known = {arm: own for arm, own in known.items() if own}
+        svgs += [figures.lines(known, colours, title)] * bool(known)
+    return svgs
 
 
-def _confusions(study: Study) -> dict[str, list[list[float]]]:
-    """Rows of shares of each arm, where the classes are few enough to read."""
+def _confusions(study: Study, drawn: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Rows of shares of each arm drawn, where the classes are few enough to read."""
     if len(study.classes) > MOST_CLASSES:
         return {}
-    return {arm: np.nan_to_num(measure.confusion(study, arm)).tolist() for arm in study.arms}
+    return {arm: np.nan_to_num(measure.confusion(study, arm)).tolist() for arm in drawn}

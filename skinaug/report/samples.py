@@ -59,8 +59,8 @@ def pools(study: Study) -> dict[str, Manifest]:
 
 def _pool_names(runs: Sequence[Sequence[Run]]) -> list[str]:
     """By the overrides that all runs on a pool share and other pools' runs do not, else by the arms that drew from it."""
-    if len(runs) == 1:
-        return ["synthetic"]
+    if len(runs) < 2:
+        return ["synthetic"] * len(runs)
     own = [set(_overrides(some[0])).intersection(*map(_overrides, some)) for some in runs]
     everywhere = own[0].intersection(*own)
     apart = [shared - everywhere for shared in own]

@@ -18,6 +18,7 @@ from skinaug.report.measure import SCORES
 from skinaug.seen import read_seen
 
 TOPS = ("top1", "top2", "top3")
+MOST_COLUMNS = 8  # arms side by side
 STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "classify")
 
 
@@ -84,9 +85,16 @@ def arms_table(arms: pl.DataFrame, metrics: Sequence[str]) -> Table:
     rows = []
     for row in arms.iter_rows(named=True):
         scores = [_score(row, name) for name in metrics]
-        counts = [span(row[f"{source}_min"], row[f"{source}_max"]) for source in ("real", "synthetic")]
+        counts = [_count(row, source) for source in ("real", "synthetic")]
         rows.append([Cell(row["arm"], "baseline" if row["baseline"] else ""), row["seeds"], *counts, *scores])
     return table(["Arm", "Seeds", "Real / class", "Synthetic / class", *(SCORES[m] for m in metrics)], rows)
+
+
+def _count(row: Mapping[str, Any], source: str) -> Cell:
+    """Images a class of an arm, with the repetitions of real ones, if any, in small."""
+    repeated = f"+ {span(row['repeated_min'], row['repeated_max'])} repeated"
+    note = repeated if source == "real" and row["repeated_max"] else ""
+    return Cell(span(row[f"{source}_min"], row[f"{source}_max"]), note)
 
 
 def differences_table(differences: pl.DataFrame, metrics: Sequence[str]) -> Table:
@@ -227,15 +235,16 @@ def subgroups_table(folder: Path) -> Table | None:
 
 
 def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:
-    """Recall of each class (rows, with its number of test images) by arm (columns)."""
-    arms = list(dict.fromkeys(recalls["arm"]))
-    rows = []
-    for (label,), part in recalls.group_by("label", maintain_order=True):
-        cells = {
-            arm: Cell(percent(r), f"{percent(low)}–{percent(high)}")
-            for arm, _, r, low, high in part.iter_rows()
-        }
-        rows.append([label, supports.get(label, 0), *(cells[arm] for arm in arms)])
+    """Recall of each class (rows, with its number of test images) by arm (columns); of many arms the other way round."""
+    arms, labels = (list(dict.fromkeys(recalls[name])) for name in ("arm", "label"))
+    cells = {
+        (arm, label): Cell(percent(r), f"{percent(low)}–{percent(high)}")
+        for arm, label, r, low, high in recalls.iter_rows()
+    }
+    if len(arms) > MOST_COLUMNS:
+        header = [f"{label} ({number(supports.get(label, 0))})" for label in labels]
+        return table(["Arm", *header], [[arm, *(cells[arm, label] for label in labels)] for arm in arms])
+    rows = [[label, supports.get(label, 0), *(cells[arm, label] for arm in arms)] for label in labels]
     return table(["Class", "Test images", *arms], rows)
 
 

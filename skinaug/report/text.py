@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
-from skinaug.report import collect
+from skinaug.report import collect, tables
 from skinaug.report.collect import Study
-from skinaug.report.measure import UNDECIDED
+from skinaug.report.measure import HARMS, IMPROVES, UNDECIDED
 from skinaug.report.statistics import half_width
 from skinaug.report.tables import number, percent, points, seen, seers
 
@@ -17,8 +17,9 @@ RESEARCH_USE_ONLY = (
     "For research use only: not a medical device, and no basis for any decision about a patient."
 )
 
-MOST_UNDECIDED = 3  # arms without a difference that the headline names one by one
+MOST_TOLD = 3  # arms of one verdict that the headline names one by one
 MOST_NAMED = 4  # arms that a note names
+MOST_MISSING = 12  # jobs that a note names
 
 
 class Sentence(NamedTuple):
@@ -29,12 +30,20 @@ class Sentence(NamedTuple):
 
 
 def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[Sentence]:
-    """The verdict, a sentence an arm; an arm improves or harms only where its adjusted 95 % interval excludes 0."""
+    """The verdict, a sentence an arm; an arm improves or harms only where its adjusted 95 % interval excludes 0.
+
+    Arms of one verdict are counted instead where there are too many for a paragraph.
+    """
     by_top1 = differences.filter(pl.col("metric") == "top1").sort("difference", descending=True)
-    undecided = by_top1.filter(pl.col("verdict") == UNDECIDED)
-    told = by_top1 if undecided.height <= MOST_UNDECIDED else by_top1.filter(pl.col("verdict") != UNDECIDED)
-    rest = [] if told is by_top1 else [_others(undecided)]
-    return [_baseline(study, arms), *(_verdict(row) for row in told.iter_rows(named=True)), *rest]
+    parts = [by_top1.filter(pl.col("verdict") == verdict) for verdict in (IMPROVES, HARMS, UNDECIDED)]
+    crowds = [part for part in parts if part.height > MOST_TOLD]
+    counted = [part["verdict"][0] for part in crowds]
+    named = by_top1.filter(~pl.col("verdict").is_in(counted))
+    return [
+        _baseline(study, arms),
+        *(_verdict(row) for row in named.iter_rows(named=True)),
+        *(_crowd(part, others=part.height < by_top1.height) for part in crowds),
+    ]
 
 
 def _baseline(study: Study, arms: pl.DataFrame) -> Sentence:
@@ -47,12 +56,22 @@ def _baseline(study: Study, arms: pl.DataFrame) -> Sentence:
     return Sentence(study.baseline, f"{names} ({interval}; {plural(row['seeds'], 'seed')}).")
 
 
-def _others(undecided: pl.DataFrame) -> Sentence:
-    widths = sorted(undecided["detectable"].to_list())
-    least, most = percent(widths[0]), percent(widths[-1])
-    seen_from = f"±{least}" if least == most else f"±{least} to ±{most}"
+def _crowd(part: pl.DataFrame, others: bool) -> Sentence:
+    """One sentence for many arms of one verdict, sorted by their difference from the highest."""
+    verdict = part["verdict"][0]
+    if verdict == UNDECIDED:
+        widths = sorted(part["detectable"].to_list())
+        least, most = percent(widths[0]), percent(widths[-1])
+        seen_from = f"±{least}" if least == most else f"±{least} to ±{most}"
+        name = f"{part.height} other arms" if others else f"All {part.height} other arms"
+        return Sentence(name, f": {UNDECIDED} in top-1 (could have seen {seen_from} points).")
+    row = part.row(0 if verdict == IMPROVES else -1, named=True)
+    weakest = part["difference"][-1 if verdict == IMPROVES else 0]
+    bounds = f"{points(row['low_adjusted'])} to {points(row['high_adjusted'])}"
+    change = f"by {points(weakest)} to {points(row['difference'])} points"
     return Sentence(
-        f"{undecided.height} other arms", f": {UNDECIDED} in top-1 (could have seen {seen_from} points)."
+        f"{part.height} arms",
+        f" {verdict.removesuffix('s')} top-1, {change} (most of all {row['arm']}, 95 % interval {bounds}).",
     )
 
 
@@ -79,17 +98,25 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
 
 def _missing(study: Study) -> Iterator[str]:
     if study.missing:
-        jobs = ", ".join(f"{arm} (seed {seed})" for arm, seed in study.missing)
+        named = [f"{arm} (seed {seed})" for arm, seed in study.missing[:MOST_MISSING]]
+        more = len(study.missing) - len(named)
+        jobs = ", ".join(named) + f" and {more} more, in the table of runs" * bool(more)
         yield f"{plural(len(study.missing), 'job')} failed or did not finish, and no figure here counts them: {jobs}."
 
 
 def _second_opinion(differences: pl.DataFrame) -> Iterator[str]:
     """Where balanced accuracy says otherwise than top-1."""
     verdicts = {(row["arm"], row["metric"]): row["verdict"] for row in differences.iter_rows(named=True)}
-    for arm in differences["arm"].unique(maintain_order=True):
-        other = verdicts[arm, "balanced_accuracy"]
-        if other != verdicts[arm, "top1"]:
-            yield f"By balanced accuracy the verdict on {arm} is another: {other}."
+    others = {
+        arm: verdicts[arm, "balanced_accuracy"]
+        for arm in differences["arm"].unique(maintain_order=True)
+        if verdicts[arm, "balanced_accuracy"] != verdicts[arm, "top1"]
+    }
+    if len(others) > MOST_NAMED:
+        yield f"By balanced accuracy the verdict on {len(others)} arms is another: their intervals stand in the table."
+        return
+    for arm, other in others.items():
+        yield f"By balanced accuracy the verdict on {arm} is another: {other}."
 
 
 def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
@@ -134,11 +161,30 @@ def _exposures(study: Study) -> Iterator[str]:
         mix = collect.mix_table(run)
         if mix["synthetic"].sum() > 0:
             alike.setdefault((int(mix["real"].sum()), seen(run), seers(run)), []).append(arm)
-    for (own, known, who), arms in alike.items():
-        if known > own:
-            images = plural(own, "real image") if own else "no real image"
-            who_trains = f"{', '.join(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
-            yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
+    owing = {key: arms for key, arms in alike.items() if key[1] > key[0]}
+    if len(owing) > MOST_NAMED:
+        owns, knowns = sorted(key[0] for key in owing), sorted(key[1] for key in owing)
+        whos = sorted({who for _, _, who in owing})
+        count = sum(len(arms) for arms in owing.values())
+        yield (
+            f"{count} arms train on {tables.span(owns[0], owns[-1])} real images, but {' or '.join(whos)} have seen "
+            f"{tables.span(knowns[0], knowns[-1])}: their scores owe something to those."
+        )
+        return
+    for (own, known, who), arms in owing.items():
+        images = plural(own, "real image") if own else "no real image"
+        who_trains = f"{', '.join(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
+        yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
+
+
+def drawn_note(study: Study, drawn: Sequence[str]) -> str:
+    """Which arms the figures show, where not all; empty where all."""
+    if len(drawn) == len(study.arms):
+        return ""
+    return (
+        f"Of {len(study.arms)} arms, figures show {study.baseline} and the {(len(drawn) - 1) // 2} with the highest and the "
+        "lowest top-1 each; tables and CSV files have all of them."
+    )
 
 
 def published_reading(published: Mapping[str, Any], baseline: str) -> str:

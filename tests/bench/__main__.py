@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinaug.trainer import pick_precision
-from tests.bench import bases, finetuning, generation, measure, neighbours, parts
+from tests.bench import bases, finetuning, generation, measure, neighbours, parts, reporting
 
 LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255
 
@@ -82,6 +82,7 @@ def main() -> None:
             other.add_row(f"mix from 1,000,000 rows, {name}", f"{taken:.1f} s")
     for name, figure in neighbours.rows():
         other.add_row(name, figure)
+    other.add_row(*reporting.row())
     console.print(other)
 
 

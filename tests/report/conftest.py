@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import polars as pl
@@ -58,7 +59,7 @@ def write_sweep(
                 stage: store / stage
                 for stage in ("finetune", "generate", "score.ensemble", "curate", "audit")
             }
-        _mix(artifacts["mix"], classes, per_class_real, per_class_synthetic)
+        write_mix(artifacts["mix"], classes, per_class_real, per_class_synthetic)
         artifacts["classify"].mkdir(parents=True)
         _certificate(artifacts["classify"])
         _classify(artifacts["classify"], real, difficulty, strength, np.random.default_rng((seed, job)))
@@ -128,7 +129,7 @@ def _dataset(
                 (f"real_{c}_{split}_{i:03d}", f"patient_{c}_{split}_{g:03d}") for i, g in enumerate(groups)
             ]
             rows += [
-                {"image_id": i, "label": label, "split": split, "group_id": g, "source": "real"}
+                {"image_id": i, "label": label, "split": split, "group_id": g, "source": "real", **_person(g)}
                 for i, g in ids
             ]
     table = pl.DataFrame(_images(folder, rows, classes, size, rng))
@@ -136,6 +137,16 @@ def _dataset(
     manifest.write(folder)
     _record(folder, "dataset", 4.2)
     return manifest
+
+
+def _person(group: str) -> dict[str, Any]:
+    """What a patient's name stands for: one in eight has no age, few have skin type VI."""
+    number = crc32(group.encode())
+    return {
+        "skin_type": ("I", "II", "III", "IV", "V")[number % 5] if number % 41 else "VI",
+        "sex": ("female", "male")[number // 5 % 2],
+        "age": None if number // 10 % 8 == 0 else float(number // 80 % 90),
+    }
 
 
 def _pool(
@@ -281,10 +292,27 @@ def _certificate(folder: Path, holds: bool = True) -> None:
     (folder / "certificate.json").write_text(json.dumps(content))
 
 
-def _mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int) -> None:
-    folder.mkdir(parents=True)
+def write_mix(folder: Path, classes: tuple[str, ...], real: int, synthetic: int, repeated: int = 0) -> None:
+    """A mix's table and what a report reads of its manifest; `repeated` of the real images are copies."""
+    folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame({"label": classes, "real": real, "synthetic": synthetic}).write_csv(folder / "table.csv")
+    source = ["real"] * real + ["synthetic"] * synthetic
+    distinct = real - repeated
+    rows = [
+        {"label": label, "source": name, "sha256": f"{label}-{name}-{i % distinct if name == 'real' else i}"}
+        for label in classes
+        for i, name in enumerate(source)
+    ]
+    pl.DataFrame(rows).write_parquet(folder / "manifest.parquet")
     _record(folder, "mix", 0.1)
+
+
+def _rows(images: Manifest, probabilities: np.ndarray) -> pl.DataFrame:
+    names = np.array(images.classes)
+    return images.table.select("image_id", "group_id", "split", "label").with_columns(
+        pl.Series("prediction", names[probabilities.argmax(1)]),
+        *(pl.Series(f"p:{name}", probabilities[:, c]) for c, name in enumerate(names)),
+    )
 
 
 def _classify(
@@ -296,13 +324,11 @@ def _classify(
     logits = rng.normal(size=(len(test), num_classes))
     logits[np.arange(len(test)), labels] += 1.2 + strength + difficulty + rng.normal(0, 0.05)
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    names = np.array(real.classes)
-    table = test.table.select("image_id", "group_id", "split", "label").with_columns(
-        pl.Series("prediction", names[probabilities.argmax(1)]),
-        *(pl.Series(f"p:{name}", probabilities[:, c]) for c, name in enumerate(names)),
-    )
-    validation = table.head(5).with_columns(split=pl.lit("val"))
-    pl.concat([table, validation]).write_parquet(folder / "predictions.parquet")
+    val = real.split("val")
+    chance = rng.spawn(1)[0]
+    votes = chance.normal(size=(len(val), num_classes)) + (1.2 + strength) * np.eye(num_classes)[val.labels()]
+    validation = _rows(val, np.exp(votes) / np.exp(votes).sum(1, keepdims=True))
+    pl.concat([_rows(test, probabilities), validation]).write_parquet(folder / "predictions.parquet")
     train = {
         "images": 120,
         "real": 60,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from sklearn import metrics
 from skinaug.errors import InputError
 from skinaug.report import audits, collect, samples
 from skinaug.report.report import print_report, report
+from tests.report.conftest import CLASSES, write_mix
 
 CONF = Path(__file__).parents[2] / "conf" / "report"
 
@@ -306,6 +308,54 @@ def test_data_cannot_write_markup(write_report: Callable[..., Path]):
     assert {row.count("|") - row.count("\\|") for row in rows if row.startswith("|")} == {10}  # nine columns
 
 
+def test_repeated_photographs_are_no_further_real_images(make_sweep, tmp_path: Path):
+    runs = collect.read_runs(
+        make_sweep(arms={"few": (10, 0, 0.0), "twice": (20, 0, 0.1), "many": (20, 0, 0.2)})
+    )
+    for run in runs:
+        if run.arm == "twice":
+            write_mix(run.artifacts["mix"], CLASSES, 20, 0, repeated=10)
+    report(runs, num_resamples=50, out=tmp_path)
+    counted = pl.read_csv(tmp_path / "arms.csv").select("arm", "real_max", "repeated_max").rows()
+    assert counted == [("few", 10, 0), ("twice", 10, 10), ("many", 20, 0)]
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| twice | 3 | 10 (+ 10 repeated) | 0 |" in markdown
+    assert "| twice | none | none | none | 60 | 0 |" in markdown
+    assert "| many | none | none | none | 120 | 0 |" in markdown
+
+
+def test_hundreds_of_arms_stay_readable(write_report: Callable[..., Path]):
+    arms = {f"arm {i}": (10, 0, (i - 20) / 6) for i in range(40)}
+    arms["arm 20"] = (10, 0, 0.0)
+    out = write_report({"arms": arms, "tests": 40, "classes": ("a", "b", "c"), "seeds": 1}, baseline="arm 20")
+    markdown = (out / "report.md").read_text()
+    verdict = markdown.split("\n\n")[1]
+    assert len(verdict.split()) < 120
+    verdicts = pl.read_csv(out / "differences.csv").filter(pl.col("metric") == "top1")
+    for word, said in {"improves": "improve", "harms": "harm"}.items():
+        part = verdicts.filter(pl.col("verdict") == word)
+        best = part.sort("difference", descending=word == "improves")["arm"][0]
+        assert part.height > 3
+        assert f"**{part.height} arms** {said} top-1" in verdict
+        assert f"most of all {best}," in verdict
+    page = (out / "report.html").read_text()
+    assert "Of 40 arms, figures show arm 20 and the 11 with the highest and the lowest top-1 each" in page
+    assert page.count("<caption") == 23
+    assert pl.read_csv(out / "arms.csv").height == 40
+
+
+def test_marks_say_what_they_are(write_report: Callable[..., Path]):
+    out = write_report()
+    titles = re.findall(r"<title>(.*?)</title>", (out / "report.html").read_text())
+    row = pl.read_csv(out / "arms.csv").row(by_predicate=pl.col("arm") == "hybrid", named=True)
+    score, low, high = (100 * row[name] for name in ("top1", "top1_low", "top1_high"))
+    assert f"hybrid: {score:.1f} ({low:.1f} to {high:.1f})" in titles
+    runs = pl.read_csv(out / "runs.csv").filter(pl.col("arm") == "hybrid")
+    for seed, top1 in runs.select("seed", "top1").iter_rows():
+        assert f"hybrid, seed {seed}: {100 * top1:.1f}" in titles
+    assert "hybrid, mean of 3 seeds" in titles
+
+
 def test_missing_jobs_are_named(make_sweep: Callable[..., Path], tmp_path: Path):
     sweep = make_sweep()
     (sweep / "1" / "run.json").unlink()  # never finished
@@ -352,7 +402,7 @@ def test_a_sweep_over_a_number_is_drawn_against_it(
 ):
     arms = {f"synthetic_ratio={ratio}": (10, 10 * ratio, 0.1 * ratio) for ratio in (0, 1, 2)}
     out = write_report({"arms": arms, "overrides": lambda arm: {"mix.synthetic_ratio": arm.split("=")[1]}})
-    assert "mix.synthetic_ratio" in Page((out / "report.html").read_text()).text
+    assert "Synthetic images to a real one" in Page((out / "report.html").read_text()).text
     differences = pl.read_csv(out / "differences.csv")
     assert differences["baseline"].unique().to_list() == ["synthetic_ratio=0"]
 
