@@ -12,7 +12,7 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Predictions, Study
-from skinaug.report.statistics import Estimate, Variance
+from skinaug.report.statistics import Estimate, Sums, Variance
 
 SCORES = {
     "top1": "Top-1",
@@ -22,6 +22,7 @@ SCORES = {
     "macro_f1": "Macro F1",
     "auroc": "AUROC",
 }
+MOST_SHOWN = 4  # arms side by side where classes or bins are told apart
 IMPROVES, HARMS, UNDECIDED = "improves", "harms", "no difference shown"
 Scores = dict[str, np.ndarray]
 
@@ -73,25 +74,84 @@ class Measured:
         return float(scores.mean(0)), statistics.variance_of(scores, resampled)
 
 
-def measure(study: Study, num_resamples: int, seed: int) -> Measured:
-    """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
+@dataclass(frozen=True)
+class Draws:
+    """Test sets that are drawn anew, the same for all that a study measures.
+
+    Attributes:
+        groups: position of each test patient.
+        counts: float [B, G], how often each patient was drawn.
+    """
+
+    groups: Mapping[str, int]
+    counts: np.ndarray
+
+    def sums(self, predictions: Predictions, terms: Sums) -> Sums:
+        """What images add to scores, added up within each patient: [N, ...] to [G, ...]."""
+        groups = np.array([self.groups[name] for name in predictions.groups])
+        return statistics.group_sums(terms, groups, len(self.groups))
+
+    def resample(self, sums: Sequence[Sums]) -> tuple[Sums, Sums]:
+        """Sums of S seeds [G, ...] on the test set, [S, ...], and on the drawn ones, [B, S, ...]."""
+        stacked = {name: np.stack([one[name] for one in sums], 1) for name in sums[0]}
+        return statistics.total(stacked), statistics.resample(stacked, self.counts)
+
+
+def draw(study: Study, num_resamples: int, seed: int) -> Draws:
+    """`num_resamples` test sets whose patients are drawn with replacement."""
     names = sorted({group for predictions in study.predictions for group in predictions.groups})
-    index = {name: position for position, name in enumerate(names)}
     rng = np.random.default_rng(seed)
     # One draw fewer than there are patients: as many would make the variance too small (Rao and Wu 1988, JASA 83:231).
     counts = statistics.draw_counts(len(names), max(1, len(names) - 1), num_resamples, rng)
+    return Draws({name: position for position, name in enumerate(names)}, counts)
+
+
+def measure(study: Study, num_resamples: int, seed: int) -> Measured:
+    """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
+    draws = draw(study, num_resamples, seed)
     scores, resampled = {}, {}
     for run, predictions in zip(study.runs, study.predictions, strict=True):
-        sums = _sums(predictions, index)
+        terms = statistics.image_terms(predictions.probabilities, predictions.labels)
+        sums = draws.sums(predictions, terms)
         scores[run.arm, run.seed] = statistics.scores(statistics.total(sums))
-        resampled[run.arm, run.seed] = statistics.scores(statistics.resample(sums, counts))
+        resampled[run.arm, run.seed] = statistics.scores(statistics.resample(sums, draws.counts))
     return Measured(scores, resampled, seed)
 
 
-def _sums(predictions: Predictions, index: dict[str, int]) -> statistics.Sums:
-    groups = np.array([index[name] for name in predictions.groups])
-    terms = statistics.image_terms(predictions.probabilities, predictions.labels)
-    return statistics.group_sums(terms, groups, len(index))
+def known_variance(scores: np.ndarray, resampled: np.ndarray) -> Variance:
+    """`statistics.variance_of` of [S, K] and [B, S, K]: NaN where a seed has no score."""
+    known = np.isfinite(scores).all(0)
+    found = statistics.variance_of(scores[:, known], resampled[..., known])
+    patients, seed = np.full((2, len(known)), np.nan)
+    patients[known], seed[known] = found.patients, found.seed
+    return Variance(patients, seed, found.num_seeds)
+
+
+def share_interval(
+    mean: np.ndarray, variance: Variance, patients: np.ndarray, level: float = statistics.LEVEL
+) -> Estimate:
+    """`statistics.interval` of shares of test images, within 0 and 1: [K].
+
+    Where every image is right at every seed, or none is, nothing varies, and yet other patients might differ: there the
+    interval is Clopper and Pearson's for as many independent patients (1934, Biometrika 26:404).
+
+    Args:
+        patients: int [K], those that have such images.
+    """
+    found = statistics.interval(mean, variance, level)
+    with np.errstate(divide="ignore"):
+        certain = (level / 2) ** (1 / patients)
+    low = np.where(mean == 1, certain, np.clip(found.low, 0, 1))
+    high = np.where(mean == 0, 1 - certain, np.clip(found.high, 0, 1))
+    return Estimate(mean, low, high)
+
+
+def shown_arms(study: Study, measured: Measured) -> list[str]:
+    """The arms that a detailed view has room for: all of a few, else the baseline and the best and the worst by top-1."""
+    if len(study.arms) <= MOST_SHOWN:
+        return study.arms
+    by_top1 = sorted(study.arms, key=lambda arm: float(measured.estimate(arm, "top1").mean))
+    return list(dict.fromkeys((study.baseline, by_top1[-1], by_top1[0])))
 
 
 def metric_names(study: Study) -> list[str]:

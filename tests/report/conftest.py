@@ -140,12 +140,12 @@ def _dataset(
 
 
 def _person(group: str) -> dict[str, Any]:
-    """What a patient's name stands for: one in eight has no age, few have skin type VI."""
+    """What a patient's name stands for: one in four has no age, few have skin type VI."""
     number = crc32(group.encode())
     return {
         "skin_type": ("I", "II", "III", "IV", "V")[number % 5] if number % 41 else "VI",
         "sex": ("female", "male")[number // 5 % 2],
-        "age": None if number // 10 % 8 == 0 else float(number // 80 % 90),
+        "age": None if number // 10 % 4 == 0 else float(number // 40 % 90),
     }
 
 

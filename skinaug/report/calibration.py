@@ -1,0 +1,216 @@
+"""How far an arm's probabilities can be trusted: calibration, errors left when unsure images are put aside, and each class
+against the rest at thresholds from validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skinaug.metrics import calibration
+from skinaug.metrics.operating_points import verdict_terms, youden_thresholds
+from skinaug.report import statistics
+from skinaug.report.collect import Predictions, Study
+from skinaug.report.measure import Draws, known_variance, share_interval
+from skinaug.report.statistics import Sums
+from skinaug.report.tables import Cell, Table, percent, points, table
+
+SCORES = {  # name -> heading and range
+    "ece": ("Calibration error", (0, 1)),
+    "overconfidence": ("Confidence less accuracy", (-1, 1)),
+    "brier": ("Brier score", (0, 2)),
+    "aurc": ("AURC", (0, 1)),
+}
+RATES = {"sensitivity": "positive", "specificity": "negative"}  # each with the images that it is a share of
+LEAST_IMAGES = 10  # of a bin that a reliability diagram shows, and of the surest that a risk is told of
+
+
+def calibration_terms(predictions: Predictions) -> Sums:
+    """What each image adds to the sums that `calibration_scores` needs: [N], and `gaps` [N, 15]."""
+    p, labels = predictions.probabilities, predictions.labels
+    confidence, right = calibration.confidences(p, labels)
+    return {
+        "images": np.ones(len(labels)),
+        "gaps": (confidence - right)[:, None] * calibration.confidence_bins(confidence),
+        "brier": calibration.brier_terms(p, labels),
+        "aurc": calibration.aurc_terms(confidence, right),
+    }
+
+
+def calibration_scores(sums: Sums) -> dict[str, np.ndarray]:
+    """Calibration error, mean confidence less accuracy, Brier score and AURC, from sums over any leading shape [...]."""
+    images = sums["images"]
+    return {
+        "ece": np.abs(sums["gaps"]).sum(-1) / images,
+        "overconfidence": sums["gaps"].sum(-1) / images,
+        "brier": sums["brier"] / images,
+        "aurc": sums["aurc"] / images,
+    }
+
+
+def calibration_frame(study: Study, draws: Draws) -> pl.DataFrame:
+    """One row an arm: `ece`, `overconfidence`, `brier` and `aurc`, each with low and high (95 %, over seeds and test
+    patients), and `ece_chance`, the calibration error of true probabilities on as many images."""
+    rows = []
+    for arm in study.arms:
+        runs = [predictions for _, predictions in _of(study, arm)]
+        sums = [draws.sums(predictions, calibration_terms(predictions)) for predictions in runs]
+        on_test, on_drawn = (calibration_scores(found) for found in draws.resample(sums))
+        row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(runs)}
+        for name, (_, limits) in SCORES.items():
+            found = statistics.two_level(on_test[name], on_drawn[name])
+            row[name] = float(found.mean)
+            row |= {
+                f"{name}_low": float(np.clip(found.low, *limits)),
+                f"{name}_high": float(np.clip(found.high, *limits)),
+            }
+        row["ece_chance"] = float(np.mean([calibration.chance_ece(p.probabilities) for p in runs]))
+        rows.append(row)
+    return pl.DataFrame(rows)
+
+
+def calibration_table(frame: pl.DataFrame) -> Table:
+    """A row an arm; per cent and points, the Brier score as it is."""
+    rows = [_calibration_cells(row) for row in frame.iter_rows(named=True)]
+    headings = [heading for heading, _ in SCORES.values()]
+    return table(["Arm", "Seeds", headings[0], "by chance alone", *headings[1:]], rows)
+
+
+def _calibration_cells(row: Mapping[str, Any]) -> list[Any]:
+    def bounds(name: str, text: Any, to: str) -> Cell:
+        return Cell(text(row[name]), to.join(text(row[f"{name}_{end}"]) for end in ("low", "high")))
+
+    return [
+        Cell(row["arm"], "baseline" if row["baseline"] else ""),
+        row["seeds"],
+        bounds("ece", percent, "–"),
+        percent(row["ece_chance"]),
+        bounds("overconfidence", points, " to "),
+        bounds("brier", "{:.3f}".format, "–"),
+        bounds("aurc", percent, "–"),
+    ]
+
+
+OPERATING_POINTS = {
+    "arm": pl.String,
+    "label": pl.String,
+    "seeds": pl.Int64,
+    "threshold": pl.Float64,
+    "validation_images": pl.Int64,
+    "validation_sensitivity": pl.Float64,
+    "validation_specificity": pl.Float64,
+    "test_images": pl.Int64,
+    "sensitivity": pl.Float64,
+    "sensitivity_low": pl.Float64,
+    "sensitivity_high": pl.Float64,
+    "specificity": pl.Float64,
+    "specificity_low": pl.Float64,
+    "specificity_high": pl.Float64,
+}
+
+
+def operating_points_frame(study: Study, draws: Draws) -> pl.DataFrame:
+    """One row an arm and class: sensitivity and specificity on test images, one class against the rest, with low and high.
+
+    Each run has its own `threshold` (told as the mean over seeds), the one with the largest Youden index on its validation
+    images; what it reached there is told beside it. Intervals hold for these thresholds: the chance of which patients were
+    in validation is not in them. Null where validation or test has no image of a class.
+    """
+    rows = []
+    for arm in study.arms:
+        thresholds, promised, sums = [], [], []
+        for i, predictions in _of(study, arm):
+            val = study.validation[i]
+            chosen = youden_thresholds(val.probabilities, val.labels)
+            thresholds.append(chosen)
+            promised.append(_rates(statistics.total(verdict_terms(val.probabilities, val.labels, chosen))))
+            terms = verdict_terms(predictions.probabilities, predictions.labels, chosen)
+            sums.append(draws.sums(predictions, terms))
+        on_test, on_drawn = (_rates(found) for found in draws.resample(sums))
+        row: dict[str, Any] = {"threshold": np.mean(thresholds, 0)}
+        for name, scores in on_test.items():
+            row[f"validation_{name}"] = np.mean([rates[name] for rates in promised], 0)
+            patients = (sums[0][RATES[name]] > 0).sum(0)
+            found = share_interval(scores.mean(0), known_variance(scores, on_drawn[name]), patients)
+            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+        last, test = _of(study, arm)[-1]
+        for c, label in enumerate(study.classes):
+            counts = {
+                "validation_images": int((study.validation[last].labels == c).sum()),
+                "test_images": int((test.labels == c).sum()),
+            }
+            figures = {
+                name: None if np.isnan(values[c]) else float(values[c]) for name, values in row.items()
+            }
+            rows.append({"arm": arm, "label": label, "seeds": len(thresholds), **counts, **figures})
+    return pl.DataFrame(rows, schema=OPERATING_POINTS)
+
+
+def _rates(sums: Sums) -> dict[str, np.ndarray]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "sensitivity": sums["found"] / sums["positive"],
+            "specificity": sums["cleared"] / sums["negative"],
+        }
+
+
+def operating_points_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
+    """Sensitivity and specificity of each class (rows) for some arms (columns), in per cent."""
+    rows = []
+    for (label,), part in frame.group_by("label", maintain_order=True):
+        by_arm = {row["arm"]: row for row in part.iter_rows(named=True)}
+        cells = [_rate(by_arm[arm], name) for arm in arms for name in ("sensitivity", "specificity")]
+        rows.append([label, by_arm[arms[0]]["test_images"], *cells])
+    found = table(["Class", "Test images", *("Sensitivity", "Specificity") * len(arms)], rows)
+    return Table(found.header, found.rows, groups=[("", 2), *((arm, 2) for arm in arms)])
+
+
+def _rate(row: Mapping[str, Any], name: str) -> Cell:
+    if row[name] is None:
+        return Cell("–")
+    return Cell(percent(row[name]), "–".join(percent(row[f"{name}_{end}"]) for end in ("low", "high")))
+
+
+def reliability(study: Study, draws: Draws, arm: str) -> list[tuple[float, float, float, float, float]]:
+    """Bins of an arm's confidences that have 10 images or more a seed: mean confidence, accuracy with low and high, share of
+    all images; each mean over seeds, in [0, 1]."""
+    sums = []
+    for _, predictions in _of(study, arm):
+        confidence, right = calibration.confidences(predictions.probabilities, predictions.labels)
+        bins = calibration.confidence_bins(confidence).astype(float)
+        terms = {"images": bins, "confidence": bins * confidence[:, None], "right": bins * right[:, None]}
+        sums.append(draws.sums(predictions, terms))
+    on_test, on_drawn = draws.resample(sums)
+    enough = (on_test["images"] >= LEAST_IMAGES).all(0)
+    images = on_test["images"][:, enough]
+    with np.errstate(invalid="ignore"):
+        resampled = on_drawn["right"][..., enough] / on_drawn["images"][..., enough]
+    patients = (sums[0]["images"][:, enough] > 0).sum(0)
+    right = on_test["right"][:, enough] / images
+    accuracy = share_interval(right.mean(0), known_variance(right, resampled), patients)
+    confidence = (on_test["confidence"][:, enough] / images).mean(0)
+    shares = (images / on_test["images"].sum(1, keepdims=True)).mean(0)
+    columns = (confidence, accuracy.mean, accuracy.low, accuracy.high, shares)
+    return list(zip(*(map(float, values) for values in columns), strict=True))
+
+
+def risks(study: Study, arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Share of images answered and share of errors among them, both in per cent, of each of an arm's seeds: float [n] each.
+
+    Where fewer than 10 images are answered, one error more or less is too much to tell anything.
+    """
+    found = []
+    for _, predictions in _of(study, arm):
+        confidence, right = calibration.confidences(predictions.probabilities, predictions.labels)
+        coverage, risk = calibration.risk_coverage(confidence, right)
+        found.append((100 * coverage[LEAST_IMAGES - 1 :], 100 * risk[LEAST_IMAGES - 1 :]))
+    return found
+
+
+def _of(study: Study, arm: str) -> list[tuple[int, Predictions]]:
+    """An arm's predictions, by seed, each with its place among the study's runs."""
+    places: Iterator[int] = (i for i, run in enumerate(study.runs) if run.arm == arm)
+    ordered = sorted(places, key=lambda i: study.runs[i].seed)
+    return [(i, study.predictions[i]) for i in ordered]

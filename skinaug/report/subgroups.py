@@ -1,0 +1,314 @@
+"""Top-1 in subgroups of the test patients, by skin type, body site, sex and age, and each arm's worst subgroup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from skinaug.report import collect, statistics
+from skinaug.report.collect import Study
+from skinaug.report.measure import Draws, known_variance, share_interval, verdict
+from skinaug.report.statistics import Variance
+from skinaug.report.tables import Cell, Table, percent, points, table
+
+ATTRIBUTES = {"skin_type": "Skin type", "body_site": "Body site", "sex": "Sex", "age": "Age"}
+AGES = {
+    18.0: "under 18",
+    40.0: "18 to 39",
+    60.0: "40 to 59",
+    np.inf: "60 and over",
+}  # years that a band ends before
+LEAST_IMAGES, LEAST_PATIENTS = 20, 10  # of a subgroup that is scored
+UNSTATED = "not stated"  # a subgroup too, but no candidate for the worst: nobody knows who is in it
+
+
+class Top1(NamedTuple):
+    """An arm's top-1 in K subgroups: seeds, [S, K] on the test set and [B, S, K] on the drawn ones."""
+
+    seeds: list[int]
+    on_test: np.ndarray
+    on_drawn: np.ndarray
+
+
+SUBGROUPS = {
+    "arm": pl.String,
+    "attribute": pl.String,
+    "subgroup": pl.String,
+    "images": pl.Int64,
+    "patients": pl.Int64,
+    "scored": pl.Boolean,
+    "seeds": pl.Int64,
+    "top1": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+    "low_adjusted": pl.Float64,
+    "high_adjusted": pl.Float64,
+    "worst": pl.Boolean,
+    "baseline": pl.String,
+    "difference": pl.Float64,
+    "difference_low_adjusted": pl.Float64,
+    "difference_high_adjusted": pl.Float64,
+    "difference_p_holm": pl.Float64,
+    "verdict": pl.String,
+}
+
+
+def subgroups_frame(study: Study, draws: Draws) -> pl.DataFrame:
+    """One row an arm and subgroup of the test patients; none where the data sets say nothing of them.
+
+    Columns: `images` and `patients` of the subgroup, over all of the study's test images; `scored`, whether these are 20
+    images of 10 patients or more, without which the following are null; `top1` with its own 95 % interval `low` to `high`,
+    and with one that holds for all of an arm's scored subgroups at once (Bonferroni), hence for the one picked as the
+    `worst`; the `difference` to the baseline arm in the same subgroup, paired by patient and seed, with interval, p-value and `verdict` adjusted for all
+    arms and subgroups (Holm), null for the baseline and for arms that share no seed with it.
+    """
+    names, inside = members(study)
+    if not names:
+        return pl.DataFrame(schema=SUBGROUPS)
+    sizes = _sizes(study, names, inside)
+    scored = sizes["scored"].to_numpy()
+    keys = sizes.filter("scored").drop("scored")
+    inside = [every[:, scored] for every in inside]
+    baseline = _top1(study, draws, inside, study.baseline)
+    scores, pairs = [], []
+    for arm in study.arms:
+        own = baseline if arm == study.baseline else _top1(study, draws, inside, arm)
+        scores.append(_scores(arm, keys, own))
+        if arm != study.baseline and set(own.seeds) & set(baseline.seeds):
+            pairs.append((arm, *_difference(own, baseline)))
+    on = ["arm", "attribute", "subgroup"]
+    rows = pl.DataFrame({"arm": study.arms}).join(sizes, how="cross", maintain_order="left_right")
+    for found in (pl.concat(scores), _differences(pairs, keys)):
+        rows = rows.join(found, on=on, how="left", maintain_order="left")
+    rows = rows.with_columns(pl.col("worst").fill_null(False), baseline=pl.lit(study.baseline))
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in SUBGROUPS.items())
+
+
+def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
+    """Attribute and value of K subgroups, and which test images of each run are in them: bool [N, K], one array for all runs
+    with the same test images. Attributes that tell no images apart make no subgroups."""
+    tables = {folder: _attributes(folder) for folder in study.artifacts("dataset")}
+    values = {
+        name: sorted({row[name] for rows in tables.values() for row in rows.values()}, key=_place)
+        for name in ATTRIBUTES
+    }
+    names = [(name, value) for name, found in values.items() if len(found) > 1 for value in found]
+    known: dict[tuple[Path, tuple[str, ...]], np.ndarray] = {}
+    inside = []
+    for run, predictions in zip(study.runs, study.predictions, strict=True):
+        folder, images = run.artifacts["dataset"], tuple(predictions.images)
+        if (folder, images) not in known:
+            rows = [tables[folder][image.rpartition("/")[2]] for image in images]
+            known[folder, images] = np.array([[row[name] == value for name, value in names] for row in rows])
+        inside.append(known[folder, images])
+    return names, inside
+
+
+def _attributes(folder: Path) -> dict[str, dict[str, str]]:
+    """The attributes of a data set's test images in words, by image_id."""
+    images = collect.manifest(folder).split("test").table
+    words = {name: pl.col(name).cast(pl.String) for name in ATTRIBUTES if name in images.columns}
+    if "age" in words:
+        years = pl.col("age").cast(pl.Float64, strict=False)
+        words["age"] = years.cut(list(AGES)[:-1], labels=list(AGES.values()), left_closed=True).cast(
+            pl.String
+        )
+    columns = [
+        words.get(name, pl.lit(None, pl.String)).fill_null(UNSTATED).alias(name) for name in ATTRIBUTES
+    ]
+    return {row["image_id"]: row for row in images.select("image_id", *columns).iter_rows(named=True)}
+
+
+def _place(value: str) -> tuple[int, str]:
+    """Order of an attribute's values: bands by age, words by the alphabet, last what is not stated."""
+    bands = list(AGES.values())
+    return (len(bands), "") if value == UNSTATED else (bands.index(value) if value in bands else 0, value)
+
+
+def _sizes(study: Study, names: Sequence[tuple[str, str]], inside: Sequence[np.ndarray]) -> pl.DataFrame:
+    """Distinct test images and patients of each subgroup, over all runs, and whether they are enough."""
+    images: list[set[str]] = [set() for _ in names]
+    patients: list[set[str]] = [set() for _ in names]
+    for i in {id(every): i for i, every in enumerate(inside)}.values():
+        for k in range(len(names)):
+            rows = np.flatnonzero(inside[i][:, k])
+            images[k].update(study.predictions[i].images[row] for row in rows)
+            patients[k].update(study.predictions[i].groups[row] for row in rows)
+    return pl.DataFrame(
+        {
+            "attribute": [attribute for attribute, _ in names],
+            "subgroup": [value for _, value in names],
+            "images": [len(own) for own in images],
+            "patients": [len(own) for own in patients],
+        }
+    ).with_columns(scored=(pl.col("images") >= LEAST_IMAGES) & (pl.col("patients") >= LEAST_PATIENTS))
+
+
+def _top1(study: Study, draws: Draws, inside: Sequence[np.ndarray], arm: str) -> Top1:
+    places = sorted(
+        (i for i, run in enumerate(study.runs) if run.arm == arm), key=lambda i: study.runs[i].seed
+    )
+    sums = []
+    for i in places:
+        predictions = study.predictions[i]
+        right = predictions.probabilities.argmax(1) == predictions.labels
+        terms = {"images": inside[i].astype(float), "right": (inside[i] & right[:, None]).astype(float)}
+        sums.append(draws.sums(predictions, terms))
+    with np.errstate(invalid="ignore"):
+        on_test, on_drawn = (found["right"] / found["images"] for found in draws.resample(sums))
+    return Top1([study.runs[i].seed for i in places], on_test, on_drawn)
+
+
+def _scores(arm: str, keys: pl.DataFrame, own: Top1) -> pl.DataFrame:
+    patients = keys["patients"].to_numpy()
+    mean, variance = own.on_test.mean(0), known_variance(own.on_test, own.on_drawn)
+    alone = share_interval(mean, variance, patients)
+    level = statistics.LEVEL / max(1, keys.height)
+    joint = share_interval(mean, no_less_than_usual(variance, keys), patients, level)
+    stated = (keys["subgroup"] != UNSTATED).to_numpy() & np.isfinite(mean)
+    lowest = np.where(stated, mean, np.inf).argmin() if stated.any() else -1
+    return keys.select(pl.lit(arm).alias("arm"), "attribute", "subgroup").with_columns(
+        seeds=pl.lit(len(own.seeds)),
+        top1=pl.Series(mean, nan_to_null=True),
+        low=pl.Series(alone.low, nan_to_null=True),
+        high=pl.Series(alone.high, nan_to_null=True),
+        low_adjusted=pl.Series(joint.low, nan_to_null=True),
+        high_adjusted=pl.Series(joint.high, nan_to_null=True),
+        worst=pl.Series(np.arange(keys.height) == lowest),
+    )
+
+
+def _difference(own: Top1, baseline: Top1) -> tuple[np.ndarray, Variance]:
+    """Arm less baseline, mean over the seeds that both have, and where its chance comes from: [K]."""
+    shared = sorted(set(own.seeds) & set(baseline.seeds))
+    first, second = ([one.seeds.index(seed) for seed in shared] for one in (own, baseline))
+    on_test = own.on_test[first] - baseline.on_test[second]
+    return on_test.mean(0), known_variance(on_test, own.on_drawn[:, first] - baseline.on_drawn[:, second])
+
+
+def no_less_than_usual(variance: Variance, keys: pl.DataFrame) -> Variance:
+    """Variance between seeds raised to what is usual, the mean over subgroups in proportion to one over their images.
+
+    Three seeds that happen to agree in one of twenty subgroups make its variance far too small, and the adjustment for many
+    comparisons picks just such a one: in simulated studies of 3 seeds, 3 arms and 20 subgroups without any difference, one
+    or more was claimed in a fifth, and in none with this.
+    """
+    images = keys["images"].to_numpy()
+    known = np.isfinite(variance.seed)
+    usual = (variance.seed * images)[known].sum() / max(1, known.sum()) / images
+    return Variance(variance.patients, np.maximum(variance.seed, usual), variance.num_seeds)
+
+
+def _differences(pairs: Sequence[tuple[str, np.ndarray, Variance]], keys: pl.DataFrame) -> pl.DataFrame:
+    """All differences, adjusted as one family; those of subgroups that an arm has no images of are left out."""
+    pairs = [(arm, mean, no_less_than_usual(variance, keys)) for arm, mean, variance in pairs]
+    p = [statistics.p_value(mean, variance) for _, mean, variance in pairs]
+    family = np.concatenate([np.zeros(0), *p])
+    known = np.isfinite(family)
+    adjusted, levels = np.full(len(family), np.nan), np.full(len(family), statistics.LEVEL)
+    adjusted[known], levels[known] = statistics.holm(family[known]), statistics.family_levels(family[known])
+    rows = []
+    for i, (arm, mean, variance) in enumerate(pairs):
+        part = slice(i * keys.height, (i + 1) * keys.height)
+        found = statistics.interval(mean, variance, levels[part])
+        columns = zip(
+            keys.iter_rows(),
+            mean,
+            np.maximum(found.low, -1),
+            np.minimum(found.high, 1),
+            adjusted[part],
+            known[part],
+            strict=True,
+        )
+        rows += [
+            (
+                arm,
+                *key[:2],
+                float(value),
+                float(low),
+                float(high),
+                float(own),
+                verdict(float(low), float(high)),
+            )
+            for key, value, low, high, own, told in columns
+            if told
+        ]
+    names = ("arm", "attribute", "subgroup", *list(SUBGROUPS)[-5:])
+    return pl.DataFrame(rows, schema={name: SUBGROUPS[name] for name in names}, orient="row")
+
+
+def worst_table(frame: pl.DataFrame, arms: pl.DataFrame) -> Table | None:
+    """Each arm's worst subgroup beside its score on all test images; None where no subgroup is scored.
+
+    arms: `measure.arms_frame` of the same study.
+    """
+    worst = frame.filter("worst").join(arms.select("arm", all_images="top1"), on="arm", maintain_order="left")
+    header = [
+        "Arm",
+        "Worst subgroup",
+        "Verdict there",
+        "Images",
+        "Top-1 there",
+        "Top-1 of all",
+        "Difference to baseline there",
+    ]
+    rows = [_worst_cells(row) for row in worst.iter_rows(named=True)]
+    return table(header, rows, words=3) if rows else None
+
+
+def _worst_cells(row: Mapping[str, Any]) -> list[Any]:
+    patients = f"{row['patients']} patients"
+    is_baseline = row["arm"] == row["baseline"]
+    return [
+        Cell(row["arm"], "baseline" if is_baseline else ""),
+        f"{ATTRIBUTES[row['attribute']]}: {row['subgroup']}",
+        row["verdict"],
+        Cell(str(row["images"]), patients),
+        _score(row, "_adjusted"),
+        percent(row["all_images"]),
+        None
+        if row["difference"] is None
+        else Cell(
+            points(row["difference"]),
+            " to ".join(points(row[f"difference_{end}_adjusted"]) for end in ("low", "high")),
+        ),
+    ]
+
+
+def _score(row: Mapping[str, Any], which: str = "") -> Cell:
+    if row["top1"] is None:
+        return Cell("–" if row["scored"] else "too few")
+    return Cell(percent(row["top1"]), "–".join(percent(row[f"{end}{which}"]) for end in ("low", "high")))
+
+
+def subgroups_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
+    """Top-1 of each subgroup (rows) for some arms (columns), with intervals that are not adjusted."""
+    rows = []
+    shown = frame.filter(pl.col("arm").is_in(list(arms)))
+    for (attribute, value), part in shown.group_by("attribute", "subgroup", maintain_order=True):
+        by_arm = {row["arm"]: row for row in part.iter_rows(named=True)}
+        size = Cell(str(part["images"][0]), f"{part['patients'][0]} patients")
+        rows.append([ATTRIBUTES[str(attribute)], value, size, *(_score(by_arm[arm]) for arm in arms)])
+    return table(["", "Subgroup", "Images", *arms], rows, words=2)
+
+
+def caution(frame: pl.DataFrame) -> str:
+    """What to bear in mind of the worst of so many subgroups."""
+    scored = frame.filter("scored").select("attribute", "subgroup").n_unique()
+    few = frame.filter(~pl.col("scored")).select("attribute", "subgroup").n_unique()
+    left = (
+        f" {few} more with fewer than {LEAST_IMAGES} images or {LEAST_PATIENTS} patients are not scored."
+        if few
+        else ""
+    )
+    seeds = int(frame["seeds"].min())  # type: ignore[arg-type]
+    wide = f" With {seeds} seeds such intervals are wide: 5 or more narrow them." if 1 < seeds < 5 else ""
+    return (
+        f"The lowest of {scored} subgroups is in part the lowest by chance, and would come out higher with other patients; "
+        f"its interval holds for all {scored} at once, and differences are adjusted for all arms and subgroups. Subgroups also "
+        f"differ in the classes that they have.{left}{wide}"
+    )
