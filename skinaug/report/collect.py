@@ -359,6 +359,11 @@ def setting(key: str, value: Any) -> str:
     return f"{value} {WORDS[key][1]}" if key in WORDS else f"{key.rpartition('.')[2]}={value}"
 
 
+def listed(arms: Sequence[str]) -> str:
+    """Names of arms in a sentence, told apart where they have commas."""
+    return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
+
+
 def heading(key: str) -> str:
     """A swept key in words."""
     return WORDS[key][0] if key in WORDS else key

@@ -26,6 +26,7 @@ COUNTS = (
     "synthetic_per_class",
     "seed",
 )  # of a mix, in which a series of ratios may differ
+Images = Mapping[str, tuple[float, float]]  # real and synthetic images a class, by arm
 
 
 @dataclass(frozen=True)
@@ -153,35 +154,26 @@ def exchange_frame(study: Study, measured: Measured) -> pl.DataFrame:
     which the curve can measure; `saturation`, the smallest ratio of the arm's series after which no larger one differs by
     more than the design had 80 % power to see; null where that is the series' last, or there is no series.
     """
-    counts = {arm: _counts(study.of(arm)) for arm in study.arms}
-    saturated = saturation(study, measured, counts)
+    images = counts(study)
+    saturated = saturation(study, measured, images)
     rows = [
-        {**_row(study, measured, counts, arm), "saturation": saturated.get(arm)}
+        {**_row(study, measured, images, arm), "saturation": saturated.get(arm)}
         for arm in study.arms
-        if counts[arm][1] > 0
+        if images[arm][1] > 0
     ]
     return pl.DataFrame(rows, schema=EXCHANGE)
 
 
-def _row(
-    study: Study, measured: Measured, counts: Mapping[str, tuple[float, float]], arm: str
-) -> dict[str, Any]:
-    real, synthetic = counts[arm]
+def _row(study: Study, measured: Measured, images: Images, arm: str) -> dict[str, Any]:
+    real, synthetic = images[arm]
     row = {"arm": arm, "real": real, "synthetic": synthetic, "ratio": synthetic / real if real else None}
-    own = study.of(arm)[0]
-    points: dict[float, list[str]] = {}
-    for other in study.arms:
-        run = study.of(other)[0]
-        if counts[other][1] == 0 and not _mix(run).get("control") and _settings(run) == _settings(own):
-            points.setdefault(counts[other][0], []).append(other)
+    points = _points(study, images, arm)
     seeds = measured.seeds(arm, *(other for others in points.values() for other in others))
     row["seeds"] = len(seeds)
     if not seeds or not points:
         why = "no seed is shared with them" if points else "there are none with the arm's settings"
         return {**row, "reason": f"it takes arms of real images only, and {why}"}
-    curve = Curve(
-        np.array(sorted(points)), *_curve(measured, [points[count] for count in sorted(points)], seeds)
-    )
+    curve = Curve(np.array(list(points)), *_curve(measured, list(points.values()), seeds))
     reason = no_curve(curve)
     if reason:
         return {**row, "reason": reason}
@@ -189,6 +181,49 @@ def _row(
     scores, resampled = _curve(measured, [[arm]], seeds)
     found = worth(curve, scores[..., 0], resampled[..., 0], real, synthetic)
     return {**row, **vars(found), "least": least, "most": most, "reason": ""}
+
+
+def _points(study: Study, images: Images, arm: str) -> dict[float, list[str]]:
+    """The arms of real images only that an arm is held against, by their count a class, rising."""
+    own = settings(study.of(arm)[0])
+    points: dict[float, list[str]] = {}
+    for other in study.arms:
+        run = study.of(other)[0]
+        if images[other][1] == 0 and not control(run) and settings(run) == own:
+            points.setdefault(images[other][0], []).append(other)
+    return dict(sorted(points.items()))
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A learning curve of real images and the arms that are held against it.
+
+    Attributes:
+        points: real images a class, rising, with the score of the arms that have so many.
+        risen: float [K], the curve that equivalents are read off.
+        arms: rows of `exchange_frame`.
+    """
+
+    points: Mapping[float, statistics.Estimate]
+    risen: np.ndarray
+    arms: Sequence[Mapping[str, Any]]
+
+
+def drawings(study: Study, measured: Measured, exchange: pl.DataFrame) -> list[Drawing]:
+    """The curves that arms can be measured on, each with its arms."""
+    images = counts(study)
+    found: dict[str, tuple[dict[float, list[str]], list[dict[str, Any]]]] = {}
+    for row in exchange.filter(pl.col("reason") == "").iter_rows(named=True):
+        points = _points(study, images, row["arm"])
+        found.setdefault(repr(points), (points, []))[1].append(row)
+    drawn = []
+    for points, arms in found.values():
+        seeds = measured.seeds(*(arm for others in points.values() for arm in others))
+        scores, resampled = _curve(measured, list(points.values()), seeds)
+        estimates = [statistics.two_level(scores[:, k], resampled[..., k]) for k in range(len(points))]
+        risen = isotonic_regression(scores.mean(0)).x
+        drawn.append(Drawing(dict(zip(points, estimates, strict=True)), risen, arms))
+    return drawn
 
 
 def _curve(
@@ -208,9 +243,7 @@ def _curve(
     return on_test, on_resampled
 
 
-def saturation(
-    study: Study, measured: Measured, counts: Mapping[str, tuple[float, float]]
-) -> dict[str, float]:
+def saturation(study: Study, measured: Measured, images: Images) -> dict[str, float]:
     """The ratio at which each arm's series saturates: arms that differ in nothing but the number of synthetic images.
 
     The arm of as many real images and no synthetic ones is the series' ratio 0. Arms whose series does not saturate before
@@ -218,23 +251,23 @@ def saturation(
     """
     series: dict[str, list[str]] = {}
     for arm in study.arms:
-        if counts[arm][0] > 0 and counts[arm][1] > 0:
-            series.setdefault(_series(study.of(arm)[0], counts[arm][0]), []).append(arm)
+        if images[arm][0] > 0 and images[arm][1] > 0:
+            series.setdefault(_series(study.of(arm)[0], images[arm][0]), []).append(arm)
     found: dict[str, float] = {}
     for arms in series.values():
         first = study.of(arms[0])[0]
-        real = counts[arms[0]][0]
+        real = images[arms[0]][0]
         alone = [
             arm
             for arm in study.arms
-            if counts[arm] == (real, 0)
-            and not _mix(study.of(arm)[0]).get("control")
-            and _settings(study.of(arm)[0]) == _settings(first)
+            if images[arm] == (real, 0)
+            and not control(study.of(arm)[0])
+            and settings(study.of(arm)[0]) == settings(first)
         ]
-        members = sorted([*alone[:1], *arms], key=lambda arm: counts[arm][1])
+        members = sorted([*alone[:1], *arms], key=lambda arm: images[arm][1])
         point = _saturates(measured, members) if len(arms) > 1 else None
         if point is not None:
-            found |= dict.fromkeys(arms, counts[point][1] / real)
+            found |= dict.fromkeys(arms, images[point][1] / real)
     return found
 
 
@@ -254,30 +287,40 @@ def _saturates(measured: Measured, arms: Sequence[str]) -> str | None:
     return next(settled, None)
 
 
-def _counts(runs: Sequence[Run]) -> tuple[float, float]:
-    """Real and synthetic training images a class, mean over classes and seeds."""
-    mixes = pl.concat([collect.mix_table(run) for run in runs])
-    return float(mixes["real"].to_numpy().mean()), float(mixes["synthetic"].to_numpy().mean())
+def counts(study: Study) -> dict[str, tuple[float, float]]:
+    """Real (distinct) and synthetic training images a class of each arm, mean over classes and seeds."""
+    found = {}
+    for arm in study.arms:
+        mixes = pl.concat([collect.mix_table(run) for run in study.of(arm)])
+        found[arm] = float(mixes["real"].to_numpy().mean()), float(mixes["synthetic"].to_numpy().mean())
+    return found
 
 
-def _mix(run: Run) -> dict[str, Any]:
-    mix = run.config.get("mix", {})
-    return dict(mix) if isinstance(mix, Mapping) else {}
+def mix(run: Run) -> dict[str, Any]:
+    """The config of a run's mix."""
+    config = run.config.get("mix", {})
+    return dict(config) if isinstance(config, Mapping) else {}
 
 
-def _settings(run: Run) -> str:
+def control(run: Run) -> str | None:
+    """What stands in for the run's synthetic images, if anything."""
+    return mix(run).get("control")
+
+
+def settings(run: Run) -> str:
     """What arms that are held against each other must share."""
-    return repr([_without_seed(run.config.get(name)) for name in SETTINGS])
+    return repr([without_seed(run.config.get(name)) for name in SETTINGS])
 
 
 def _series(run: Run, real: float) -> str:
-    mix = {name: value for name, value in _mix(run).items() if name not in COUNTS}
-    return repr((_settings(run), mix, real, run.artifacts.get("curate")))
+    own = {name: value for name, value in mix(run).items() if name not in COUNTS}
+    return repr((settings(run), own, real, run.artifacts.get("curate")))
 
 
-def _without_seed(value: Any) -> Any:
+def without_seed(value: Any) -> Any:
+    """A config without seeds at any depth."""
     if isinstance(value, Mapping):
-        return {name: _without_seed(inner) for name, inner in value.items() if name != "seed"}
+        return {name: without_seed(inner) for name, inner in value.items() if name != "seed"}
     return value
 
 
@@ -296,17 +339,22 @@ def exchange_table(exchange: pl.DataFrame) -> Table | None:
 
 
 def _cells(row: Mapping[str, Any]) -> list[Any]:
-    least, most = row["least"], row["most"]
-    first, last = (row["real"] + rate * row["synthetic"] for rate in (least, most))
-    ends = [_bounded(row[end], least, most) for end in ("low", "high")]
     return [
         row["arm"],
         number(round(row["real"])),
         number(round(row["synthetic"])),
         "–" if row["ratio"] is None else f"{row['ratio']:.2g}",
-        _bounded(row["equivalent"], first, last, decimals=0),
-        Cell(_bounded(row["rate"], least, most), " to ".join(ends)),
+        *told(row),
     ]
+
+
+def told(row: Mapping[str, Any]) -> tuple[str, Cell]:
+    """Of a row of `exchange_frame` that can be measured: real images a class that do as much, and what one image is worth."""
+    least, most = row["least"], row["most"]
+    first, last = (row["real"] + rate * row["synthetic"] for rate in (least, most))
+    ends = [_bounded(row[end], least, most) for end in ("low", "high")]
+    equivalent = _bounded(row["equivalent"], first, last, decimals=0)
+    return equivalent, Cell(_bounded(row["rate"], least, most), " to ".join(ends))
 
 
 def exchange_notes(exchange: pl.DataFrame) -> list[str]:
@@ -324,7 +372,7 @@ def exchange_notes(exchange: pl.DataFrame) -> list[str]:
 
 
 def _names(arms: pl.DataFrame) -> str:
-    return ", ".join(arms["arm"]) if arms.height <= MOST_NAMED else f"{arms.height} arms"
+    return collect.listed(arms["arm"].to_list()) if arms.height <= MOST_NAMED else f"{arms.height} arms"
 
 
 def _bounded(value: float, least: float, most: float, decimals: int = 2) -> str:

@@ -156,6 +156,98 @@ def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str
     return _svg(figure, title)
 
 
+class Join(NamedTuple):
+    """An arm with synthetic images beside the learning curve of real ones.
+
+    Attributes:
+        label: arms of one label have one colour.
+        real: images a class that it trains on.
+        score: in per cent.
+        equivalent: real images a class that do as much; inf above the curve, -inf below.
+        text: what its mark says.
+    """
+
+    label: str
+    real: float
+    score: float
+    equivalent: float
+    text: str
+
+
+def exchange(
+    points: Sequence[Point], risen: Sequence[float], joins: Sequence[Join], title: str, xlabel: str
+) -> str:
+    """A learning curve with its band, and arms joined to the count of real images that they are worth.
+
+    points: of the arms of real images only, by count; `risen`: the curve at the same counts.
+    """
+    labels = list(dict.fromkeys(join.label for join in joins))
+    figure, axes = _figure(5.6, 3.3 + 0.1 * len(labels), title)
+    x = [point.x for point in points]
+    left, right = (
+        x[0] / 1.4,
+        x[-1] * 1.25,
+    )  # where arms below and above the curve end; no real images stand on the left
+    axes.set_xscale("log")
+    axes.fill_between(x, [p.low for p in points], [p.high for p in points], color=INK, alpha=0.1, linewidth=0)
+    axes.plot(x, risen, color=INK, linewidth=1.4)
+    (marks,) = axes.plot(
+        x, [p.estimate for p in points], "s", color=INK, markersize=4, label="real images only"
+    )
+    _tell(marks, [f"{p.arm}: {_told(p.estimate, p.low, p.high)}" for p in points])
+    colours = dict(zip(labels, series_colours(len(labels)), strict=True))
+    for join in joins:
+        own, end = max(join.real, left), float(np.clip(join.equivalent, left, right))
+        mark = ">" if join.equivalent == np.inf else "<" if join.equivalent == -np.inf else "|"
+        style: dict[str, Any] = {"color": colours[join.label], "markeredgewidth": 1.2}
+        axes.plot([own, end], [join.score] * 2, ":", linewidth=1, **style)
+        (point,) = axes.plot([own], [join.score], "o", markersize=4.5, **style)
+        (ending,) = axes.plot([end], [join.score], mark, markersize=6, **style)
+        _tell(point, [join.text])
+        _tell(ending, [join.text])
+    for label, colour in colours.items():
+        axes.plot([], [], "o", color=colour, markersize=4.5, label=label)
+    axes.set_xlabel(xlabel)
+    ticks = {
+        **({left: "0"} if any(join.real == 0 for join in joins) else {}),
+        **{place: f"{place:,.4g}" for place in x},
+    }
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(left / 1.05, right * 1.05)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=3)
+    return _svg(figure, title)
+
+
+class Bin(NamedTuple):
+    """Images of about one confidence, in per cent: mean confidence, share that is right with its interval, share of all."""
+
+    confidence: float
+    right: float
+    low: float
+    high: float
+    share: float
+
+
+def reliability(bins: Sequence[Bin], arm: str, colour: str) -> str:
+    """Accuracy against confidence: a dot a bin, its area the share of images, its bar the interval; true ones lie on the line."""
+    figure, axes = _figure(2.9, 2.7, arm)
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, zorder=0)
+    for each in bins:
+        (bar,) = axes.plot([each.confidence] * 2, [each.low, each.high], color=colour, linewidth=1, alpha=0.6)
+        size = 2 + 1.6 * each.share**0.5
+        (dot,) = axes.plot([each.confidence], [each.right], "o", color=colour, markersize=size)
+        said = f"{arm}, confidence {_number(each.confidence)}: right {_told(each.right, each.low, each.high)}"
+        for mark in (bar, dot):
+            _tell(mark, [f"{said}, {_number(each.share)} of the images"])
+    axes.set_xlabel("Confidence, %")
+    axes.set_ylabel("Right, %")
+    axes.set_xlim(0, 103)
+    axes.set_ylim(0, 103)
+    axes.set_aspect("equal")
+    return _svg(figure, arm)
+
+
 def series_colours(count: int) -> Sequence[str]:
     """Colours that are told apart, or, of many, a graded scale."""
     return PALETTE[:count] if count <= len(PALETTE) else _graded(count)

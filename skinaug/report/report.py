@@ -14,10 +14,23 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from skinaug.files import write_text
-from skinaug.report import audits, collect, exchange, figures, html, measure, samples, tables, text
+from skinaug.report import (
+    audits,
+    calibration,
+    collect,
+    exchange,
+    figures,
+    grid,
+    html,
+    measure,
+    samples,
+    subgroups,
+    tables,
+    text,
+)
 from skinaug.report.collect import Run, Study
 from skinaug.report.markdown import markdown
-from skinaug.report.measure import SCORES, Measured
+from skinaug.report.measure import SCORES, Draws, Measured
 from skinaug.report.tables import Table
 
 MOST_ARM_COLUMNS = 12  # that an arm's name may claim: the scores must fit beside it in 80
@@ -41,7 +54,8 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md, arms.csv, differences.csv, exchange.csv, recall.csv, runs.csv and validity.csv.
+    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, calibration,
+    operating_points and subgroups.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -60,6 +74,7 @@ def report(
         tables.check_published(published)
     study = collect.make_study(runs, baseline)
     measured = measure.measure(study, num_resamples, seed)
+    draws = measure.draw(study, num_resamples, seed)
     frames = {
         "arms": measure.arms_frame(study, measured),
         "differences": measure.differences_frame(study, measured),
@@ -67,6 +82,9 @@ def report(
         "recall": measure.recall_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
+        "calibration": calibration.calibration_frame(study, draws),
+        "operating_points": calibration.operating_points_frame(study, draws),
+        "subgroups": subgroups.subgroups_frame(study, draws),
     }
     if compare is not None:
         frames["paired"] = measure.paired_frame(study, measured, compare)
@@ -77,7 +95,7 @@ def report(
     drawn = _drawn(study, frames["arms"])
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),
-        "figures": _figures(study, measured, frames),
+        "figures": _figures(study, measured, draws, frames),
         "pairs": _pairs(study),
         "strips": samples.sample_strips(study, samples_per_class),
         "samples_per_class": samples_per_class,
@@ -139,6 +157,7 @@ def _content(
 ) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
+    shown = measure.shown_arms(arms)
     metrics = measure.metric_names(study)
     data = [collect.manifest(folder) for folder in study.artifacts("dataset")]
     record = collect.record(study.runs[-1].artifacts["classify"])
@@ -153,6 +172,9 @@ def _content(
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
         "exchange_table": exchange.exchange_table(frames["exchange"]),
+        "heatmaps": {
+            SCORES[name]: grid.heatmaps(study, arms, name) for name in ("top1", "balanced_accuracy")
+        },
         "exchange_notes": exchange.exchange_notes(frames["exchange"]),
         "published": published,
         "published_reading": text.published_reading(published, study.baseline) if published else "",
@@ -163,6 +185,12 @@ def _content(
         "certificates_table": audits.certificates_table(study),
         "not_covered": audits.not_covered(study),
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
+        "shown": shown,
+        "calibration_table": calibration.calibration_table(frames["calibration"]),
+        "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown),
+        "worst_table": subgroups.worst_table(frames["subgroups"], arms),
+        "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
+        "caution": subgroups.caution(frames["subgroups"]),
         "data_tables": [tables.data_table(manifest) for manifest in data],
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),
         "exposure_table": tables.exposure_table(study),
@@ -213,7 +241,9 @@ def _funnels(study: Study) -> dict[str, Path]:
     return dict(zip(samples.pools(study), folders, strict=False)) if folders else {}
 
 
-def _figures(study: Study, measured: Measured, frames: Mapping[str, pl.DataFrame]) -> dict[str, list[str]]:
+def _figures(
+    study: Study, measured: Measured, draws: Draws, frames: Mapping[str, pl.DataFrame]
+) -> dict[str, list[str]]:
     colours = figures.arm_colours(study.arms, study.baseline)
     drawn = _drawn(study, frames["arms"])
     return {
@@ -226,7 +256,11 @@ def _figures(study: Study, measured: Measured, frames: Mapping[str, pl.DataFrame
             if frames["differences"].height
         ],
         "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
+        "exchange": _exchange_figures(study, measured, frames["exchange"]),
         "curves": _curves_figures(study, drawn, colours),
+        "calibration": calibration.calibration_figures(
+            study, draws, measure.shown_arms(frames["arms"]), colours
+        ),
     }
 
 
@@ -281,6 +315,41 @@ def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> st
     chosen = {name: known[name] for name in figures.spread(list(known))}
     several = f" ({len(chosen)} of {len(known)} series)" if len(chosen) < len(known) else ""
     return figures.bands(chosen, f"{SCORES[metric]}, %{several}", collect.heading(key))
+
+
+def _exchange_figures(study: Study, measured: Measured, frame: pl.DataFrame) -> list[str]:
+    """Learning curves of real images, each with the arms that are held against it: all counts of real images of some series."""
+    svgs = []
+    for drawing in exchange.drawings(study, measured, frame):
+        points = [
+            figures.Point(
+                count, f"{count:,.4g} real / class", *(100 * float(v) for v in (own.mean, own.low, own.high))
+            )
+            for count, own in drawing.points.items()
+        ]
+        joins: dict[str, list[figures.Join]] = {}
+        for row in drawing.arms:
+            join = _join(study, measured, row)
+            joins.setdefault(join.label, []).append(join)
+        most = max(1, figures.MOST_ARMS // max(len(own) for own in joins.values()))
+        chosen = [join for label in figures.spread(list(joins), most) for join in joins[label]]
+        several = f" ({len(chosen)} of {len(drawing.arms)} arms)" if len(chosen) < len(drawing.arms) else ""
+        title = f"{SCORES[exchange.JUDGE]}, %{several}"
+        svgs.append(
+            figures.exchange(points, (100 * drawing.risen).tolist(), chosen, title, "Real images / class")
+        )
+    return svgs
+
+
+def _join(study: Study, measured: Measured, row: Mapping[str, Any]) -> figures.Join:
+    arm = row["arm"]
+    overrides = study.of(arm)[0].overrides
+    keys = [key for key in collect.varying(study.runs) if not key.startswith("mix.real") and key in overrides]
+    label = ", ".join(collect.setting(key, overrides[key]) for key in keys) or arm
+    score = 100 * float(measured.estimate(arm, exchange.JUDGE).mean)
+    equivalent, worth = exchange.told(row)
+    said = f"{arm}: {score:.1f}, as much as {equivalent} real / class; a synthetic image is worth {worth}"
+    return figures.Join(label, row["real"], score, row["equivalent"], said)
 
 
 def _curves_figures(study: Study, drawn: Sequence[str], colours: Mapping[str, str]) -> list[str]:

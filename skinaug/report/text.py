@@ -148,7 +148,7 @@ def _accuracy_scores(study: Study) -> Iterator[str]:
     alone = [arm for arm, mix in mixes.items() if mix["real"].sum() == 0 and mix["synthetic"].sum() > 0]
     if alone and len(alone) <= MOST_NAMED:
         yield (
-            f"The top-1 of {', '.join(alone)} is the classification accuracy score of the pool: trained on synthetic, judged on "
+            f"The top-1 of {collect.listed(alone)} is the classification accuracy score of the pool: trained on synthetic, judged on "
             "real images (Ravuri and Vinyals 2019)."
         )
 
@@ -173,7 +173,7 @@ def _exposures(study: Study) -> Iterator[str]:
         return
     for (own, known, who), arms in owing.items():
         images = plural(own, "real image") if own else "no real image"
-        who_trains = f"{', '.join(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
+        who_trains = f"{collect.listed(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
         yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
 
 

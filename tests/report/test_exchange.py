@@ -125,6 +125,17 @@ def test_arms_of_a_sweep_get_their_worth(measured):
     assert "Beyond 1 synthetic images to a real one" in exchange.exchange_notes(frame)[0]
 
 
+def test_a_drawing_holds_the_curve_and_the_arms_that_it_measures(measured):
+    study, scores = measured
+    frame = exchange.exchange_frame(study, scores)
+    (drawing,) = exchange.drawings(study, scores, frame)
+    assert [row["arm"] for row in drawing.arms] == ["x1", "x2", "x4", "alone"]
+    for (count, estimate), arm in zip(drawing.points.items(), ("real 5", "real 10", "real 20"), strict=True):
+        assert count == ARMS[arm][0]
+        assert float(estimate.mean) == pytest.approx(float(scores.estimate(arm, "top1").mean))
+    assert drawing.risen == pytest.approx([float(own.mean) for own in drawing.points.values()])
+
+
 def test_controls_and_other_settings_are_no_points_of_the_curve(measured):
     study, scores = measured
     changes = {
