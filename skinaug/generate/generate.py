@@ -107,7 +107,9 @@ def generate(
     engine.strategy.barrier()  # every device's pictures are there
     if engine.is_global_zero:
         finish(rows, out, classes)
-        _log(logger, rows, out, wanted.height / (time.monotonic() - started))
+        if wanted.height and not isinstance(logger, bool):
+            rate = wanted.height / (time.monotonic() - started)
+            logger.log_metrics({"generate/images_per_second": rate})
 
 
 class _Models:
@@ -144,15 +146,3 @@ def _plan(
         check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
         plans.append(rows)
     return pl.concat(plans, how="diagonal_relaxed")
-
-
-def _log(logger: Logger | bool, rows: pl.DataFrame, out: Path, images_per_second: float) -> None:
-    """The rate, and where the logger shows pictures the first four of each class."""
-    if isinstance(logger, bool):
-        return
-    if images_per_second:
-        logger.log_metrics({"generate/images_per_second": images_per_second})
-    if hasattr(logger, "log_image"):
-        shown: Any = rows.group_by("label", maintain_order=True).head(4)
-        pictures = [str(out / path) for path in shown["path"]]
-        logger.log_image("generate/samples", pictures, caption=shown["prompt"].to_list())

@@ -11,7 +11,7 @@ import polars as pl
 
 from skinaug.metrics import calibration
 from skinaug.metrics.operating_points import verdict_terms, youden_thresholds
-from skinaug.report import statistics
+from skinaug.report import figures, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws, known_variance, share_interval
 from skinaug.report.statistics import Sums
@@ -173,9 +173,8 @@ def _rate(row: Mapping[str, Any], name: str) -> Cell:
     return Cell(percent(row[name]), "–".join(percent(row[f"{name}_{end}"]) for end in ("low", "high")))
 
 
-def reliability(study: Study, draws: Draws, arm: str) -> list[tuple[float, float, float, float, float]]:
-    """Bins of an arm's confidences that have 10 images or more a seed: mean confidence, accuracy with low and high, share of
-    all images; each mean over seeds, in [0, 1]."""
+def reliability(study: Study, draws: Draws, arm: str) -> list[figures.Bin]:
+    """Bins of an arm's confidences that have 10 images or more at every seed: means over seeds, in per cent."""
     sums = []
     for _, predictions in _of(study, arm):
         confidence, right = calibration.confidences(predictions.probabilities, predictions.labels)
@@ -187,26 +186,39 @@ def reliability(study: Study, draws: Draws, arm: str) -> list[tuple[float, float
     images = on_test["images"][:, enough]
     with np.errstate(invalid="ignore"):
         resampled = on_drawn["right"][..., enough] / on_drawn["images"][..., enough]
-    patients = (sums[0]["images"][:, enough] > 0).sum(0)
     right = on_test["right"][:, enough] / images
-    accuracy = share_interval(right.mean(0), known_variance(right, resampled), patients)
+    patients = (sums[0]["images"][:, enough] > 0).sum(0)
+    found = share_interval(right.mean(0), known_variance(right, resampled), patients)
     confidence = (on_test["confidence"][:, enough] / images).mean(0)
-    shares = (images / on_test["images"].sum(1, keepdims=True)).mean(0)
-    columns = (confidence, accuracy.mean, accuracy.low, accuracy.high, shares)
-    return list(zip(*(map(float, values) for values in columns), strict=True))
+    share = (images / on_test["images"].sum(1, keepdims=True)).mean(0)
+    columns = (confidence, found.mean, found.low, found.high, share)
+    return [figures.Bin(*(100 * float(value) for value in values)) for values in zip(*columns, strict=True)]
 
 
-def risks(study: Study, arm: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Share of images answered and share of errors among them, both in per cent, of each of an arm's seeds: float [n] each.
+def risks(study: Study, arm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Share of images answered and share of errors among them, both in per cent, by an arm's seeds: float [n] each.
 
     Where fewer than 10 images are answered, one error more or less is too much to tell anything.
     """
-    found = []
-    for _, predictions in _of(study, arm):
+    found = {}
+    for i, predictions in _of(study, arm):
         confidence, right = calibration.confidences(predictions.probabilities, predictions.labels)
         coverage, risk = calibration.risk_coverage(confidence, right)
-        found.append((100 * coverage[LEAST_IMAGES - 1 :], 100 * risk[LEAST_IMAGES - 1 :]))
+        told = slice(LEAST_IMAGES - 1, None)
+        found[study.runs[i].seed] = (100 * coverage[told], 100 * risk[told])
     return found
+
+
+def calibration_figures(
+    study: Study, draws: Draws, arms: Sequence[str], colours: Mapping[str, str]
+) -> list[str]:
+    """A reliability diagram of each of some arms, and their risk-coverage curves."""
+    diagrams = [figures.reliability(reliability(study, draws, arm), arm, colours[arm]) for arm in arms]
+    curves = {arm: risks(study, arm) for arm in arms}
+    return [
+        *diagrams,
+        figures.lines(curves, colours, "Errors among images answered, %", "Images answered, %"),
+    ]
 
 
 def _of(study: Study, arm: str) -> list[tuple[int, Predictions]]:

@@ -57,6 +57,14 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"Not covered: {escape('; '.join(content['not_covered']))}."
     yield "## Recall of each class"
     yield markdown_table(content["recall_table"])
+    yield "## Calibration and selective risk"
+    yield markdown_table(content["calibration_table"])
+    yield "## Each class against the rest\n\nAt thresholds with the largest Youden index on validation images, in per cent."
+    yield markdown_table(content["operating_points_table"])
+    if content["worst_table"]:
+        yield f"## Worst subgroup of each arm\n\n{escape(content['caution'])}"
+        yield markdown_table(content["worst_table"])
+        yield markdown_table(content["top1_table"])
     yield "## Data"
     yield from (markdown_table(table) for table in content["data_tables"])
     yield from (f"Licence: {escape(licence)}. {escape(cite)}" for licence, cite in content["licences"])

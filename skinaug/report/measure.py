@@ -146,12 +146,12 @@ def share_interval(
     return Estimate(mean, low, high)
 
 
-def shown_arms(study: Study, measured: Measured) -> list[str]:
-    """The arms that a detailed view has room for: all of a few, else the baseline and the best and the worst by top-1."""
-    if len(study.arms) <= MOST_SHOWN:
-        return study.arms
-    by_top1 = sorted(study.arms, key=lambda arm: float(measured.estimate(arm, "top1").mean))
-    return list(dict.fromkeys((study.baseline, by_top1[-1], by_top1[0])))
+def shown_arms(arms: pl.DataFrame) -> list[str]:
+    """The arms of an `arms_frame` that a detailed view has room for: all of a few, else baseline, best and worst by top-1."""
+    if arms.height <= MOST_SHOWN:
+        return arms["arm"].to_list()
+    by_top1 = arms.sort("top1", descending=True)["arm"]
+    return list(dict.fromkeys((*arms.filter("baseline")["arm"], by_top1[0], by_top1[-1])))
 
 
 def metric_names(study: Study) -> list[str]:

@@ -123,25 +123,19 @@ def test_the_base_decides_the_ids_not_its_folder(draw, pool: Manifest, tiny: Pat
     assert other.table["seed"].equals(pool.table["seed"])
 
 
-def test_logger_gets_the_rate_and_pictures(draw, tmp_path: Path):
+def test_logger_gets_the_rate(draw, tmp_path: Path):
     class Spy(lightning.pytorch.loggers.Logger):
         name = version = "spy"
-        metrics, images = {}, []
 
         def log_hyperparams(self, *_):
             pass
 
         def log_metrics(self, metrics, step=None):
-            self.metrics |= metrics
+            logged.update(metrics)
 
-        def log_image(self, key, images, caption):
-            self.images += [(image, text) for image, text in zip(images, caption, strict=True)]
-
-    spy = Spy()
-    draw(tmp_path / "pool", logger=spy)
-    assert spy.metrics["generate/images_per_second"] > 0
-    assert len(spy.images) == 8
-    assert all(json.loads(Image.open(path).getexif()[0x010E])["prompt"] == text for path, text in spy.images)
+    logged: dict[str, float] = {}
+    draw(tmp_path / "pool", logger=Spy())
+    assert logged["generate/images_per_second"] > 0
 
 
 ROW = {"image_id": "a", "path": "images/0000/a.png", "prompt": "a photo", "seed": 2**53 - 1, "image_size": 9}
