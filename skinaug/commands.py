@@ -21,6 +21,7 @@ from skinaug.manifest import Manifest
 from skinaug.pipeline import Made, picture_cache, read, run, why
 from skinaug.recipes import VERSIONS, build, plain, recipes
 from skinaug.store import Recipe, Store
+from skinaug.sweeper import refuse_without_sweep
 
 RUN_FILE = "run.json"
 
@@ -40,6 +41,8 @@ def execute(cfg: DictConfig, command: str, stage: str) -> None:
     elif command == "review":
         review(cfg)
     else:
+        if stage == "classify":
+            refuse_without_sweep(cfg)
         made = run(cfg, stage)
         if stage == "audit":
             print_pool(cfg, made)

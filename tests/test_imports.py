@@ -9,7 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "skinaug"
 STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "classify", "report"}
-TOP = {"recipes", "checks", "pipeline", "commands", "configs", "__main__", "store_command", "audit_command"}
+TOP = {
+    "recipes", "checks", "pipeline", "commands", "configs", "sweeper", "__main__", "store_command", "audit_command"
+}  # fmt: skip
 KNOW_HYDRA = TOP - {"store_command", "audit_command"}
 LIGHT = {"errors", "manifest", "store", "prompts", "images", "configs", "__main__"}
 HEAVY = {"torch", "torchvision", "lightning", "diffusers", "transformers", "timm", "peft"}

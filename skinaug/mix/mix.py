@@ -34,7 +34,8 @@ from skinaug.mix.selection import (
 
 REFERENCES = ("all_real", "kept_real")
 ENTRIES = ("add", "replace", "sample", "weight", "pretrain")
-CONTROLS = ("duplicated_real", "label_permuted")
+REAL_CONTROLS = ("real_alone", "duplicated_real", "fresh_real")  # without any synthetic image
+CONTROLS = (*REAL_CONTROLS, "label_permuted")
 LARGEST = "largest"
 POOL_ADVICE = "Lower mix.synthetic_ratio, mix.synthetic_per_class or mix.balance, raise generate.per_class, or filter less."
 
@@ -62,8 +63,9 @@ class Mix:
             "pretrain": they alone for `pretrain_share` of the optimizer steps, then the real ones alone.
         sample_probability, pretrain_share: in (0, 1).
         loss_weight: above 0.
-        control: what stands in for the synthetic images: "duplicated_real", as many repeated real ones; "label_permuted",
-            the same ones with their labels shuffled among them; None: nothing.
+        control: what stands in for the synthetic images: "real_alone", nothing; "duplicated_real", as many repeated real ones;
+            "fresh_real", as many further real ones, what no generator can be expected to beat; "label_permuted", the same
+            images with their labels shuffled among them. None: no control.
         seed: of the draws.
 
     A ratio times a count is rounded to the nearest integer, halves up, exactly in decimals (0.29 x 50 = 14.5 is 15).
@@ -99,13 +101,18 @@ class Mix:
     @property
     def needs_pool(self) -> bool:
         """Whether synthetic images are asked for."""
-        if self.control == "duplicated_real":
+        if self.control in REAL_CONTROLS:
             return False
         if self.balance is not None:
             return True
         if self.synthetic_per_class is not None:
             return self.synthetic_per_class > 0
         return self.synthetic_ratio > 0 and self.reference != 0
+
+    @property
+    def keeps_real(self) -> bool:
+        """Whether real images are asked for."""
+        return self.real_ratio > 0 if self.real_per_class is None else self.real_per_class > 0
 
     def __call__(
         self,
@@ -134,6 +141,8 @@ class Mix:
             raise InputError(f"The mix {self.name} asks for synthetic images, and there is no pool of them.")
         train, (kept, added) = real.split("train"), self._asked(real)
         queued = queue(train.table, self.seed)
+        if self.control == "fresh_real":
+            kept = self._with_fresh(train, kept, added)
         parts = [train.with_table(first(queued, kept))]
         if self.control == "duplicated_real":
             parts.append(train.with_table(repeat(queued, kept, added)))
@@ -145,14 +154,18 @@ class Mix:
         return self._enter(Manifest.concat(parts) if len(parts) > 1 else parts[0])
 
     def counts(self, real: Manifest) -> pl.DataFrame:
-        """Images that the mix asks for: `label, real, synthetic`, in the order of the classes; repeated ones are real.
+        """Images that the mix asks for: `label, real, synthetic`, in the order of the classes; repeated and fresh ones are real.
 
         Raises:
             InputError: a class has too few real training images, or would have no training image at all.
         """
         kept, added = self._asked(real)
+        if self.control == "fresh_real":
+            kept = self._with_fresh(real.split("train"), kept, added)
         if self.control == "duplicated_real":
-            kept, added = {label: kept[label] + added[label] for label in kept}, dict.fromkeys(added, 0)
+            kept = {label: kept[label] + added[label] for label in kept}
+        if self.control in REAL_CONTROLS:
+            added = dict.fromkeys(added, 0)
         return pl.DataFrame(
             {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
         )
@@ -193,6 +206,19 @@ class Mix:
                 f"The mix {self.name} has no training image of {', '.join(empty)}. Raise a ratio or a count."
             )
         return kept, added
+
+    def _with_fresh(
+        self, train: Manifest, kept: Mapping[str, int], added: Mapping[str, int]
+    ) -> dict[str, int]:
+        """Real images of each class with as many further ones as there would be synthetic ones; `real_limit` is no limit here."""
+        asked = {label: kept[label] + added[label] for label in kept}
+        require(
+            asked,
+            _count(train),
+            "real training images to stand in for synthetic ones",
+            "Ask for fewer, or render them: base=oracle with dataset=phantom.",
+        )
+        return asked
 
     def _draw(
         self,

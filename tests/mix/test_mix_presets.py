@@ -55,7 +55,7 @@ def test_every_key_can_be_set(real, name):
     assert limited.counts(real).select(pl.exclude("label")).rows() == [(4, 4)] * 2
 
 
-@pytest.mark.parametrize("control", ["duplicated_real", "label_permuted"])
+@pytest.mark.parametrize("control", ["duplicated_real", "label_permuted"])  # which are presets too
 def test_a_control_is_one_override_of_any_mix(real, control):
     plain, changed = preset("synthetic"), preset("synthetic", f"mix.control={control}")
     assert replace(plain, control=control) == changed

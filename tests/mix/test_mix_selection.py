@@ -50,7 +50,7 @@ RECIPES = st.fixed_dictionaries(
         "max_per_class": st.sampled_from((None, 18, 40)),
         "prompt_sets": st.sampled_from((None, {"plain": 2.0, "clinical": 1.0})),
         "entry": st.sampled_from(("add", "sample", "weight", "pretrain")),
-        "control": st.sampled_from((None, "duplicated_real", "label_permuted")),
+        "control": st.sampled_from((None, "real_alone", "duplicated_real", "label_permuted")),
     }
 )
 
@@ -96,6 +96,8 @@ def test_counts_caps_and_balance(recipe, ratio):
         assert drawn.get((label, "synthetic"), 0) == from_pool
         assert recipe.max_per_class is None or from_real + from_pool <= recipe.max_per_class
     sizes = (asked["real"] + asked["synthetic"]).to_list()
+    if recipe.control == "real_alone":
+        return  # nothing tops it up
     if recipe.balance == "largest":
         assert len(set(sizes)) == 1
     if recipe.balance == 30:
@@ -118,6 +120,9 @@ def test_counts_caps_and_balance(recipe, ratio):
         ({"entry": "replace", "synthetic_ratio": 1}, (0, 25), (0, 20)),
         ({"control": "duplicated_real", "real_ratio": 0.2, "synthetic_per_class": 12}, (17, 0), (16, 0)),
         ({"control": "label_permuted", "synthetic_ratio": 1}, (25, 25), (20, 20)),
+        ({"control": "real_alone", "real_ratio": 0.4, "synthetic_ratio": 1}, (10, 0), (8, 0)),
+        ({"control": "fresh_real", "real_ratio": 0.4, "synthetic_ratio": 0.2}, (15, 0), (12, 0)),
+        ({"control": "fresh_real", "real_limit": 10, "synthetic_ratio": 0.5}, (15, 0), (15, 0)),
     ],
 )
 def test_exact_counts(options, acne, eczema):
@@ -248,6 +253,21 @@ def test_repeated_photographs_keep_their_content_and_are_repeated_evenly():
         draw(control="duplicated_real", real_ratio=0, synthetic_per_class=3)
 
 
+@settings(deadline=None)
+@given(SEEDS, st.floats(0, 0.5))
+def test_fresh_photographs_are_others_than_those_that_are_kept(seed, ratio):
+    kept = draw(seed=seed, real_ratio=0.4)
+    fresh = draw(seed=seed, real_ratio=0.4, synthetic_ratio=ratio, control="fresh_real")
+    assert ids(kept) <= ids(fresh)
+    assert set(fresh.table["source"]) == {"real"}
+    assert fresh.table["sha256"].n_unique() == len(fresh)
+
+
+def test_too_few_fresh_photographs_are_refused():
+    with pytest.raises(InputError, match=r"(?s)stand in for synthetic ones.*acne: has 25, asked 30"):
+        draw(control="fresh_real", synthetic_ratio=0.2)
+
+
 def test_shuffled_labels_are_those_of_the_same_images_and_tell_nothing():
     plain, permuted = (draw(synthetic_ratio=4, control=control).table for control in (None, "label_permuted"))
     both = plain.join(permuted, on="image_id", suffix="_permuted")
@@ -267,7 +287,7 @@ def test_shuffled_labels_are_those_of_the_same_images_and_tell_nothing():
         ({"max_per_class": -1}, r"mix\.max_per_class=-1"),
         ({"selection": "worst"}, r"mix\.selection=worst: it is one of random, best, diverse"),
         ({"entry": "first"}, r"mix\.entry=first: it is one of add, replace, sample, weight, pretrain"),
-        ({"control": "oracle"}, r"mix\.control=oracle: it is one of duplicated_real, label_permuted"),
+        ({"control": "oracle"}, r"mix\.control=oracle: it is one of real_alone, duplicated_real, fresh_real"),
         ({"sample_probability": 1}, r"mix\.sample_probability=1: it is a number between 0 and 1"),
         ({"pretrain_share": 0.0}, r"mix\.pretrain_share=0\.0"),
         ({"loss_weight": 0}, r"mix\.loss_weight=0: it is a number above 0"),
