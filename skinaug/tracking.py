@@ -373,7 +373,11 @@ def _use(run: Any, artifact: Any) -> None:
 
 
 def _remove(folders: list[Path]) -> None:
-    """Remove earlier tries of a run once a later one holds all that they had."""
+    """Remove earlier tries of a run once a later one holds all that they had: its end is written in the background."""
+    import wandb
+
+    if folders:
+        wandb.teardown()  # waits for that
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import wandb
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -108,6 +109,7 @@ def files(folder: Path) -> list[Path]:
 
 def read(folder: Path) -> dict[str, Any]:
     """The only run below a folder: the run's record, config, history rows, summary, artifacts and exit codes."""
+    wandb.teardown()  # the end of a run is written in the background
     (file,) = files(folder)
     run: dict[str, Any] = {"history": [], "summary": {}, "used": [], "logged": [], "exits": []}
     for record in records(file):
@@ -133,6 +135,7 @@ def curve(run: dict[str, Any], name: str) -> list[tuple[int, float]]:
 
 
 def table(folder: Path, name: str) -> pl.DataFrame:
+    wandb.teardown()
     (path,) = (folder / "wandb").glob(f"offline-run-*/files/media/table/{name}_*.json")
     content = json.loads(path.read_text())
     return pl.DataFrame(content["data"], schema=content["columns"], orient="row", strict=False)
