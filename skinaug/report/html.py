@@ -1,19 +1,24 @@
-"""One HTML file that needs nothing else: styles, figures and pictures are inside, and all text is escaped."""
+"""One HTML file that needs nothing else: styles, script, figures and pictures are inside, and all text is escaped."""
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-TEMPLATE = "report.html.j2"
+TEMPLATE, SCRIPT = "report.html.j2", "report.js"
 
 
 def render(content: Mapping[str, Any]) -> str:
-    """Fill the template. Values are escaped, but for those under `figures`, which are SVG made here."""
+    """Fill the template. Values are escaped, but for those under `figures`, which are SVG made here.
+
+    The page's policy lets a browser run its own script, by the hash of it, and no other.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -22,4 +27,10 @@ def render(content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     figures = {name: [Markup(svg) for svg in svgs] for name, svgs in content["figures"].items()}
-    return environment.get_template(TEMPLATE).render({**content, "figures": figures})
+    script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
+    own = {
+        "figures": figures,
+        "script": Markup(script),
+        "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
+    }
+    return environment.get_template(TEMPLATE).render({**content, **own})
