@@ -72,11 +72,12 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["exposure_table"])
     yield "## Runs"
     yield markdown_table(content["runs_table"])
-    yield "## Cost"
+    yield f"## Cost\n\n{escape(content['cost'])}"
     yield markdown_table(content["stages_table"])
     yield f"Git revision {content['record']['git_revision']}; " + ", ".join(
         f"{name} {version}" for name, version in content["record"]["packages"].items()
     )
+    yield markdown_table(content["cost_table"])
     yield content["research_use_only"]
 
 

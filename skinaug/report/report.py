@@ -18,6 +18,7 @@ from skinaug.report import (
     audits,
     calibration,
     collect,
+    cost,
     exchange,
     figures,
     grid,
@@ -54,8 +55,8 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, calibration,
-    operating_points and subgroups.
+    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
+    calibration, operating_points, subgroups and gap.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -83,6 +84,8 @@ def report(
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
         "calibration": calibration.calibration_frame(study, draws),
+        "cost": cost.arms_frame(study),
+        "stages": cost.stages_frame(study),
         "operating_points": calibration.operating_points_frame(study, draws),
         "subgroups": subgroups.subgroups_frame(study, draws),
     }
@@ -195,7 +198,9 @@ def _content(
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),
         "exposure_table": tables.exposure_table(study),
         "runs_table": tables.runs_table(frames["runs"]),
-        "stages_table": tables.stages_table(study),
+        "cost": cost.summary(frames["stages"], frames["cost"]),
+        "cost_table": cost.arms_table(frames["cost"]),
+        "stages_table": cost.stages_table(frames["stages"]),
         "record": record,
         "settings": collect.settings(study),
         "research_use_only": text.RESEARCH_USE_ONLY,

@@ -19,7 +19,6 @@ from skinaug.seen import read_seen
 
 TOPS = ("top1", "top2", "top3")
 MOST_COLUMNS = 8  # arms side by side
-STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "classify")
 
 
 @dataclass(frozen=True)
@@ -279,24 +278,6 @@ def runs_table(runs: pl.DataFrame) -> Table:
         rows.append([row["arm"], row["status"], row["seed"], *cost, seconds, *shown])
     costs = ["Training images", "Steps", "Best step", "Seconds"]
     return table(["Arm", "Status", "Seed", *costs, "Validation top-1", *scores.values()], rows, words=2)
-
-
-def stages_table(study: Study) -> Table:
-    """Artifacts that the runs stand on: how many a stage, what they cost, where they were made."""
-    rows = []
-    for stage in sorted({stage for run in study.runs for stage in run.artifacts}, key=_place):
-        records = [collect.record(folder) for folder in study.artifacts(stage)]
-        seconds = sum(float(record["seconds"]) for record in records)
-        devices = ", ".join(dict.fromkeys(str(record["device"]) for record in records))
-        created = max(str(record["created"]) for record in records)
-        rows.append([stage, devices, created[:16].replace("T", " "), len(records), seconds])
-    return table(["Stage", "Device", "Last built (UTC)", "Artifacts", "Seconds in all"], rows, words=3)
-
-
-def _place(stage: str) -> tuple[int, str]:
-    """Order of the pipeline; a filter's scores (score.<filter>) are a stage of their own."""
-    kind = stage.partition(".")[0]
-    return (STAGES.index(kind) if kind in STAGES else len(STAGES), stage)
 
 
 METHODS = {"textual_inversion": "textual inversion", "lora": "LoRA", "pipeline": "full fine-tuning"}
