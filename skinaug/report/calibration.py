@@ -157,14 +157,15 @@ def _rates(sums: Sums) -> dict[str, np.ndarray]:
 
 
 def operating_points_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
-    """Sensitivity and specificity of each class (rows) for some arms (columns), in per cent."""
+    """Threshold, sensitivity and specificity of each class for some arms, a row each, in per cent."""
     rows = []
     for (label,), part in frame.group_by("label", maintain_order=True):
         by_arm = {row["arm"]: row for row in part.iter_rows(named=True)}
-        cells = [_rate(by_arm[arm], name) for arm in arms for name in ("sensitivity", "specificity")]
-        rows.append([label, by_arm[arms[0]]["test_images"], *cells])
-    found = table(["Class", "Test images", *("Sensitivity", "Specificity") * len(arms)], rows)
-    return Table(found.header, found.rows, groups=[("", 2), *((arm, 2) for arm in arms)])
+        for arm in arms:
+            rates = [_rate(by_arm[arm], name) for name in RATES]
+            threshold = Cell(percent(by_arm[arm]["threshold"]))
+            rows.append([label, arm, by_arm[arm]["test_images"], threshold, *rates])
+    return table(["Class", "Arm", "Test images", "Threshold", "Sensitivity", "Specificity"], rows, words=2)
 
 
 def _rate(row: Mapping[str, Any], name: str) -> Cell:

@@ -161,6 +161,12 @@ class Study:
         return _align(self.runs, [table.filter(pl.col("split") == "val") for table in self._tables])
 
     @cached_property
+    def synthetic(self) -> list[Predictions]:
+        """Predictions of each run for synthetic images that it was not trained on; without images where it was asked about
+        none."""
+        return _align(self.runs, [table.filter(pl.col("split") == "synthetic") for table in self._tables])
+
+    @cached_property
     def _tables(self) -> list[pl.DataFrame]:
         return [pl.read_parquet(run.artifacts["classify"] / "predictions.parquet") for run in self.runs]
 

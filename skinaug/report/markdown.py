@@ -61,6 +61,9 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["calibration_table"])
     yield "## Each class against the rest\n\nAt thresholds with the largest Youden index on validation images, in per cent."
     yield markdown_table(content["operating_points_table"])
+    if content["gap_table"]:
+        yield "## Synthetic images against real ones\n\nTop-1 on held-out synthetic and on real validation images, in per cent."
+        yield markdown_table(content["gap_table"])
     if content["worst_table"]:
         yield f"## Worst subgroup of each arm\n\n{escape(content['caution'])}"
         yield markdown_table(content["worst_table"])
@@ -74,10 +77,10 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["runs_table"])
     yield f"## Cost\n\n{escape(content['cost'])}"
     yield markdown_table(content["stages_table"])
+    yield markdown_table(content["cost_table"])
     yield f"Git revision {content['record']['git_revision']}; " + ", ".join(
         f"{name} {version}" for name, version in content["record"]["packages"].items()
     )
-    yield markdown_table(content["cost_table"])
     yield content["research_use_only"]
 
 

@@ -97,9 +97,9 @@ class Draws:
         return statistics.total(stacked), statistics.resample(stacked, self.counts)
 
 
-def draw(study: Study, num_resamples: int, seed: int) -> Draws:
-    """`num_resamples` test sets whose patients are drawn with replacement."""
-    names = sorted({group for predictions in study.predictions for group in predictions.groups})
+def draw(runs: Sequence[Predictions], num_resamples: int, seed: int) -> Draws:
+    """`num_resamples` sets of the images of some runs, whose patients are drawn with replacement."""
+    names = sorted({group for predictions in runs for group in predictions.groups})
     rng = np.random.default_rng(seed)
     # One draw fewer than there are patients: as many would make the variance too small (Rao and Wu 1988, JASA 83:231).
     counts = statistics.draw_counts(len(names), max(1, len(names) - 1), num_resamples, rng)
@@ -108,7 +108,7 @@ def draw(study: Study, num_resamples: int, seed: int) -> Draws:
 
 def measure(study: Study, num_resamples: int, seed: int) -> Measured:
     """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
-    draws = draw(study, num_resamples, seed)
+    draws = draw(study.predictions, num_resamples, seed)
     scores, resampled = {}, {}
     for run, predictions in zip(study.runs, study.predictions, strict=True):
         terms = statistics.image_terms(predictions.probabilities, predictions.labels)

@@ -21,6 +21,7 @@ from skinaug.report import (
     cost,
     exchange,
     figures,
+    gap,
     grid,
     html,
     measure,
@@ -75,7 +76,7 @@ def report(
         tables.check_published(published)
     study = collect.make_study(runs, baseline)
     measured = measure.measure(study, num_resamples, seed)
-    draws = measure.draw(study, num_resamples, seed)
+    draws = measure.draw(study.predictions, num_resamples, seed)
     frames = {
         "arms": measure.arms_frame(study, measured),
         "differences": measure.differences_frame(study, measured),
@@ -83,11 +84,12 @@ def report(
         "recall": measure.recall_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
-        "calibration": calibration.calibration_frame(study, draws),
         "cost": cost.arms_frame(study),
         "stages": cost.stages_frame(study),
+        "calibration": calibration.calibration_frame(study, draws),
         "operating_points": calibration.operating_points_frame(study, draws),
         "subgroups": subgroups.subgroups_frame(study, draws),
+        "gap": gap.gap_frame(study, num_resamples, seed),
     }
     if compare is not None:
         frames["paired"] = measure.paired_frame(study, measured, compare)
@@ -193,6 +195,7 @@ def _content(
         "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown),
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
         "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
+        "gap_table": gap.gap_table(frames["gap"], arms),
         "caution": subgroups.caution(frames["subgroups"]),
         "data_tables": [tables.data_table(manifest) for manifest in data],
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),

@@ -35,7 +35,7 @@ def runs(study: Study, arm: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def test_scores_are_means_over_seeds(study: Study):
-    frame = calibration.calibration_frame(study, measure.draw(study, 200, 0))
+    frame = calibration.calibration_frame(study, measure.draw(study.predictions, 200, 0))
     for row in frame.iter_rows(named=True):
         tests = [(p, y) for p, y, _, _ in runs(study, row["arm"])]
         ece = [
@@ -59,7 +59,7 @@ def test_scores_are_means_over_seeds(study: Study):
 
 def test_resampled_calibration_equals_that_of_repeated_images(study: Study):
     predictions = study.predictions[0]
-    draws = measure.draw(study, 3, 1)
+    draws = measure.draw(study.predictions, 3, 1)
     sums = draws.sums(predictions, calibration.calibration_terms(predictions))
     resampled = calibration.calibration_scores(statistics.resample(sums, draws.counts))
     for b, counts in enumerate(draws.counts):
@@ -73,7 +73,7 @@ def test_resampled_calibration_equals_that_of_repeated_images(study: Study):
 
 
 def test_thresholds_come_from_validation_and_rates_from_test(study: Study):
-    frame = calibration.operating_points_frame(study, measure.draw(study, 200, 0))
+    frame = calibration.operating_points_frame(study, measure.draw(study.predictions, 200, 0))
     for row in frame.filter(pl.col("arm") == "real").iter_rows(named=True):
         c = study.classes.index(row["label"])
         found = []
@@ -95,7 +95,9 @@ def test_thresholds_come_from_validation_and_rates_from_test(study: Study):
         assert row["sensitivity_low"] < row["sensitivity"] < row["sensitivity_high"]
         assert (row["validation_images"], row["test_images"]) == (6, 30)
     shown = calibration.operating_points_table(frame, ["real_small", "real"])
-    assert {len(cells) for cells in shown.rows} == {len(shown.header)} == {sum(n for _, n in shown.groups)}
+    assert [(row[0].text, row[1].text) for row in shown.rows] == [
+        (label, arm) for label in study.classes for arm in ("real_small", "real")
+    ]
 
 
 def test_a_class_without_validation_images_has_no_operating_point(study: Study):
@@ -103,20 +105,27 @@ def test_a_class_without_validation_images_has_no_operating_point(study: Study):
         file = run.artifacts["classify"] / "predictions.parquet"
         without = (pl.col("split") == "val") & (pl.col("label") == "acne")
         pl.read_parquet(file).filter(~without).write_parquet(file)
-    frame = calibration.operating_points_frame(study, measure.draw(study, 50, 0))
+    frame = calibration.operating_points_frame(study, measure.draw(study.predictions, 50, 0))
     acne = frame.filter(pl.col("label") == "acne")
     assert acne["sensitivity"].null_count() == acne["threshold"].null_count() == len(study.arms)
     assert frame.filter(pl.col("label") != "acne")["sensitivity"].null_count() == 0
-    assert str(calibration.operating_points_table(frame, ["real"]).rows[0][2]) == "–"
+    assert str(calibration.operating_points_table(frame, ["real"]).rows[0][4]) == "–"
 
 
 def test_reliability_adds_up_and_risks_end_at_the_error(study: Study):
-    bins = np.array(calibration.reliability(study, measure.draw(study, 50, 0), "real"))
+    bins = np.array(calibration.reliability(study, measure.draw(study.predictions, 50, 0), "real"))
     assert (np.diff(bins[:, 0]) > 0).all()
-    assert (bins[:, 4] * 180 >= calibration.LEAST_IMAGES).all()
-    assert bins[:, 4].sum() <= 1
+    assert (bins[:, 4] * 180 >= 100 * calibration.LEAST_IMAGES).all()
+    assert bins[:, 4].sum() <= 100
+    by_bin = [np.searchsorted(np.arange(1, 15) / 15, p.max(1)) for p, _, _, _ in runs(study, "real")]
+    last = [m for m in range(15) if all((b == m).sum() >= calibration.LEAST_IMAGES for b in by_bin)][-1]
+    right = [
+        (p.argmax(1) == y)[b == last].mean()
+        for (p, y, _, _), b in zip(runs(study, "real"), by_bin, strict=True)
+    ]
+    assert bins[-1, 1] == pytest.approx(100 * np.mean(right))
     p, y, _, _ = runs(study, "real")[0]
-    coverage, risk = calibration.risks(study, "real")[0]
+    coverage, risk = calibration.risks(study, "real")[study.of("real")[0].seed]
     assert (coverage[-1], risk[-1]) == (100, pytest.approx(100 * np.mean(p.argmax(1) != y)))
     assert len(coverage) == 180 - calibration.LEAST_IMAGES + 1
 

@@ -20,7 +20,7 @@ def study(make_sweep: Callable[..., Path]) -> Study:
 
 
 def frame_of(study: Study) -> pl.DataFrame:
-    return subgroups.subgroups_frame(study, measure.draw(study, 200, 0))
+    return subgroups.subgroups_frame(study, measure.draw(study.predictions, 200, 0))
 
 
 def plain(study: Study, arm: str, inside: pl.Expr) -> tuple[int, int, float]:
