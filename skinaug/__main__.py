@@ -20,6 +20,7 @@ TOOLS = {
     "review": "a page in the browser on which people keep or reject the pool's images, for filter=[...,human]",
     "compare": "`skinaug compare <runs> <runs> ...`: sweeps or runs beside each other, with a paired test",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
+    "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 HELP = """\
@@ -65,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _told(lambda: _audit(rest))
     if command == "compare":
         return _told(lambda: _compare(rest))
+    if command == "dashboard":
+        return _told(lambda: _dashboard(rest))
     if command == "why" and (not rest or rest[0] not in STAGES):
         return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
     return _hydra(command, rest)
@@ -93,6 +96,12 @@ def _audit(artifacts: list[str]) -> int:
     from skinaug.audit_command import audit_command
 
     return audit_command(artifacts)
+
+
+def _dashboard(arguments: list[str]) -> int:
+    from skinaug.dashboard_command import dashboard_command
+
+    return dashboard_command(arguments)
 
 
 def _compare(folders: list[str]) -> int:

@@ -119,10 +119,10 @@ def track_wandb(
                 _use(run, _reference(read))
             yield _logger(run, known)
             run.summary.update(summary(artifact))
-            table = predictions if recipe.stage == "classify" else samples
-            shown = table(artifact, inputs, rows if recipe.stage == "classify" else images, photographs)
-            if shown is not None:
-                run.log({table.__name__: _table(shown)})
+            if recipe.stage == "classify":
+                run.log({"predictions": _table(predictions(artifact, inputs, rows, photographs))})
+            elif recipe.stage in ("generate", "curate"):
+                run.log({"pool": _table(samples(artifact, inputs, images, photographs))})
             run.log_artifact(_reference(artifact))
         except InputError:
             run.finish(exit_code=2)
@@ -199,18 +199,14 @@ def predictions(
     return table.join(_files(inputs["dataset"]), on="image_id", how="left") if photographs else table
 
 
-def samples(
-    artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool
-) -> pl.DataFrame | None:
+def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool) -> pl.DataFrame:
     """Of a pool, as many images of each class, and of a curated one of those kept and those rejected: image_id, label,
-    prompt, prompt_set, the filters' scores, kept, and `picture`, the file; None for a stage that makes no pool.
+    prompt, prompt_set, the filters' scores, kept, and `picture`, the file.
 
     Pictures that were made from a photograph are left out unless `photographs`: they may look like it.
     """
     import polars as pl
 
-    if artifact.stage not in ("generate", "curate"):
-        return None
     pool = artifact if artifact.stage == "generate" else inputs["generate"]
     table = pl.read_parquet(pool.path / "manifest.parquet")
     table = table.select(c for c in ("image_id", "label", "prompt", "prompt_set") if c in table.columns)

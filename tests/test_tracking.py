@@ -255,7 +255,7 @@ def test_a_pool_is_shown_with_prompts_and_scores(tmp_path: Path, mode: str, phot
     recipe = Recipe("curate", 1, {}, {"generate": "g0"})
     with track(made, tmp_path, recipe, {"generate": pool}, images=8, photographs=photographs):
         pass
-    told = table(tmp_path, "samples")
+    told = table(tmp_path, "pool")
     counts = {key: len(group) for key, group in told.group_by("label", "kept")}
     assert counts == {(label, keep): 2 for label in CLASSES for keep in (True, False)}
     assert ("picture" in told.columns) is shown
