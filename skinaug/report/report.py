@@ -31,6 +31,7 @@ from skinaug.report import (
     text,
 )
 from skinaug.report.collect import Run, Study
+from skinaug.report.latex import latex
 from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Draws, Measured
 from skinaug.report.tables import Table
@@ -42,6 +43,7 @@ CURVES = {
     "val/loss": ("Validation loss", 1),
     "val/top1": ("Validation top-1, %", 100),
 }
+LATEX = ("arms", "differences", "paired", "exchange", "cost")  # tables that a paper may take
 TERMINAL = ("top1", "balanced_accuracy", "auroc")  # what 80 columns have room for
 
 
@@ -57,7 +59,7 @@ def report(
     out: Path,
 ) -> None:
     """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
-    calibration, operating_points, subgroups and gap.
+    calibration, operating_points, subgroups and gap; tables as LaTeX lie in tex/.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -97,6 +99,10 @@ def report(
         write_text(out / f"{name}.csv", frame.write_csv())
     content = _content(study, published, frames, compare)
     write_text(out / "report.md", markdown(content))
+    (out / "tex").mkdir(exist_ok=True)
+    for name in LATEX:
+        if content[f"{name}_table"]:
+            write_text(out / "tex" / f"{name}.tex", latex(content[f"{name}_table"]))
     drawn = _drawn(study, frames["arms"])
     pictures = {
         "colours": figures.arm_colours(study.arms, study.baseline),

@@ -430,8 +430,10 @@ def test_reports_are_reproducible(write_report: Callable[..., Path], tmp_path: P
     first = write_report()
     (tmp_path / "again").mkdir()
     report(collect.read_runs(tmp_path / "sweep"), num_resamples=200, out=tmp_path / "again")
-    for file in first.iterdir():
-        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+    files = [file.relative_to(first) for file in first.rglob("*") if file.is_file()]
+    assert Path("tex/arms.tex") in files
+    for file in files:
+        assert (first / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
 
 
 def test_repeated_runs_are_refused(make_sweep: Callable[..., Path], tmp_path: Path):
