@@ -75,7 +75,7 @@ def calibration_table(frame: pl.DataFrame) -> Table:
     """A row an arm; per cent and points, the Brier score as it is."""
     rows = [_calibration_cells(row) for row in frame.iter_rows(named=True)]
     headings = [heading for heading, _ in SCORES.values()]
-    return table(["Arm", "Seeds", headings[0], "by chance alone", *headings[1:]], rows)
+    return table(["Arm", headings[0], "By chance alone", *headings[1:]], rows)
 
 
 def _calibration_cells(row: Mapping[str, Any]) -> list[Any]:
@@ -84,7 +84,6 @@ def _calibration_cells(row: Mapping[str, Any]) -> list[Any]:
 
     return [
         Cell(row["arm"], "baseline" if row["baseline"] else ""),
-        row["seeds"],
         bounds("ece", percent, "–"),
         percent(row["ece_chance"]),
         bounds("overconfidence", points, " to "),
@@ -164,8 +163,9 @@ def operating_points_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
         for arm in arms:
             rates = [_rate(by_arm[arm], name) for name in RATES]
             threshold = Cell(percent(by_arm[arm]["threshold"]))
-            rows.append([label, arm, by_arm[arm]["test_images"], threshold, *rates])
-    return table(["Class", "Arm", "Test images", "Threshold", "Sensitivity", "Specificity"], rows, words=2)
+            size = f"{by_arm[arm]['test_images']:,} test images"
+            rows.append([Cell(str(label), size), arm, threshold, *rates])
+    return table(["Class", "Arm", "Threshold", "Sensitivity", "Specificity"], rows, words=2)
 
 
 def _rate(row: Mapping[str, Any], name: str) -> Cell:

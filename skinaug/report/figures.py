@@ -230,7 +230,7 @@ class Bin(NamedTuple):
 
 
 def reliability(bins: Sequence[Bin], arm: str, colour: str) -> str:
-    """Accuracy against confidence: a dot a bin, its area the share of images, its bar the interval; true ones lie on the line."""
+    """Accuracy against confidence: a dot a bin, the larger the more images, its bar the interval; true ones lie on the line."""
     figure, axes = _figure(2.9, 2.7, arm)
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, zorder=0)
     for each in bins:

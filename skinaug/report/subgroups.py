@@ -247,36 +247,29 @@ def worst_table(frame: pl.DataFrame, arms: pl.DataFrame) -> Table | None:
     arms: `measure.arms_frame` of the same study.
     """
     worst = frame.filter("worst").join(arms.select("arm", all_images="top1"), on="arm", maintain_order="left")
-    header = [
-        "Arm",
-        "Worst subgroup",
-        "Verdict there",
-        "Images",
-        "Top-1 there",
-        "Top-1 of all",
-        "Difference to baseline there",
-    ]
+    header = ["Arm", "Worst subgroup", "Verdict there", "Top-1 there", "Top-1 of all", "Difference there"]
     rows = [_worst_cells(row) for row in worst.iter_rows(named=True)]
     return table(header, rows, words=3) if rows else None
 
 
 def _worst_cells(row: Mapping[str, Any]) -> list[Any]:
-    patients = f"{row['patients']} patients"
-    is_baseline = row["arm"] == row["baseline"]
+    bounds = [row[f"difference_{end}_adjusted"] for end in ("low", "high")]
     return [
-        Cell(row["arm"], "baseline" if is_baseline else ""),
-        f"{ATTRIBUTES[row['attribute']]}: {row['subgroup']}",
+        Cell(row["arm"], "baseline" if row["arm"] == row["baseline"] else ""),
+        _subgroup(row),
         row["verdict"],
-        Cell(str(row["images"]), patients),
         _score(row, "_adjusted"),
         percent(row["all_images"]),
         None
         if row["difference"] is None
-        else Cell(
-            points(row["difference"]),
-            " to ".join(points(row[f"difference_{end}_adjusted"]) for end in ("low", "high")),
-        ),
+        else Cell(points(row["difference"]), " to ".join(map(points, bounds))),
     ]
+
+
+def _subgroup(row: Mapping[str, Any]) -> Cell:
+    images, patients = row["images"], row["patients"]
+    size = f"{images:,} image{'s' * (images != 1)}, {patients:,} patient{'s' * (patients != 1)}"
+    return Cell(f"{ATTRIBUTES[row['attribute']]}: {row['subgroup']}", size)
 
 
 def _score(row: Mapping[str, Any], which: str = "") -> Cell:
@@ -289,11 +282,10 @@ def subgroups_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
     """Top-1 of each subgroup (rows) for some arms (columns), with intervals that are not adjusted."""
     rows = []
     shown = frame.filter(pl.col("arm").is_in(list(arms)))
-    for (attribute, value), part in shown.group_by("attribute", "subgroup", maintain_order=True):
+    for _, part in shown.group_by("attribute", "subgroup", maintain_order=True):
         by_arm = {row["arm"]: row for row in part.iter_rows(named=True)}
-        size = Cell(str(part["images"][0]), f"{part['patients'][0]} patients")
-        rows.append([ATTRIBUTES[str(attribute)], value, size, *(_score(by_arm[arm]) for arm in arms)])
-    return table(["", "Subgroup", "Images", *arms], rows, words=2)
+        rows.append([_subgroup(by_arm[arms[0]]), *(_score(by_arm[arm]) for arm in arms)])
+    return table(["Subgroup", *arms], rows)
 
 
 def caution(frame: pl.DataFrame) -> str:

@@ -109,7 +109,7 @@ def test_a_class_without_validation_images_has_no_operating_point(study: Study):
     acne = frame.filter(pl.col("label") == "acne")
     assert acne["sensitivity"].null_count() == acne["threshold"].null_count() == len(study.arms)
     assert frame.filter(pl.col("label") != "acne")["sensitivity"].null_count() == 0
-    assert str(calibration.operating_points_table(frame, ["real"]).rows[0][4]) == "–"
+    assert str(calibration.operating_points_table(frame, ["real"]).rows[0][3]) == "–"
 
 
 def test_reliability_adds_up_and_risks_end_at_the_error(study: Study):

@@ -67,8 +67,8 @@ def test_small_subgroups_are_not_scored(study: Study):
     assert few["top1"].null_count() == few["difference"].null_count() == few.height
     assert frame.filter(pl.col("scored"))["top1"].null_count() == 0
     shown = subgroups.subgroups_table(frame, study.arms)
-    words = {row[1].text: [cell.text for cell in row[3:]] for row in shown.rows}
-    assert words["VI"] == ["too few"] * 4
+    words = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
+    assert words["Skin type: VI"] == ["too few"] * 4
     left = few.select("attribute", "subgroup").n_unique()
     assert f"{left} more with fewer than 20 images or 10 patients are not scored" in subgroups.caution(frame)
 
