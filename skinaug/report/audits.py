@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from skinaug.report import collect, samples
 from skinaug.report.collect import Study
@@ -272,6 +271,8 @@ def _design(run: collect.Run) -> tuple[str, int]:
 
 def _rank_correlation(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row: float [B, P] twice to float [B]; nan where a row is constant."""
+    from scipy.stats import rankdata  # takes a second to import: only where pools are ranked
+
     ranks = [rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (left, right)]
     with np.errstate(invalid="ignore"):
         return (ranks[0] * ranks[1]).sum(1) / np.sqrt((ranks[0] ** 2).sum(1) * (ranks[1] ** 2).sum(1))

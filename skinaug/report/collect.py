@@ -132,7 +132,7 @@ class Study:
 
     @property
     def arms(self) -> list[str]:
-        return list(dict.fromkeys(run.arm for run in self.runs))
+        return list(self._by_arm)
 
     @property
     def experiment(self) -> str:
@@ -140,7 +140,15 @@ class Study:
 
     def of(self, arm: str) -> list[Run]:
         """An arm's runs, by seed."""
-        return sorted((run for run in self.runs if run.arm == arm), key=lambda run: run.seed)
+        return self._by_arm.get(arm, [])
+
+    @cached_property
+    def _by_arm(self) -> dict[str, list[Run]]:
+        """Each arm's runs by seed, arms in the order of the jobs."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.arm, []).append(run)
+        return {arm: sorted(runs, key=lambda run: run.seed) for arm, runs in found.items()}
 
     def artifacts(self, stage: str) -> dict[Path, list[Run]]:
         """The distinct artifacts of a stage with the runs that used them."""

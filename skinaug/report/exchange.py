@@ -27,6 +27,7 @@ COUNTS = (
     "seed",
 )  # of a mix, in which a series of ratios may differ
 Images = Mapping[str, tuple[float, float]]  # real and synthetic images a class, by arm
+Points = Mapping[float, Sequence[str]]  # arms of real images only, by their count a class, rising
 
 
 @dataclass(frozen=True)
@@ -156,18 +157,18 @@ def exchange_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """
     images = counts(study)
     saturated = saturation(study, measured, images)
+    points = curve_points(study, images)
     rows = [
-        {**_row(study, measured, images, arm), "saturation": saturated.get(arm)}
+        {**_row(measured, images, points[arm], arm), "saturation": saturated.get(arm)}
         for arm in study.arms
         if images[arm][1] > 0
     ]
     return pl.DataFrame(rows, schema=EXCHANGE)
 
 
-def _row(study: Study, measured: Measured, images: Images, arm: str) -> dict[str, Any]:
+def _row(measured: Measured, images: Images, points: Points, arm: str) -> dict[str, Any]:
     real, synthetic = images[arm]
     row = {"arm": arm, "real": real, "synthetic": synthetic, "ratio": synthetic / real if real else None}
-    points = _points(study, images, arm)
     seeds = measured.seeds(arm, *(other for others in points.values() for other in others))
     row["seeds"] = len(seeds)
     if not seeds or not points:
@@ -183,15 +184,14 @@ def _row(study: Study, measured: Measured, images: Images, arm: str) -> dict[str
     return {**row, **vars(found), "least": least, "most": most, "reason": ""}
 
 
-def _points(study: Study, images: Images, arm: str) -> dict[float, list[str]]:
-    """The arms of real images only that an arm is held against, by their count a class, rising."""
-    own = settings(study.of(arm)[0])
-    points: dict[float, list[str]] = {}
-    for other in study.arms:
-        run = study.of(other)[0]
-        if images[other][1] == 0 and not control(run) and settings(run) == own:
-            points.setdefault(images[other][0], []).append(other)
-    return dict(sorted(points.items()))
+def curve_points(study: Study, images: Images) -> dict[str, Points]:
+    """For each arm, the arms of real images only that it is held against: those of its settings, by their count a class."""
+    alike = {arm: settings(study.of(arm)[0]) for arm in study.arms}
+    found: dict[str, dict[float, list[str]]] = {}
+    for arm in study.arms:
+        if images[arm][1] == 0 and not control(study.of(arm)[0]):
+            found.setdefault(alike[arm], {}).setdefault(images[arm][0], []).append(arm)
+    return {arm: dict(sorted(found.get(alike[arm], {}).items())) for arm in study.arms}
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,10 @@ class Drawing:
 
 def drawings(study: Study, measured: Measured, exchange: pl.DataFrame) -> list[Drawing]:
     """The curves that arms can be measured on, each with its arms."""
-    images = counts(study)
-    found: dict[str, tuple[dict[float, list[str]], list[dict[str, Any]]]] = {}
+    by_arm = curve_points(study, counts(study))
+    found: dict[str, tuple[Points, list[dict[str, Any]]]] = {}
     for row in exchange.filter(pl.col("reason") == "").iter_rows(named=True):
-        points = _points(study, images, row["arm"])
+        points = by_arm[row["arm"]]
         found.setdefault(repr(points), (points, []))[1].append(row)
     drawn = []
     for points, arms in found.values():
@@ -253,17 +253,11 @@ def saturation(study: Study, measured: Measured, images: Images) -> dict[str, fl
     for arm in study.arms:
         if images[arm][0] > 0 and images[arm][1] > 0:
             series.setdefault(_series(study.of(arm)[0], images[arm][0]), []).append(arm)
+    points = curve_points(study, images)
     found: dict[str, float] = {}
     for arms in series.values():
-        first = study.of(arms[0])[0]
         real = images[arms[0]][0]
-        alone = [
-            arm
-            for arm in study.arms
-            if images[arm] == (real, 0)
-            and not control(study.of(arm)[0])
-            and settings(study.of(arm)[0]) == settings(first)
-        ]
+        alone = points[arms[0]].get(real, [])
         members = sorted([*alone[:1], *arms], key=lambda arm: images[arm][1])
         point = _saturates(measured, members) if len(arms) > 1 else None
         if point is not None:

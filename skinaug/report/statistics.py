@@ -120,7 +120,13 @@ def total(sums: Sums) -> Sums:
 
 def resample(sums: Sums, counts: np.ndarray) -> Sums:
     """Sums over resampled test sets. counts: [B, G], how often each group was drawn; returns arrays [B, ...]."""
-    return {name: np.tensordot(counts, values, 1) for name, values in sums.items()}
+    flat = [values.reshape(len(values), -1) for values in sums.values()]
+    products = counts @ np.concatenate(flat, 1)  # one product: the counts are larger than all sums together
+    parts = np.split(products, np.cumsum([part.shape[1] for part in flat])[:-1], axis=1)
+    return {
+        name: part.reshape(len(counts), *values.shape[1:])
+        for (name, values), part in zip(sums.items(), parts, strict=True)
+    }
 
 
 def draw_counts(num_items: int, num_draws: int, num_resamples: int, rng: np.random.Generator) -> np.ndarray:
