@@ -93,8 +93,17 @@ class Draws:
 
     def resample(self, sums: Sequence[Sums]) -> tuple[Sums, Sums]:
         """Sums of S seeds [G, ...] on the test set, [S, ...], and on the drawn ones, [B, S, ...]."""
-        stacked = {name: np.stack([one[name] for one in sums], 1) for name in sums[0]}
-        return statistics.total(stacked), statistics.resample(stacked, self.counts)
+        on_test, on_drawn = {}, {}
+        for name, first in sums[0].items():
+            same = all(
+                np.array_equal(first, one[name]) for one in sums[1:]
+            )  # such as the number of images: once for all
+            each = np.stack([first] if same else [one[name] for one in sums], 1)
+            shape = (len(sums), *first.shape[1:])
+            on_test[name] = np.broadcast_to(each.sum(0), shape)
+            drawn = statistics.resample({name: each}, self.counts)[name]
+            on_drawn[name] = np.broadcast_to(drawn, (len(drawn), *shape))
+        return on_test, on_drawn
 
 
 def draw(runs: Sequence[Predictions], num_resamples: int, seed: int) -> Draws:

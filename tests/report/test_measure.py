@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from skinaug.report import measure
+from skinaug.report import measure, statistics
 from skinaug.report.collect import Study
+from skinaug.report.statistics import Variance
 
 GAINS = {"base": 0.0, "large": 0.08, "middling": 0.025, "none": 0.0, "loss": -0.05}
 
@@ -86,3 +87,46 @@ def test_two_classes_have_no_top2():
         "macro_f1",
         "auroc",
     ]
+
+
+@pytest.mark.parametrize("patients", [1, 7, 40])
+def test_certain_shares_have_the_exact_binomial_interval(patients: int):
+    nothing = Variance(np.zeros(3), np.zeros(3), 3)
+    found = measure.share_interval(np.array([0, 1, 0.5]), nothing, np.full(3, patients))
+    for k, hits in ((0, 0), (1, patients)):
+        exact = stats.binomtest(hits, patients).proportion_ci(method="exact")
+        assert (found.low[k], found.high[k]) == pytest.approx((exact.low, exact.high))
+    assert (found.low[2], found.high[2]) == (0.5, 0.5)
+
+
+def test_shares_stay_within_0_and_1_and_scores_that_a_seed_lacks_are_unknown():
+    rng = np.random.default_rng(0)
+    scores, resampled = rng.uniform(0.8, 1, (4, 3)), rng.uniform(0.5, 1, (50, 4, 3))
+    scores[1, 2], resampled[:, 1, 2] = np.nan, np.nan
+    variance = measure.known_variance(scores, resampled)
+    expected = statistics.variance_of(scores[:, :2], resampled[..., :2])
+    np.testing.assert_allclose(variance.patients, [*expected.patients, np.nan])
+    np.testing.assert_allclose(variance.seed, [*expected.seed, np.nan])
+    found = measure.share_interval(scores.mean(0), variance, np.full(3, 9))
+    assert (found.high[:2] == 1).all()
+    assert np.isnan([found.low[2], found.high[2]]).all()
+
+
+def test_what_all_seeds_share_is_resampled_like_the_rest():
+    rng = np.random.default_rng(1)
+    draws = measure.Draws({}, statistics.draw_counts(30, 29, 20, rng))
+    images = rng.integers(1, 5, 30).astype(float)
+    sums = [{"images": images.copy(), "right": rng.uniform(size=(30, 2))} for _ in range(3)]
+    on_test, on_drawn = draws.resample(sums)
+    for s, own in enumerate(sums):
+        for name, values in own.items():
+            np.testing.assert_allclose(on_test[name][s], values.sum(0))
+            np.testing.assert_allclose(on_drawn[name][:, s], np.tensordot(draws.counts, values, 1))
+
+
+def test_a_few_arms_are_all_shown_and_of_many_the_baseline_and_the_ends():
+    arms = pl.DataFrame({"arm": list("abcdef"), "top1": [0.5, 0.7, 0.4, 0.6, 0.55, 0.45], "baseline": False})
+    arms = arms.with_columns(baseline=pl.col("arm") == "d")
+    assert measure.shown_arms(arms) == ["d", "b", "c"]
+    assert measure.shown_arms(arms.head(4)) == list("abcd")
+    assert measure.shown_arms(arms.with_columns(baseline=pl.col("arm") == "b")) == ["b", "c"]
