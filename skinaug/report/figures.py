@@ -22,7 +22,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MOST_POINTS = 60  # of one curve; more would only make the file larger
 MOST_ARMS = 24  # of one figure
 MOST_SERIES = 7  # lines of one figure: as many as colours are told apart
-MOST_TICKS = 8
+MOST_TICKS, NEAREST_TICKS = 8, 0.06  # labels of an axis, and their least distance as a share of it
 TIP = "tip:"  # starts the id of a group whose marks say something when they are pointed at
 STYLE = {
     "svg.fonttype": "none",
@@ -150,7 +150,7 @@ def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str
     if len(series) > 1:
         figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
     axes.set_xlabel(xlabel)
-    ticks = sorted({point.x for points in series.values() for point in points})
+    ticks = _apart(sorted({point.x for points in series.values() for point in points}))
     if len(ticks) <= MOST_TICKS:
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     return _svg(figure, title)
@@ -258,6 +258,15 @@ def spread(names: Sequence[str], most: int = MOST_SERIES) -> list[str]:
     if len(names) <= most:
         return list(names)
     return [names[round(place)] for place in np.linspace(0, len(names) - 1, most)]
+
+
+def _apart(ticks: Sequence[float]) -> list[float]:
+    """Rising numbers without those whose labels would lie over the one before."""
+    kept = list(ticks[:1])
+    for tick in ticks[1:]:
+        if tick - kept[-1] > NEAREST_TICKS * (ticks[-1] - ticks[0]):
+            kept.append(tick)
+    return kept
 
 
 def _told(estimate: float, low: float, high: float, signed: bool = False) -> str:

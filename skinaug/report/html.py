@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATE, SCRIPT = "report.html.j2", "report.js"
+MOST_PRINTED = 30  # rows of a table; on a screen, more of them scroll
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -30,6 +31,7 @@ def render(content: Mapping[str, Any]) -> str:
     script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     own = {
         "figures": figures,
+        "most_printed": MOST_PRINTED,
         "script": Markup(script),
         "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
     }

@@ -28,11 +28,17 @@ const sort = (table, column, heading) => {
 
 for (const table of document.querySelectorAll("table.sortable")) {
   [...table.tHead.rows[table.tHead.rows.length - 1].cells].forEach((heading, column) => {
-    const button = document.createElement("button");
-    button.type = "button";
+    const button = document.createElement("span"); // browsers repeat no headings with a <button> on further printed pages
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
     button.append(...heading.childNodes);
     heading.append(button);
     button.addEventListener("click", () => sort(table, column, heading));
+    button.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault(); // a space would scroll
+      sort(table, column, heading);
+    });
   });
 }
 
