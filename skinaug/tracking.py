@@ -196,7 +196,7 @@ def predictions(
         confidence=pl.max_horizontal(pl.selectors.starts_with("p:")),
         correct=pl.col("label") == pl.col("prediction"),
     )
-    return table.join(_files(inputs["dataset"]), on="image_id", how="left") if photographs else table
+    return table.join(_files(_of(inputs, "dataset")), on="image_id", how="left") if photographs else table
 
 
 def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool) -> pl.DataFrame:
@@ -207,7 +207,7 @@ def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photo
     """
     import polars as pl
 
-    pool = artifact if artifact.stage == "generate" else inputs["generate"]
+    pool = artifact if artifact.stage == "generate" else _of(inputs, "generate")
     table = pl.read_parquet(pool.path / "manifest.parquet")
     table = table.select(c for c in ("image_id", "label", "prompt", "prompt_set") if c in table.columns)
     groups = ["label"]
@@ -223,6 +223,11 @@ def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photo
     if from_photographs and not photographs:
         return table
     return table.join(_files(pool), on="image_id", how="left")
+
+
+def _of(inputs: Mapping[str, Artifact], stage: str) -> Artifact:
+    """The input that a stage made, whatever its name: of several pools, each has one of its own."""
+    return next(read for read in inputs.values() if read.stage == stage)
 
 
 def _files(images: Artifact) -> pl.DataFrame:

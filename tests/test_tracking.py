@@ -253,7 +253,7 @@ def test_a_pool_is_shown_with_prompts_and_scores(tmp_path: Path, mode: str, phot
     }
     pl.DataFrame(scores).write_parquet(made.path / "scores.parquet")
     recipe = Recipe("curate", 1, {}, {"generate": "g0"})
-    with track(made, tmp_path, recipe, {"generate": pool}, images=8, photographs=photographs):
+    with track(made, tmp_path, recipe, {"generate.second": pool}, images=8, photographs=photographs):
         pass
     told = table(tmp_path, "pool")
     counts = {key: len(group) for key, group in told.group_by("label", "kept")}
