@@ -182,7 +182,7 @@ def exchange(
     points: of the arms of real images only, by count; `risen`: the curve at the same counts.
     """
     labels = list(dict.fromkeys(join.label for join in joins))
-    figure, axes = _figure(5.6, 3.3 + 0.1 * len(labels), title)
+    figure, axes = _figure(4.6, 3.0 + 0.1 * len(labels), title)
     x = [point.x for point in points]
     left, right = (
         x[0] / 1.4,
@@ -215,7 +215,7 @@ def exchange(
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)
     axes.set_xlim(left / 1.05, right * 1.05)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=3)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
     return _svg(figure, title)
 
 

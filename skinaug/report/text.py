@@ -162,7 +162,7 @@ def _exposures(study: Study) -> Iterator[str]:
         if mix["synthetic"].sum() > 0:
             alike.setdefault((int(mix["real"].sum()), seen(run), seers(run)), []).append(arm)
     owing = {key: arms for key, arms in alike.items() if key[1] > key[0]}
-    if len(owing) > MOST_NAMED:
+    if sum(len(arms) for arms in owing.values()) > MOST_NAMED:
         owns, knowns = sorted(key[0] for key in owing), sorted(key[1] for key in owing)
         whos = sorted({who for _, _, who in owing})
         count = sum(len(arms) for arms in owing.values())
@@ -173,7 +173,7 @@ def _exposures(study: Study) -> Iterator[str]:
         return
     for (own, known, who), arms in owing.items():
         images = plural(own, "real image") if own else "no real image"
-        who_trains = f"{collect.listed(arms) if len(arms) <= MOST_NAMED else f'{len(arms)} arms'} train{'s' * (len(arms) == 1)}"
+        who_trains = f"{collect.listed(arms)} train{'s' * (len(arms) == 1)}"
         yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
 
 
