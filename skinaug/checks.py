@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from skinaug.base import check_base, local_folder
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, needs_pool, plain, recipes, render_settings, renders
+from skinaug.recipes import build, given_pools, needs_pool, plain, recipes, render_settings, renders
 from skinaug.store import Store
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def check(cfg: DictConfig, stage: str) -> None:
     check_root(build(cfg.dataset.source), cfg.dataset.root)
     if stage in ("mix", "classify"):
         check_score(cfg)
+        check_pools(cfg, stage)
     if stage == "classify":
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
@@ -71,11 +72,34 @@ def check_renderer(cfg: DictConfig, stage: str) -> None:
 def check_score(cfg: DictConfig) -> None:
     """Refuse a mix that cannot be made, or that selects images by the score of a filter that is not used."""
     mix = build(cfg.mix)
-    if mix.needs_pool and mix.selection == "best" and mix.score.partition(".")[0] not in cfg.curate.filters:
+    if (
+        mix.needs_pool
+        and not mix.pools
+        and mix.selection == "best"
+        and mix.score.partition(".")[0] not in cfg.curate.filters
+    ):
         raise InputError(
             f"mix.score={mix.score}: there is no such filter; the pool's are {', '.join(cfg.curate.filters) or 'none'}. Choose "
             "one of their scores, or add the filter."
         )
+
+
+def check_pools(cfg: DictConfig, stage: str) -> None:
+    """Refuse pools of a mix that are not curated pools of this store, or that were made for other photographs."""
+    store = Store(Path(cfg.store))
+    data = recipes(cfg, stage)["dataset"].key
+    for key in given_pools(cfg, stage).values():
+        found = store.find(key)
+        if found.stage != "curate":
+            raise InputError(
+                f"mix.pools names {found.stage}/{key}, which is no curated pool: name curate/<key>, as `skinaug store ls` does."
+            )
+        lineage = store.lineage({"curate": key})
+        if data not in {artifact.key for artifact in lineage.values()}:
+            raise InputError(
+                f"mix.pools names curate/{key}, which was made for other photographs than those of this study (dataset {data}), so "
+                "nothing could keep test patients out of it. Make a pool for this data set."
+            )
 
 
 def check_filters(cfg: DictConfig) -> None:
@@ -114,7 +138,7 @@ def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
     if stage in ("mix", "classify"):
         counts = build(cfg.mix).counts(manifest)
         few = counts.filter(counts["synthetic"] > cfg.generate.per_class)
-        if few.height:
+        if few.height and not given_pools(cfg, stage):
             asked = listing(
                 f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows()
             )

@@ -13,7 +13,7 @@ from rich.console import Console
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, recipes, render_settings, renders, tracked_keys
+from skinaug.recipes import build, given_pools, recipes, render_settings, renders, tracked_keys
 from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
 
@@ -130,9 +130,15 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     import polars as pl
 
     from skinaug.mix.mix import mix
+    from skinaug.mix.pools import in_pool, join_pools
 
+    curated = {name: artifact for name, artifact in made.items() if artifact.stage == "curate"}
+    scores = [pl.read_parquet(artifact.path / "scores.parquet") for artifact in curated.values()]
     pool = read(made["curate"]) if "curate" in made else None
-    scores = pl.read_parquet(made["curate"].path / "scores.parquet") if "curate" in made else None
+    if pool is None and curated:
+        names = [f"curate/{artifact.key}" for artifact in curated.values()]
+        pool = join_pools(dict(zip(names, map(read, curated.values()), strict=True)))
+        scores = [in_pool(table, name) for table, name in zip(scores, names, strict=True)]
 
     def features(images: Manifest) -> np.ndarray:
         from skinaug.metrics.features import embed
@@ -140,8 +146,9 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         network, device = build(cfg.features.backbone), build(cfg.trainer)().strategy.root_device
         return embed(images, network, cfg.features.image_size, cache=picture_cache(cfg), device=device)
 
-    mix(build(cfg.mix), read(made["dataset"]), pool, out, scores, features)
-    needs = {name: made[name].key for name in ("dataset", "copies", "curate") if name in made}
+    table = pl.concat(scores, how="diagonal_relaxed") if scores else None
+    mix(build(cfg.mix), read(made["dataset"]), pool, out, table, features)
+    needs = {name: made[name].key for name in ("dataset", "copies", *curated)}
     certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
 
 
@@ -187,7 +194,8 @@ def run(cfg: DictConfig, stage: str) -> dict[str, Artifact]:
     """Build what a stage needs and the stage itself, reusing all that is there. Returns every artifact by stage."""
     check(cfg, stage)
     store = Store(Path(cfg.store))
-    made: dict[str, Artifact] = {}
+    given = store.lineage(given_pools(cfg, stage))  # other studies' pools, with all that made them
+    made = {name: artifact for name, artifact in given.items() if artifact.stage not in ("dataset", "copies")}
     for name, recipe in recipes(cfg, stage).items():
         made[name] = make(cfg, store, name, recipe, made)
         if name == "dataset":

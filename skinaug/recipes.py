@@ -72,9 +72,9 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
     draws = {
         name: value for name, value in plain(cfg.mix).items() if name != "name"
     }  # equal draws are one artifact
-    if pool and draws["selection"] == "diverse":
+    if (pool or draws["pools"]) and draws["selection"] == "diverse":
         draws["features"] = plain(cfg.features)
-    add("mix", draws, "dataset", "copies", *pool, **_files(draws))
+    add("mix", draws, "dataset", "copies", *pool, **given_pools(cfg, stage), **_files(draws))
     add(
         "classify",
         {**plain(cfg.classify), **backbone},
@@ -87,8 +87,18 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
 
 
 def needs_pool(cfg: DictConfig, stage: str) -> bool:
-    """Whether a stage needs synthetic images: a mix of real images alone, and its classifier, do not."""
-    return build(cfg.mix).needs_pool if stage in ("mix", "classify") else stage not in ("dataset", "copies")
+    """Whether a stage needs a pool of the study's own: a mix of real images alone or of other pools, and its classifier, do not."""
+    if stage in ("mix", "classify"):
+        return build(cfg.mix).needs_pool and not given_pools(cfg, stage)
+    return stage not in ("dataset", "copies")
+
+
+def given_pools(cfg: DictConfig, stage: str) -> dict[str, str]:
+    """{`curate.<key>`: key} of the pools that a mix draws from instead of the study's own; {} for that one."""
+    if stage not in ("mix", "classify") or not build(cfg.mix).needs_pool:
+        return {}
+    keys = [name.rpartition("/")[2] for name, weight in (cfg.mix.pools or {}).items() if weight]
+    return {f"curate.{key}": key for key in keys}
 
 
 def renders(cfg: DictConfig) -> bool:

@@ -36,7 +36,11 @@ class ControlSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
-        jobs = super().get_job_batch()
+        # No job is another one for the controls that stand beside it.
+        jobs = [
+            [override for override in job if not override.startswith("controls=")]
+            for job in super().get_job_batch()
+        ]
         controls = dict.fromkeys(self._controls(jobs)) if self.config and self.config.controls else {}
         return [*jobs, *map(list, controls)]
 
@@ -44,10 +48,11 @@ class ControlSweeper(BasicSweeper):
         from skinaug.recipes import build
 
         assert self.hydra_context is not None
+        assert self.config is not None
         for job in jobs:
             cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
             mix, rendered = build(cfg.mix), cfg.dataset.source["_target_"] == RENDERED
-            for name in cfg.controls if mix.needs_pool else ():
+            for name in self.config.controls if mix.needs_pool else ():
                 if mix.keeps_real or name not in NEED_REAL:
                     yield changed(job, ORACLE if name == "oracle" and rendered else CONTROLS[name])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -54,6 +54,7 @@ class Mix:
         reference: "all_real" (N), "kept_real" (what was kept) or a count.
         balance: top up every smaller class with synthetic images to as many images as the "largest" has, or to a count.
         max_per_class: training images of a class at most; real ones go first.
+        pools: weights of curated pools to draw from, by `curate/<key>`, in the place of the study's own; None: that one.
         prompt_sets: weights of the prompt sets to draw from; None: from the whole pool alike.
         selection: which images of the pool come first: "random"; "best", by `score`; "diverse", each next one the farthest
             from those before it (k-centre greedy).
@@ -83,6 +84,7 @@ class Mix:
     reference: str | int = "all_real"
     balance: str | int | None = None
     max_per_class: int | None = None
+    pools: Mapping[str, float] | None = None
     prompt_sets: Mapping[str, float] | None = None
     selection: str = "random"
     score: str = "ensemble.probability"
@@ -125,7 +127,8 @@ class Mix:
 
         Args:
             real: only its train split is read.
-            pool: synthetic images of the same classes; may be None where `needs_pool` is False.
+            pool: synthetic images of the same classes, those of several pools by `pools.join_pools`; may be None where
+                `needs_pool` is False.
             scores: of the pool's images: `image_id` and the columns of the filters; for the selection "best" alone.
             features: of pictures: Manifest -> float [N, D]; for the selection "diverse" alone.
 
@@ -227,9 +230,10 @@ class Mix:
         scores: pl.DataFrame | None,
         features: Features | None,
     ) -> Manifest:
-        """Images of the pool: from the whole of it or from each prompt set its share."""
+        """Images of the pool: from the whole of it, or from each pool and prompt set its share."""
         parts = []
-        for what, part, wanted in _shares(pool, asked, self.prompt_sets):
+        of_pools = _split([("images in the pool", pool, asked)], "pool", self.pools)
+        for what, part, wanted in _split(of_pools, "prompt_set", self.prompt_sets):
             require(wanted, _count(part), what, POOL_ADVICE)
             queued = queue(part.table, self.seed)
             if self.selection == "best":
@@ -338,13 +342,14 @@ def _problems(recipe: Mix) -> list[str]:
             problems.append(f"mix.{name}={value}: it is a number between 0 and 1")
     if not _in_range(recipe.loss_weight, 0) or recipe.loss_weight == 0:
         problems.append(f"mix.loss_weight={recipe.loss_weight}: it is a number above 0")
-    weights = recipe.prompt_sets
-    if weights is not None and not (
-        all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())
-    ):
-        problems.append(
-            f"mix.prompt_sets={dict(weights)}: weights are numbers of at least 0, one of them above 0"
-        )
+    for name in ("pools", "prompt_sets"):
+        weights = getattr(recipe, name)
+        if weights is not None and not (
+            all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())
+        ):
+            problems.append(
+                f"mix.{name}={dict(weights)}: weights are numbers of at least 0, one of them above 0"
+            )
     return problems
 
 
@@ -362,30 +367,27 @@ def _count(manifest: Manifest) -> dict[str, int]:
     return {label: counts.get(label, 0) for label in manifest.classes}
 
 
-def _shares(
-    pool: Manifest, asked: Mapping[str, int], prompt_sets: Mapping[str, float] | None
-) -> list[tuple[str, Manifest, Mapping[str, int]]]:
-    """What to draw from: (its name in an error, its images, how many of each class)."""
-    if prompt_sets is None:
-        return [("images in the pool", pool, asked)]
-    known = (
-        sorted(pool.table["prompt_set"].drop_nulls().unique()) if "prompt_set" in pool.table.columns else []
-    )
-    names = sorted(name for name, weight in prompt_sets.items() if weight > 0)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise InputError(
-            f"mix.prompt_sets names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}."
-        )
-    shares = {label: allot(count, prompt_sets) for label, count in asked.items()}
-    return [
-        (
-            f"images of the prompt set {name} in the pool",
-            pool.where(pl.col("prompt_set") == name),
-            {label: share[name] for label, share in shares.items()},
-        )
-        for name in names
-    ]
+Part = tuple[str, Manifest, Mapping[str, int]]  # its name in an error, its images, how many of each class
+
+
+def _split(parts: Iterable[Part], column: str, weights: Mapping[str, float] | None) -> Iterator[Part]:
+    """Each part as parts of one value of a column, among which it is shared by weight; None: as it is."""
+    for what, pool, asked in parts:
+        if weights is None:
+            yield what, pool, asked
+            continue
+        known = sorted(pool.table[column].drop_nulls().unique()) if column in pool.table.columns else []
+        names = sorted(name for name, weight in weights.items() if weight > 0)
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise InputError(
+                f"mix.{column}s names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}."
+            )
+        shares = {label: allot(count, weights) for label, count in asked.items()}
+        for name in names:
+            own = pool.where(pl.col(column) == name)
+            wanted = {label: share[name] for label, share in shares.items()}
+            yield f"images of the {column.replace('_', ' ')} {name} in the pool", own, wanted
 
 
 def require(asked: Mapping[str, int], has: Mapping[str, int], what: str, advice: str) -> None:
