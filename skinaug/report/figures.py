@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
@@ -23,6 +24,7 @@ MOST_POINTS = 60  # of one curve; more would only make the file larger
 MOST_ARMS = 24  # of one figure
 MOST_SERIES = 7  # lines of one figure: as many as colours are told apart
 MOST_TICKS, NEAREST_TICKS = 8, 0.06  # labels of an axis, and their least distance as a share of it
+LONG_LABEL = 22  # characters of a legend
 TIP = "tip:"  # starts the id of a group whose marks say something when they are pointed at
 STYLE = {
     "svg.fonttype": "none",
@@ -81,7 +83,10 @@ class Row(NamedTuple):
 def dots(rows: Sequence[Row], colours: Mapping[str, str], title: str, zero: bool = False) -> str:
     """One line an arm, top to bottom: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference."""
     longest = max(len(row.arm) for row in rows)
-    figure, axes = _figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), title)
+    figure, axes = _figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), "")
+    figure.suptitle(
+        title, x=0.01, ha="left", fontsize=9
+    )  # over the names too: beside long ones it has no room
     for y, row in enumerate(rows):
         colour, said = colours[row.arm], f"{row.arm}: {_told(row.estimate, row.low, row.high, zero)}"
         marks = [
@@ -138,7 +143,7 @@ class Point(NamedTuple):
 
 def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str:
     """Score against a swept number, with a band. series: name -> points, by x."""
-    figure, axes = _figure(3.9, 2.6 + 0.1 * len(series), title)
+    figure, axes = _figure(3.9, 2.5 + _legend_height(list(series)), title)
     for (name, points), colour in zip(series.items(), series_colours(len(series)), strict=True):
         x = [point.x for point in points]
         low, high = [point.low for point in points], [point.high for point in points]
@@ -148,7 +153,7 @@ def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str
         )
         _tell(line, [f"{p.arm}: {_told(p.estimate, p.low, p.high)}" for p in points])
     if len(series) > 1:
-        figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
+        _legend(figure, list(series))
     axes.set_xlabel(xlabel)
     ticks = _apart(sorted({point.x for points in series.values() for point in points}))
     if len(ticks) <= MOST_TICKS:
@@ -182,7 +187,7 @@ def exchange(
     points: of the arms of real images only, by count; `risen`: the curve at the same counts.
     """
     labels = list(dict.fromkeys(join.label for join in joins))
-    figure, axes = _figure(4.6, 3.0 + 0.1 * len(labels), title)
+    figure, axes = _figure(4.6, 2.9 + _legend_height(labels), title)
     x = [point.x for point in points]
     left, right = (
         x[0] / 1.4,
@@ -215,7 +220,7 @@ def exchange(
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xticks([], minor=True)
     axes.set_xlim(left / 1.05, right * 1.05)
-    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=2)
+    _legend(figure, labels)
     return _svg(figure, title)
 
 
@@ -231,7 +236,7 @@ class Bin(NamedTuple):
 
 def reliability(bins: Sequence[Bin], arm: str, colour: str) -> str:
     """Accuracy against confidence: a dot a bin, the larger the more images, its bar the interval; true ones lie on the line."""
-    figure, axes = _figure(2.9, 2.7, arm)
+    figure, axes = _figure(2.9, 2.7, "\n".join(wrap(arm, 30)))
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, zorder=0)
     for each in bins:
         (bar,) = axes.plot([each.confidence] * 2, [each.low, each.high], color=colour, linewidth=1, alpha=0.6)
@@ -246,6 +251,19 @@ def reliability(bins: Sequence[Bin], arm: str, colour: str) -> str:
     axes.set_ylim(0, 103)
     axes.set_aspect("equal")
     return _svg(figure, arm)
+
+
+def _legend(figure: Figure, labels: Sequence[str]) -> None:
+    """A legend below the axes, of one column where names are long."""
+    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=_legend_columns(labels))
+
+
+def _legend_height(labels: Sequence[str]) -> float:
+    return 0.18 * (1 + len(labels) / _legend_columns(labels))  # inches
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    return 1 if max(len(label) for label in labels) > LONG_LABEL else 2
 
 
 def series_colours(count: int) -> Sequence[str]:

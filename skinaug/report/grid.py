@@ -22,7 +22,7 @@ class Heatmap:
 
     Attributes:
         name: what tells the grid from others of the sweep; empty where there is one.
-        low, high: in per cent, of the palest and the darkest cell.
+        low, high: in per cent, of the palest and the darkest cell of all grids.
     """
 
     name: str
@@ -32,9 +32,11 @@ class Heatmap:
 
 
 def heatmaps(study: Study, arms: pl.DataFrame, metric: str) -> list[Heatmap]:
-    """The score of every grid that the arms form; none where they form no grid."""
+    """The score of every grid that the arms form, all in one scale of colour; none where they form no grid."""
     scores = {row["arm"]: row for row in arms.iter_rows(named=True)}
-    return [_heatmap(name, cells, scores, metric) for name, cells in grids(study).items()]
+    found = grids(study)
+    values = [scores[arm][metric] for cells in found.values() for arm in cells.values()]
+    return [_heatmap(name, cells, scores, metric, min(values), max(values)) for name, cells in found.items()]
 
 
 def grids(study: Study) -> dict[str, Arms]:
@@ -89,9 +91,9 @@ def _counts_images(key: str) -> bool:
     return key == "mix" or key.removeprefix("mix.") in COUNTS
 
 
-def _heatmap(name: str, cells: Arms, scores: Mapping[str, Mapping[str, float]], metric: str) -> Heatmap:
-    values = [scores[arm][metric] for arm in cells.values()]
-    low, high = min(values), max(values)
+def _heatmap(
+    name: str, cells: Arms, scores: Mapping[str, Mapping[str, float]], metric: str, low: float, high: float
+) -> Heatmap:
     real, synthetic = (sorted({cell[i] for cell in cells}) for i in (0, 1))
     turned = len(real) > len(synthetic)  # the shorter side goes across
 

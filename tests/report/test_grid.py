@@ -75,6 +75,13 @@ def test_pools_have_grids_of_their_own_and_share_the_real_arms(make_sweep):
     assert list(found) == ["gap=0", "gap=1"]
     assert set(found["gap=0"].values()) == set(CELLS)
     assert set(found["gap=1"].values()) == {arm + " far" * arm.endswith("+10") for arm in CELLS}
+    frame = measure.arms_frame(study, measure.measure(study, 50, 0))
+    shown = grid.heatmaps(with_config(study, far), frame, "top1")
+    heats = {(cell.text, cell.heat) for own in shown for row in own.table.rows for cell in row[1:]}
+    assert len(heats) == len({text for text, _ in heats}), "one score has one colour in all grids"
+    assert {(own.low, own.high) for own in shown} == {
+        (f"{100 * frame['top1'].min():.1f}", f"{100 * frame['top1'].max():.1f}")
+    }
 
 
 def test_counts_of_the_mix_are_no_other_settings(make_sweep):
