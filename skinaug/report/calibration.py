@@ -210,10 +210,9 @@ def risks(study: Study, arm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def calibration_figures(
-    study: Study, draws: Draws, arms: Sequence[str], colours: Mapping[str, str]
-) -> list[str]:
-    """A reliability diagram of each of some arms, and their risk-coverage curves."""
+def calibration_figures(study: Study, draws: Draws, arms: Sequence[str]) -> list[str]:
+    """A reliability diagram of each of some arms, the baseline among them, and their risk-coverage curves."""
+    colours = figures.arm_colours(arms, study.baseline)
     diagrams = [figures.reliability(reliability(study, draws, arm), arm, colours[arm]) for arm in arms]
     curves = {arm: risks(study, arm) for arm in arms}
     return [

@@ -196,7 +196,7 @@ def _content(
         "certificates_table": audits.certificates_table(study),
         "not_covered": audits.not_covered(study),
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
-        "shown": shown,
+        "shown": figures.arm_colours(shown, study.baseline),
         "calibration_table": calibration.calibration_table(frames["calibration"]),
         "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown),
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
@@ -272,9 +272,7 @@ def _figures(
         "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
         "exchange": _exchange_figures(study, measured, frames["exchange"]),
         "curves": _curves_figures(study, drawn, colours),
-        "calibration": calibration.calibration_figures(
-            study, draws, measure.shown_arms(frames["arms"]), colours
-        ),
+        "calibration": calibration.calibration_figures(study, draws, measure.shown_arms(frames["arms"])),
     }
 
 

@@ -293,7 +293,8 @@ def caution(frame: pl.DataFrame) -> str:
     scored = frame.filter("scored").select("attribute", "subgroup").n_unique()
     few = frame.filter(~pl.col("scored")).select("attribute", "subgroup").n_unique()
     left = (
-        f" {few} more with fewer than {LEAST_IMAGES} images or {LEAST_PATIENTS} patients are not scored."
+        f" {few} more {'is' if few == 1 else 'are'} not scored, with fewer than {LEAST_IMAGES} images or "
+        f"{LEAST_PATIENTS} patients."
         if few
         else ""
     )
