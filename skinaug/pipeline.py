@@ -130,15 +130,12 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
     import polars as pl
 
     from skinaug.mix.mix import mix
-    from skinaug.mix.pools import in_pool, join_pools
+    from skinaug.mix.pools import in_pool
 
-    curated = {name: artifact for name, artifact in made.items() if artifact.stage == "curate"}
-    scores = [pl.read_parquet(artifact.path / "scores.parquet") for artifact in curated.values()]
-    pool = read(made["curate"]) if "curate" in made else None
-    if pool is None and curated:
-        names = [f"curate/{artifact.key}" for artifact in curated.values()]
-        pool = join_pools(dict(zip(names, map(read, curated.values()), strict=True)))
-        scores = [in_pool(table, name) for table, name in zip(scores, names, strict=True)]
+    pools = curated_pools(made)
+    scores = {name: pl.read_parquet(artifact.path / "scores.parquet") for name, artifact in pools.items()}
+    if "curate" not in made:
+        scores = {name: in_pool(table, name) for name, table in scores.items()}
 
     def features(images: Manifest) -> np.ndarray:
         from skinaug.metrics.features import embed
@@ -146,9 +143,10 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         network, device = build(cfg.features.backbone), build(cfg.trainer)().strategy.root_device
         return embed(images, network, cfg.features.image_size, cache=picture_cache(cfg), device=device)
 
-    table = pl.concat(scores, how="diagonal_relaxed") if scores else None
-    mix(build(cfg.mix), read(made["dataset"]), pool, out, table, features)
-    needs = {name: made[name].key for name in ("dataset", "copies", *curated)}
+    table = pl.concat(scores.values(), how="diagonal_relaxed") if scores else None
+    mix(build(cfg.mix), read(made["dataset"]), curated_pool(made), out, table, features)
+    needs = {name: made[name].key for name in ("dataset", "copies")}
+    needs |= {name: artifact.key for name, artifact in made.items() if artifact.stage == "curate"}
     certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
 
 
@@ -160,6 +158,7 @@ def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
         backbone=build(cfg.backbone),
         mix=mix,
         real=read(made["dataset"]),
+        pool=curated_pool(made),
         cache=picture_cache(cfg),
         trainer=build(cfg.trainer),
         logger=logger,
@@ -183,6 +182,19 @@ BUILDERS: dict[str, Callable[[DictConfig, Made, Path, Any], None]] = {
 def read(artifact: Artifact) -> Manifest:
     """The manifest of an artifact."""
     return Manifest.read(artifact.path)
+
+
+def curated_pools(made: Made) -> dict[str, Artifact]:
+    """The pools that a mix draws from, by `curate/<key>`: the study's own, or others that the mix names."""
+    return {f"curate/{artifact.key}": artifact for artifact in made.values() if artifact.stage == "curate"}
+
+
+def curated_pool(made: Made) -> Manifest | None:
+    """Their images; None where there is none."""
+    from skinaug.mix.pools import join_pools
+
+    pools = {name: read(artifact) for name, artifact in curated_pools(made).items()}
+    return read(made["curate"]) if "curate" in made else join_pools(pools) if pools else None
 
 
 def picture_cache(cfg: DictConfig) -> Path:

@@ -22,7 +22,7 @@ VERSIONS = {
     "curate": 2,
     "audit": 1,
     "mix": 2,
-    "classify": 3,
+    "classify": 4,
     "report": 5,
 }
 

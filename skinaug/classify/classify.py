@@ -19,6 +19,7 @@ from skinaug.errors import InputError
 from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.metrics.classification import classification_metrics
+from skinaug.metrics.gap import unused_synthetic
 
 
 def classify(
@@ -30,15 +31,20 @@ def classify(
     trainer: Callable[..., L.Trainer],
     logger: Any,
     out: Path,
+    pool: Manifest | None = None,
     **recipe: Any,
 ) -> None:
     """Train on `mix`, choose the checkpoint by real validation images, then read the real test images once.
+
+    Synthetic images that were left out of the mix are asked about too: how much easier are they than real ones?
 
     Args:
         mix: training images.
         real: real images, of which the splits val and test are used.
         backbone, cache, trainer, logger: as in `fit.fit_classifier`.
-        out: receives metrics.json, predictions.parquet, curves.csv and model.safetensors.
+        out: receives metrics.json, predictions.parquet (splits val, test and, where images are left of the pool, synthetic),
+            curves.csv and model.safetensors.
+        pool: synthetic images that the mix drew from.
         recipe: the other arguments of `fit.fit_classifier`.
 
     Raises:
@@ -53,18 +59,21 @@ def classify(
     classifier = fit_classifier(
         backbone, train=mix, val=val, cache=cache, trainer=trainer, logger=logger, work=out, **recipe
     )
-    probabilities = {"val": classifier(val), "test": classifier(test)}
-    metrics = {
-        "train": classifier.training,
-        "val": classification_metrics(probabilities["val"], val.labels(), val.classes),
-        "test": classification_metrics(probabilities["test"], test.labels(), test.classes),
+    judged = {"val": val, "test": test}
+    if pool is not None and len(unused := unused_synthetic(pool, mix, val)):
+        judged["synthetic"] = unused
+    probabilities = {split: classifier(images) for split, images in judged.items()}
+    metrics: dict[str, dict[str, Any]] = {"train": classifier.training} | {
+        split: classification_metrics(probabilities[split], images.labels(), images.classes)
+        for split, images in judged.items()
     }
     if logger:
         logger.log_metrics(
             {f"test/{name}": value for name, value in metrics["test"].items() if name != "per_class"}
         )
     predictions = [
-        prediction_rows(images, probabilities[split]) for split, images in {"val": val, "test": test}.items()
+        prediction_rows(images, probabilities[split]).with_columns(split=pl.lit(split))
+        for split, images in judged.items()
     ]
     pl.concat(predictions).write_parquet(out / "predictions.parquet")
     pl.DataFrame(classifier.curves).write_csv(out / "curves.csv")

@@ -305,12 +305,15 @@ def _exposure(run: Run) -> list[Any]:
 
 
 def exposure(run: Run) -> str:
-    """The exposure label of the run's pool, in words."""
-    if "curate" not in run.artifacts:
+    """The exposure labels of the run's pools, in words."""
+    pools = [folder for stage, folder in run.artifacts.items() if stage.partition(".")[0] == "curate"]
+    tables = [collect.manifest(folder).table for folder in pools]
+    labels = {
+        label for table in tables if "exposure" in table.columns for label in table["exposure"].unique()
+    }
+    if not pools:
         return "none"
-    table = collect.manifest(run.artifacts["curate"]).table
-    labels = table["exposure"].unique().to_list() if "exposure" in table.columns else []
-    return EXPOSURES[labels[0]] if labels else "not noted"
+    return "; ".join(words for label, words in EXPOSURES.items() if label in labels) or "not noted"
 
 
 def seen(run: Run) -> int:

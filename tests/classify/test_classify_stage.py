@@ -142,6 +142,20 @@ def test_steps_do_not_depend_on_the_number_of_images(real: Manifest, tmp_path: P
     assert run(real, tmp_path / "out", mix=few, patience=99)["train"]["steps"] == 24
 
 
+def test_synthetic_images_that_were_left_out_are_asked_about(real: Manifest, tmp_path: Path):
+    """As many as the mix left and validation has; none of them has been trained on, and they choose nothing."""
+    pool = coloured_images(tmp_path / "pool", {"train": 8}, seed=1, source="synthetic")
+    mix = Mix("m", synthetic_per_class=5)(real, pool)
+    metrics = run(real, tmp_path / "with", mix, pool=pool)
+    rows = predictions(tmp_path / "with")
+    asked = rows.filter(pl.col("split") == "synthetic")
+    assert dict(asked.group_by("label").len().iter_rows()) == {"blue": 3, "green": 3, "red": 3}
+    assert not set(asked["image_id"]) & set(mix.table["image_id"])
+    assert metrics["synthetic"]["top1"] == pytest.approx((asked["prediction"] == asked["label"]).mean())
+    run(real, tmp_path / "without", mix)
+    assert predictions(tmp_path / "without").equals(rows.filter(pl.col("split") != "synthetic"))
+
+
 def test_stops_early_without_progress(real: Manifest, tmp_path: Path):
     still = partial(torch.optim.SGD, lr=0.0)
     training = run(real, tmp_path / "out", optimizer=still, steps=120, patience=3)["train"]
