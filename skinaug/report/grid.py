@@ -12,6 +12,14 @@ from skinaug.report.collect import Run, Study
 from skinaug.report.tables import Cell, Table, number, percent, table
 
 COUNTS = (*exchange.COUNTS, "real_ratio", "real_per_class", "real_limit")  # of a mix, that a grid varies
+LOOKS = (
+    "name",
+    "preview",
+    "report",
+    "logger",
+    "review",
+    "controls",
+)  # parts of the config that change no figure
 FILLED = 0.5  # share of a grid's cells that must be known
 Arms = Mapping[tuple[float, float], str]  # by real and synthetic images a class
 
@@ -63,9 +71,10 @@ def grids(study: Study) -> dict[str, Arms]:
 
 
 def _alike(run: Run) -> str:
-    """What the arms of one grid share: their whole config but the numbers of images and the seeds."""
+    """What the arms of one grid share: all that makes their training images and classifiers, but numbers of images and seeds."""
     mix = {name: value for name, value in exchange.mix(run).items() if name not in COUNTS}
-    return repr(exchange.without_seed({**run.config, "mix": mix}))
+    made = {name: value for name, value in run.config.items() if name not in LOOKS}
+    return repr(exchange.without_seed({**made, "mix": mix}))
 
 
 def _is_grid(cells: Arms) -> bool:

@@ -15,7 +15,9 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {escape(content['experiment'])}"
-    yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in content["headline"])
+    for sentences in (content["headline"], content["paired_headline"]):
+        if sentences:
+            yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in sentences)
     if content["notes"]:
         yield "\n".join(f"- {escape(note)}" for note in content["notes"])
     yield "## Arms\n\nScore on real test images in per cent: mean over seeds, 95 % interval over seeds and test patients."

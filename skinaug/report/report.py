@@ -179,6 +179,7 @@ def _content(
         "baseline": study.baseline,
         "classes": study.classes,
         "headline": text.headline(study, arms, differences),
+        "paired_headline": text.pairs(frames["paired"], compare) if compare else [],
         "notes": text.notes(study, arms, differences),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,

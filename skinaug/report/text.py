@@ -34,14 +34,22 @@ def headline(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> lis
 
     Arms of one verdict are counted instead where there are too many for a paragraph.
     """
+    return [_baseline(study, arms), *_verdicts(differences)]
+
+
+def pairs(paired: pl.DataFrame, key: str) -> list[Sentence]:
+    """The same of arms that differ in one config key alone, each against the one with the key's first value."""
+    return [Sentence(f"Pair by pair, where {key} alone differs:", ""), *_verdicts(paired, in_pairs=True)]
+
+
+def _verdicts(differences: pl.DataFrame, in_pairs: bool = False) -> list[Sentence]:
     by_top1 = differences.filter(pl.col("metric") == "top1").sort("difference", descending=True)
     parts = [by_top1.filter(pl.col("verdict") == verdict) for verdict in (IMPROVES, HARMS, UNDECIDED)]
     crowds = [part for part in parts if part.height > MOST_TOLD]
     counted = [part["verdict"][0] for part in crowds]
     named = by_top1.filter(~pl.col("verdict").is_in(counted))
     return [
-        _baseline(study, arms),
-        *(_verdict(row) for row in named.iter_rows(named=True)),
+        *(_verdict(row, in_pairs) for row in named.iter_rows(named=True)),
         *(_crowd(part, others=part.height < by_top1.height) for part in crowds),
     ]
 
@@ -75,13 +83,14 @@ def _crowd(part: pl.DataFrame, others: bool) -> Sentence:
     )
 
 
-def _verdict(row: Mapping[str, Any]) -> Sentence:
+def _verdict(row: Mapping[str, Any], in_pairs: bool) -> Sentence:
     bounds = f"{points(row['low_adjusted'])} to {points(row['high_adjusted'])}"
     change = f"{points(row['difference'])} points, 95 % interval {bounds}"
+    against = f" against {row['baseline']}" if in_pairs else ""
     if row["verdict"] == UNDECIDED:
         seen_from = f"could have seen ±{percent(row['detectable'])}"
-        return Sentence(row["arm"], f": {UNDECIDED} in top-1 ({change}; {seen_from}).")
-    return Sentence(row["arm"], f" {row['verdict']} top-1 ({change}).")
+        return Sentence(row["arm"], f"{against}: {UNDECIDED} in top-1 ({change}; {seen_from}).")
+    return Sentence(row["arm"], f" {row['verdict']} top-1{against} ({change}).")
 
 
 def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[str]:

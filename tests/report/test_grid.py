@@ -54,6 +54,12 @@ def test_other_training_and_controls_are_not_in_the_grid(make_sweep):
     assert set(cells.values()) == set(CELLS)
 
 
+def test_what_only_the_report_reads_tells_no_grids_apart(make_sweep):
+    changes = {"20+10": {"report": {"compare": "mix"}, "logger": {"folder": "elsewhere"}}}
+    (cells,) = grid.grids(with_config(study_of(make_sweep, CELLS), changes)).values()
+    assert set(cells.values()) == set(CELLS)
+
+
 @pytest.mark.parametrize("missing", [["5+10"], ["5+10", "10+10"]])
 def test_cells_may_be_missing(make_sweep, missing: list[str]):
     study = study_of(make_sweep, {arm: counts for arm, counts in CELLS.items() if arm not in missing})

@@ -242,7 +242,11 @@ def test_arms_are_compared_pair_by_pair(make_sweep, tmp_path: Path, capsys):
     assert paired["difference"].to_list() == pytest.approx(
         [scores[arm] - scores[against] for arm, against, _ in pairs]
     )
-    assert "What filter changes" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "What filter changes" in page
+    verdict = page[page.index("Pair by pair, where filter alone differs:") :].partition("</p>")[0]
+    assert re.search(r"hybrid kept</strong> improves top-1 against hybrid \[raw\] \(\+", verdict)
+    assert re.search(r"alone kept</strong> against alone \[raw\]: no difference shown", verdict)
     print_report(tmp_path)
     assert "[raw]" in capsys.readouterr().out, "brackets in a name are no markup"
     with pytest.raises(InputError, match=r"report\.compare=prompts is not swept here: swept are filter, mix"):
