@@ -26,6 +26,7 @@ def check(cfg: DictConfig, stage: str) -> None:
         InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
     """
     from skinaug.backbone import check_backbone
+    from skinaug.classify.settings import check_recipe
     from skinaug.dataset.dataset import check_root
     from skinaug.generate.settings import check_settings
 
@@ -36,6 +37,8 @@ def check(cfg: DictConfig, stage: str) -> None:
         check_score(cfg)
         check_pools(cfg, stage)
     if stage == "classify":
+        recipe = plain(cfg.classify)
+        check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
         check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
     if needs_pool(cfg, stage):
         build(cfg.prompts)

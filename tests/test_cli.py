@@ -70,6 +70,8 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         ),
         (["classify", "dataset=folder", "dataset.root=empty"], ["empty", "no images", "dataset.root"]),
         (["classify", "dataset=pad_ufes_20", "dataset.root=photos"], ["metadata.csv"]),
+        (["classify", "classify.learns=body"], ["classify.learns=body", "network, head"]),
+        (["classify", "classify=probe", "classify.mixup=0.2"], ["classify.mixup", "a probe"]),
         (
             ["dataset", "dataset=csv", "dataset.root=table", "dataset.source.columns.label=diagnosis"],
             ["diagnosis", "path", "kind"],

@@ -36,12 +36,12 @@ from skinaug.classify.loss import ClassificationLoss, targets
 from skinaug.classify.loss import class_weights as class_weights_of
 from skinaug.classify.module import ImageClassifier
 from skinaug.classify.probe import Standardised, frozen_features, untrained_head
-from skinaug.errors import InputError, listing
+from skinaug.classify.settings import check_recipe
+from skinaug.errors import InputError
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 
 CHECKPOINTS = "checkpoints"
-LEARNS = ("network", "head")
 SAVE_EVERY = timedelta(minutes=2)  # a kill costs no more work than this
 
 
@@ -137,7 +137,19 @@ def fit_classifier(
     Raises:
         InputError: a setting out of its range, the backbone cannot take the image size, or the trainer has several devices.
     """
-    check_recipe(learns, epochs, layer_decay, ema_decay, focal_gamma, augmentation, mixup, cutmix)
+    check_recipe(
+        learns=learns,
+        epochs=epochs,
+        layer_decay=layer_decay,
+        ema_decay=ema_decay,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        effective_beta=effective_beta,
+        focal_gamma=focal_gamma,
+        augmentation=augmentation,
+        mixup=mixup,
+        cutmix=cutmix,
+    )
     loss = ClassificationLoss(
         class_weights_of(train, class_weights, effective_beta), label_smoothing, focal_gamma
     )
@@ -192,44 +204,6 @@ def fit_classifier(
     if frozen is not None:
         frozen.put_head(learner, network)
     return Classifier(network, module, inputs, 4 * batch_size, trainer, training, curves.rows)
-
-
-def check_recipe(
-    learns: str,
-    epochs: float | None,
-    layer_decay: float | None,
-    ema_decay: float | None,
-    focal_gamma: float,
-    augmentation: Mapping[str, Any] | None,
-    mixup: float,
-    cutmix: float,
-) -> None:
-    """Refuse a recipe that cannot be trained by; arguments are `fit_classifier`'s.
-
-    Raises:
-        InputError: names every setting that is out of its range.
-    """
-    problems = []
-    if learns not in LEARNS:
-        problems.append(f"classify.learns={learns}: it is one of {', '.join(LEARNS)}")
-    if epochs is not None and not epochs > 0:
-        problems.append(f"classify.epochs={epochs}: it is a number above 0, or null for classify.steps")
-    if layer_decay is not None and not 0 < layer_decay <= 1:
-        problems.append(f"classify.layer_decay={layer_decay}: it is a number above 0 and at most 1, or null")
-    if ema_decay is not None and not 0 < ema_decay < 1:
-        problems.append(f"classify.ema_decay={ema_decay}: it is a number between 0 and 1, or null")
-    for name, value in {"focal_gamma": focal_gamma, "mixup": mixup, "cutmix": cutmix}.items():
-        if not value >= 0:
-            problems.append(f"classify.{name}={value}: it is a number of at least 0")
-    if learns == "head":
-        given = {"augmentation": augmentation, "mixup": mixup, "cutmix": cutmix, "layer_decay": layer_decay}
-        problems += [
-            f"classify.{name} changes pictures or layers, and a probe (classify.learns=head) sees features alone: turn it off"
-            for name, value in given.items()
-            if value
-        ]
-    if problems:
-        raise InputError(f"The classifier cannot be trained:\n{listing(problems)}")
 
 
 def freeze_statistics(network: nn.Module) -> None:

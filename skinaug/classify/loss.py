@@ -7,10 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skinaug.classify.data import row_masses
-from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-
-CLASS_WEIGHTS = ("balanced", "effective_number", None)
 
 
 class ClassificationLoss(nn.Module):
@@ -61,17 +58,9 @@ def class_weights(images: Manifest, kind: str | None, beta: float = 0.999) -> Te
     images (Cui et al. 2019, arXiv 1901.05555, equation 2), between no weights (beta 0) and balanced ones (beta near 1). None:
     no weights. n_c counts an image by `data.row_masses`: as often as it is drawn, and as much as it weighs; the mean image
     counts 1.
-
-    Raises:
-        InputError: another kind, or a beta outside [0, 1).
     """
-    if kind not in CLASS_WEIGHTS:
-        known = ", ".join(str(name) for name in CLASS_WEIGHTS if name)
-        raise InputError(f"classify.class_weights={kind}: it is one of {known}, or null for none.")
     if kind is None:
         return None
-    if not 0 <= beta < 1:
-        raise InputError(f"classify.effective_beta={beta}: it is a number from 0 to below 1.")
     masses = row_masses(images.table)
     counts = np.bincount(images.labels(), masses * (len(masses) / masses.sum()), len(images.classes))
     numbers = counts if kind == "balanced" else (1 - beta**counts) / (1 - beta)

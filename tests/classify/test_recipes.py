@@ -249,6 +249,12 @@ def test_epochs_are_passes_over_the_training_images(real: Manifest, tmp_path: Pa
         ({"ema_decay": 1.0}, "classify.ema_decay=1.0"),
         ({"mixup": -1.0}, "classify.mixup=-1.0"),
         ({"focal_gamma": -0.5}, "classify.focal_gamma=-0.5"),
+        (
+            {"class_weights": "inverse"},
+            "classify.class_weights=inverse: it is one of balanced, effective_number, null",
+        ),
+        ({"effective_beta": 1.0}, "classify.effective_beta=1.0"),
+        ({"label_smoothing": 1.0}, "classify.label_smoothing=1.0"),
         ({"learns": "head", "augmentation": {"hflip": 0.5}}, "classify.augmentation changes pictures"),
         ({"learns": "head", "cutmix": 0.3}, "classify.cutmix changes pictures"),
     ],
