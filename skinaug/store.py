@@ -60,8 +60,9 @@ class Recipe:
     @property
     def key(self) -> str:
         """SHA-256 of the canonical JSON of the recipe, shortened."""
-        content = [self.stage, self.version, self.config, self.inputs]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        content = json.dumps([self.stage, self.version, self.config, self.inputs], allow_nan=False)
+        # Read back, all names are text: YAML's 20 and "" beside each other cannot be sorted.
+        text = json.dumps(json.loads(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
     def flat(self) -> dict[str, Any]:

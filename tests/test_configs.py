@@ -13,6 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug import configs
+from skinaug.recipes import recipes
 
 CONF = configs.folder("conf")
 GROUPS = (
@@ -75,6 +76,13 @@ def check(cfg: DictConfig) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_fits_its_target(option: str):
     check(composed(option))
+
+
+@pytest.mark.parametrize("option", [option for option in OPTIONS if not option.startswith("dataset=")])
+def test_every_option_has_keys(option: str):
+    plan = recipes(composed(option), "classify")
+    assert all(recipe.key for recipe in plan.values())
+    assert len({recipe.key for recipe in plan.values()}) == len(plan)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

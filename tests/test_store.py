@@ -77,6 +77,13 @@ def test_key_ignores_the_order_of_values_and_knows_zero_from_none(order: list[st
     assert Recipe("mix", 1, {**config, "seed": None}, {}).key != Recipe("mix", 1, config, {}).key
 
 
+def test_names_that_are_numbers_have_a_key_too():
+    """YAML reads `age: {20: 1, "": 2}` as names of two kinds; beside it, `"20"` is the same name."""
+    keys = {replace(RECIPE, config={"age": age}).key for age in ({20: 1, "": 2}, {"": 2, "20": 1})}
+    assert len(keys) == 1
+    assert RECIPE.key not in keys
+
+
 def test_record_tells_what_a_rerun_needs(tmp_path: Path):
     record = Store(tmp_path).get(RECIPE, lambda out: time.sleep(0.05)).record
     assert record["config"] == RECIPE.config
