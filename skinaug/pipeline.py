@@ -145,8 +145,11 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
     table = pl.concat(scores.values(), how="diagonal_relaxed") if scores else None
     mix(build(cfg.mix), read(made["dataset"]), curated_pool(made), out, table, features)
-    needs = {name: made[name].key for name in ("dataset", "copies")}
-    needs |= {name: artifact.key for name, artifact in made.items() if artifact.stage == "curate"}
+    needs = {
+        name: artifact.key
+        for name, artifact in made.items()
+        if artifact.stage in ("dataset", "copies", "curate")
+    }
     certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
 
 

@@ -289,7 +289,9 @@ def subgroups_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
 
 
 def caution(frame: pl.DataFrame) -> str:
-    """What to bear in mind of the worst of so many subgroups."""
+    """What to bear in mind of the worst of so many subgroups; empty where none is scored."""
+    if not frame["scored"].any():
+        return ""
     scored = frame.filter("scored").select("attribute", "subgroup").n_unique()
     few = frame.filter(~pl.col("scored")).select("attribute", "subgroup").n_unique()
     left = (

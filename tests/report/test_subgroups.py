@@ -153,3 +153,9 @@ def test_few_false_claims_where_no_arm_differs():
         told = subgroups._differences(pairs, keys.with_columns(patients=pl.lit(20)))
         claims += bool((told["verdict"] != measure.UNDECIDED).any())
     assert claims / 60 <= 0.1
+
+
+def test_without_a_scored_subgroup_nothing_is_said_of_the_worst():
+    few = {"attribute": "sex", "subgroup": "male", "scored": False, "seeds": None}
+    frame = pl.DataFrame([few], schema_overrides={"seeds": pl.Int64})
+    assert subgroups.caution(frame) == subgroups.caution(frame.clear()) == ""
