@@ -14,7 +14,9 @@ from PIL import Image
 from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
 
-settings.register_profile("shared_cores", deadline=None)  # what takes 20 ms alone may take 300 beside other work
+settings.register_profile(
+    "shared_cores", deadline=None
+)  # what takes 20 ms alone may take 300 beside other work
 settings.load_profile("shared_cores")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
