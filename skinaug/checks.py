@@ -89,9 +89,12 @@ def check_score(cfg: DictConfig) -> None:
 
 def check_pools(cfg: DictConfig, stage: str) -> None:
     """Refuse pools of a mix that are not curated pools of this store, or that were made for other photographs."""
+    pools = given_pools(cfg, stage)
+    if not pools:
+        return  # every job of a sweep comes here, and the data set's key costs a look at all its files
     store = Store(Path(cfg.store))
     data = recipes(cfg, stage)["dataset"].key
-    for key in given_pools(cfg, stage).values():
+    for key in pools.values():
         found = store.find(key)
         if found.stage != "curate":
             raise InputError(

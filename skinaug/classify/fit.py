@@ -163,9 +163,10 @@ def fit_classifier(
     learner: nn.Module = network
     inputs: Callable[[Manifest], Dataset] = partial(_pictures, network, image_size, cache)
     if learns == "head":
-        frozen = frozen_features(network, image_size, train, cache, trainer().strategy.root_device)
+        device = trainer().strategy.root_device
+        frozen, vectors = frozen_features(network, image_size, train, cache, device)
         learner, inputs = untrained_head(network), partial(_vectors, frozen)
-        drawn: DrawnVectors | AugmentedPictures = DrawnVectors(frozen(train), targets(train))
+        drawn: DrawnVectors | AugmentedPictures = DrawnVectors(vectors, targets(train))
     else:
         transform = _transform(network, image_size, augmentation)
         pixels = load_pixels(train, image_size, cache)

@@ -36,7 +36,11 @@ class Standardised:
 
     def __call__(self, images: Manifest) -> Tensor:
         """float32 [N, D]."""
-        return (torch.from_numpy(self.embed(images)) - self.mean) / self.deviation
+        return self.standardise(self.embed(images))
+
+    def standardise(self, features: np.ndarray) -> Tensor:
+        """float32 [N, D] to the same."""
+        return (torch.from_numpy(features) - self.mean) / self.deviation
 
     def put_head(self, head: nn.Module, network: nn.Module) -> None:
         """Give the network, whose last layer is linear, the logits that `head` makes of standardised features."""
@@ -57,8 +61,9 @@ def untrained_head(network: nn.Module) -> nn.Linear:
 
 def frozen_features(
     network: nn.Module, image_size: int, train: Manifest, cache: Path | None, device: torch.device
-) -> Standardised:
+) -> tuple[Standardised, Tensor]:
     """The features that a network's last layer is given, standardised by those of `train`; constant ones are only centred.
+    And those of `train`, float32 [N, D], which are computed for it anyway.
 
     Args:
         network: a timm network, prepared for `image_size`; it is not changed.
@@ -85,4 +90,5 @@ def frozen_features(
     found = features(train)
     spread = found.std(0)
     deviation = np.where(spread > 1e-6, spread, 1).astype(np.float32)
-    return Standardised(features, torch.from_numpy(found.mean(0)), torch.from_numpy(deviation))
+    frozen = Standardised(features, torch.from_numpy(found.mean(0)), torch.from_numpy(deviation))
+    return frozen, frozen.standardise(found)
