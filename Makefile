@@ -24,6 +24,9 @@ demo: setup  ## the study in small: four training sets, three seeds, a report (a
 test: setup  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
+chaos: setup  ## kills, power cuts, full disks, races and hostile inputs (about ten minutes on two cores)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m chaos tests/chaos
+
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,4 +38,4 @@ bench: setup  ## speed of the parts, ours against the plain way
 clean:  ## remove the environment, the store and the outputs
 	rm -rf $(VENV) store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test chaos check bench clean
