@@ -13,7 +13,7 @@ from rich.console import Console
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, given_pools, recipes, render_settings, renders, tracked_keys
+from skinaug.recipes import build, given_pools, plain, recipes, render_settings, renders, tracked_keys
 from skinaug.seen import write_seen
 from skinaug.store import Artifact, Recipe, Store
 
@@ -240,7 +240,7 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
             )
             BUILDERS[name](cfg, made, out, logger)
 
-        artifact = store.get(recipe, build_tracked)
+        artifact = store.get(recipe, build_tracked, about={"name": name, "job": plain(cfg)})
     console.print(f"{name:<16} {recipe.key}  built in {artifact.record['seconds']:.1f} s", highlight=False)
     return artifact
 

@@ -90,8 +90,12 @@ class Store:
 
     root: Path
 
-    def get(self, recipe: Recipe, build: Callable[[Path], None]) -> Artifact:
+    def get(
+        self, recipe: Recipe, build: Callable[[Path], None], *, about: Mapping[str, Any] = {}
+    ) -> Artifact:
         """The artifact of a recipe: found, or built once by `build(work_folder)` and published whole.
+
+        `about` goes into the record of what is built, as JSON, and not into the key: what a rerun needs to know.
 
         Of several processes that want it, one builds and the others wait. What `build` leaves in the work folder
         when it fails or is killed is there for its next try.
@@ -107,7 +111,7 @@ class Store:
         try:
             with self._lock(recipe):
                 if not self.has(recipe):
-                    self._build(recipe, artifact, build)
+                    self._build(recipe, artifact, build, about)
         except InputError:
             self._tidy(artifact)
             raise
@@ -250,7 +254,9 @@ class Store:
         except Timeout:
             return True
 
-    def _build(self, recipe: Recipe, artifact: Artifact, build: Callable[[Path], None]) -> None:
+    def _build(
+        self, recipe: Recipe, artifact: Artifact, build: Callable[[Path], None], about: Mapping[str, Any]
+    ) -> None:
         work = artifact.path.with_suffix(".partial")
         fresh = not work.exists()
         work.mkdir(exist_ok=True)
@@ -267,7 +273,7 @@ class Store:
             if work.exists():
                 earlier.write_text(f"{seconds:.3f}")
         earlier.unlink()
-        record = {**_recipe_record(recipe), **provenance(), "seconds": round(seconds, 3)}
+        record = {**_recipe_record(recipe), **about, **provenance(), "seconds": round(seconds, 3)}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         _sync(work)
         if artifact.path.exists():  # a removal that was killed half-way left it without its record
