@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -27,12 +28,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import SoftFileLease, Timeout
 
 from skinaug.errors import InputError
 from skinaug.images import sha256_file
 
 RECORD = "artifact.json"
+LEASE = 90.0  # seconds without a sign of life after which a builder on another machine counts as dead
+POLL = 1.0  # seconds between looks at somebody else's lease
+FULL = 2**20  # free bytes below which a disk is full
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 PACKAGES = (
@@ -109,13 +113,12 @@ class Store:
             return artifact
         self._make_folder(artifact.path.parent)
         try:
-            with self._lock(recipe):
+            with self._lease(artifact) as lease:
                 if not self.has(recipe):
-                    self._build(recipe, artifact, build, about)
+                    self._build(recipe, artifact, build, about, lease)
         except InputError:
             self._tidy(artifact)
             raise
-        self._tidy(artifact)
         return artifact
 
     def has(self, recipe: Recipe) -> bool:
@@ -224,22 +227,34 @@ class Store:
                 f"The store {self.root} cannot be written ({error}). Choose another folder with store=<folder>."
             ) from error
 
-    def _lock(self, recipe: Recipe) -> FileLock:
-        """Held by the builder; the system frees it when the builder dies, so a dead one never blocks."""
-        lock = FileLock(self.artifact(recipe).path.with_suffix(".lock"))
+    @contextlib.contextmanager
+    def _lease(self, artifact: Artifact) -> Iterator[SoftFileLease]:
+        """Held by the builder, as a file that it refreshes: that works where `flock` does not, as on many shared file systems. A
+        builder that died is replaced, at once on its own machine and after LEASE seconds on another. One that slept so long
+        that others took its place is stopped.
+
+        Whoever gets the lease has just changed the folder, so a network file system shows what was published there before.
+        """
+        lease = SoftFileLease(
+            artifact.path.with_suffix(".lock"),
+            lease_duration=LEASE,
+            poll_interval=POLL,
+            on_compromise=lambda _: os.kill(os.getpid(), signal.SIGTERM),
+        )
         try:
-            lock.acquire(timeout=0)
+            lease.acquire(timeout=0)
         except Timeout:
-            print(
-                f"{recipe.stage} {recipe.key} is being built by another process: waiting for it.", flush=True
-            )
-            lock.acquire()
-        return lock
+            owner = lease.owner
+            who = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
+            print(f"{artifact.stage} {artifact.key} is being built by {who}: waiting for it.", flush=True)
+            lease.acquire()
+        try:
+            yield lease
+        finally:
+            lease.release()
 
     def _tidy(self, artifact: Artifact) -> None:
-        """Remove the lock file, and the folders that a refused build leaves empty. A process that still waits on the
-        removed lock finds the finished artifact, or is refused the same input, as soon as it gets it."""
-        artifact.path.with_suffix(".lock").unlink(missing_ok=True)
+        """Remove the folders that a refused build leaves empty."""
         for folder in (artifact.path.parent, self.root):
             try:
                 folder.rmdir()
@@ -247,20 +262,31 @@ class Store:
                 return  # not empty
 
     def _busy(self, work: Path) -> bool:
-        lock = FileLock(work.with_suffix(".lock"))
+        """Whether somebody builds in a work folder: showed a sign of life lately, and is not known to be dead."""
+        lease = SoftFileLease(work.with_suffix(".lock"), lease_duration=LEASE)
         try:
-            with lock.acquire(timeout=0):
+            if time.time() - os.stat(lease.lock_file).st_mtime > 10 * LEASE:  # clocks of machines differ
                 return False
+            with lease.acquire(timeout=0):
+                return False
+        except FileNotFoundError:
+            return False
         except Timeout:
             return True
 
     def _build(
-        self, recipe: Recipe, artifact: Artifact, build: Callable[[Path], None], about: Mapping[str, Any]
+        self,
+        recipe: Recipe,
+        artifact: Artifact,
+        build: Callable[[Path], None],
+        about: Mapping[str, Any],
+        lease: SoftFileLease,
     ) -> None:
         work = artifact.path.with_suffix(".partial")
         fresh = not work.exists()
         work.mkdir(exist_ok=True)
-        earlier = work / "seconds"  # of tries that were killed: a resumed build costs what all its tries cost
+        spent = work / "seconds"  # in tries that were killed: a resumed build costs what all its tries cost
+        earlier = _seconds(spent)
         started = time.monotonic()
         try:
             build(work)
@@ -268,17 +294,35 @@ class Store:
             if fresh:
                 shutil.rmtree(work)  # bad input leaves nothing behind
             raise
+        except Exception as error:
+            if shutil.disk_usage(work).free < FULL:  # each library tells this in its own way
+                raise InputError(
+                    f"The disk of the store {self.root} is full ({error}). Free some space (`skinaug store gc` lists what "
+                    "nobody uses) and run the same command again: it goes on where it stopped."
+                ) from error
+            raise
         finally:
-            seconds = time.monotonic() - started + (float(earlier.read_text()) if earlier.exists() else 0.0)
-            if work.exists():
-                earlier.write_text(f"{seconds:.3f}")
-        earlier.unlink()
+            seconds = time.monotonic() - started + earlier
+            with contextlib.suppress(OSError):  # the folder is gone, or the disk is full
+                spent.write_text(f"{seconds:.3f}")
+        if lease.compromise:
+            raise RuntimeError(f"{artifact.stage} {artifact.key} was taken over by another process.")
+        spent.unlink()
         record = {**_recipe_record(recipe), **about, **provenance(), "seconds": round(seconds, 3)}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         _sync(work)
         if artifact.path.exists():  # a removal that was killed half-way left it without its record
             shutil.rmtree(artifact.path)
         os.replace(work, artifact.path)
+        _sync_file(artifact.path.parent)
+
+
+def _seconds(file: Path) -> float:
+    """The number in a file; 0 where there is none, or where a machine that lost power left it empty."""
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def provenance() -> dict[str, Any]:
@@ -366,8 +410,13 @@ def _device() -> str:
 def _sync(folder: Path) -> None:
     """Flush an artifact's files, so that after a power cut a published artifact is whole."""
     for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_file(path)
+
+
+def _sync_file(path: Path) -> None:
+    """Flush a file, or a folder's list of names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -21,9 +24,16 @@ from skinaug.store import Recipe, Store, folder_digest
 RECIPE = Recipe("generate", 1, {"steps": 20, "size": {"height": 64}}, {"dataset": "abc"})
 
 BUILDER = """
-import sys, time
+import fcntl, sys, time
 from pathlib import Path
+from skinaug import store
 from skinaug.store import Recipe, Store
+
+def refuse(*_):
+    raise OSError(37, "No locks available")  # as on many shared file systems
+
+fcntl.flock = fcntl.lockf = refuse
+store.LEASE = float(sys.argv[4])
 
 def build(out):
     with open(sys.argv[2], "a") as log:
@@ -38,9 +48,15 @@ Store(Path(sys.argv[1])).get(Recipe("generate", 1, {"a": 1}, {}), build)
 """
 
 
-def start(store: Path, log: Path, seconds: float) -> subprocess.Popen:
-    arguments = [sys.executable, "-c", BUILDER, str(store), str(log), str(seconds)]
+def start(store: Path, log: Path, seconds: float, lease: float = 90.0) -> subprocess.Popen:
+    """Build twenty files, each of which takes `seconds`, in a process that cannot use the system's locks."""
+    arguments = [sys.executable, "-c", BUILDER, str(store), str(log), str(seconds), str(lease)]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_line(process: subprocess.Popen, line: str) -> None:
+    assert process.stdout is not None
+    assert line in (found.strip() for found in process.stdout), "the process ended before"
 
 
 def test_builds_once_and_keeps(tmp_path: Path):
@@ -130,22 +146,67 @@ def test_two_processes_build_once(tmp_path: Path):
     assert (tmp_path / "log").read_text() == "built\n"
 
 
+def test_who_waits_is_told_for_whom(tmp_path: Path):
+    first = start(tmp_path / "store", tmp_path / "log", 0.2)
+    wait_for_line(first, "0")
+    second = start(tmp_path / "store", tmp_path / "log", 0)
+    output, _ = second.communicate(timeout=60)
+    assert f"is being built by process {first.pid} on {socket.gethostname()}: waiting for it." in output
+    assert first.wait(60) == 0
+
+
 def test_a_killed_builder_is_replaced_and_its_work_goes_on(tmp_path: Path):
     first = start(tmp_path / "store", tmp_path / "log", 0.2)
-    for line in first.stdout:
-        if line.strip() == "5":
-            os.kill(first.pid, signal.SIGKILL)
-            break
+    wait_for_line(first, "5")
+    os.kill(first.pid, signal.SIGKILL)
     first.wait()
     assert not list((tmp_path / "store").glob("*/*/artifact.json"))
     second = start(tmp_path / "store", tmp_path / "log", 0)
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(
+        timeout=60
+    )  # sooner than a lease of 90 s ends: the dead one was on this machine
     assert second.returncode == 0
     assert "5" not in output.split()  # done before the kill, not done again
     (record,) = (tmp_path / "store").glob("*/*/artifact.json")
     assert sorted(path.name for path in record.parent.iterdir()) == sorted(
         ["artifact.json", *map(str, range(20))]
     )
+    assert not list((tmp_path / "store").rglob("*.lock"))
+
+
+def test_a_builder_that_sleeps_is_replaced_and_stopped_when_it_wakes(tmp_path: Path):
+    """As one on another machine that died, it shows no sign of life."""
+    first = start(tmp_path / "store", tmp_path / "log", 0.2, lease=2)
+    wait_for_line(first, "5")
+    os.kill(first.pid, signal.SIGSTOP)
+    second = start(tmp_path / "store", tmp_path / "log", 1, lease=2)
+    wait_for_line(second, "7")
+    os.kill(first.pid, signal.SIGCONT)
+    assert first.wait(60) == -signal.SIGTERM
+    assert second.wait(60) == 0
+    (record,) = (tmp_path / "store").glob("*/*/artifact.json")
+    assert {path.name for path in record.parent.iterdir()} == {"artifact.json", *map(str, range(20))}
+    assert (tmp_path / "log").read_text() == "built\n" * 2
+
+
+def test_gc_leaves_work_in_progress(tmp_path: Path):
+    process = start(tmp_path / "store", tmp_path / "log", 0.2)
+    wait_for_line(process, "1")
+    assert Store(tmp_path / "store").unused(days=0) == []
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [path.suffix for path in Store(tmp_path / "store").unused(days=0)] == [".partial"]
+
+
+def test_a_full_disk_is_told_and_loses_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def fill(out: Path) -> None:
+        (out / "half").write_text("1")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(InputError, match=r"is full .PytorchStreamWriter.*goes on where it stopped"):
+        Store(tmp_path).get(RECIPE, fill)
+    assert (Store(tmp_path).artifact(RECIPE).path.with_suffix(".partial") / "half").exists()
 
 
 def test_why_names_the_value_that_changed(tmp_path: Path):
