@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from rich import get_console
 from rich.progress import (
@@ -21,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+from skinaug import termination
 
 
 def make_trainer(
@@ -51,7 +54,10 @@ def make_trainer(
         "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
     }
     return L.Trainer(
-        accelerator=accelerator, devices=devices, callbacks=[*callbacks, *bar], **{**defaults, **options}
+        accelerator=accelerator,
+        devices=devices,
+        callbacks=[*callbacks, *bar, StopAtSigterm()],
+        **{**defaults, **options},
     )
 
 
@@ -70,6 +76,56 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own use of PyTorch
+
+
+class Terminated(SIGTERMException):
+    """A SIGTERM ended a training after a whole optimizer step, or a prediction after a whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__(termination.STATUS)
+
+
+class StopAtSigterm(Callback):
+    """Ends a training or prediction at the next point at which nothing is lost.
+
+    Lightning itself would stop inside a validation or between two batches of one optimizer step, and go on with a prediction.
+    """
+
+    def __init__(self) -> None:
+        self.step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.step = trainer.global_step
+        termination.defer_sigterm()  # Lightning puts the handler of before back
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        termination.defer_sigterm()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        whole, self.step = trainer.global_step != self.step, trainer.global_step  # gradients may accumulate
+        if whole and termination.asked:
+            raise Terminated
+
+    def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if termination.asked:
+            raise Terminated
+
+    def on_train_end(self, *_: Any) -> None:
+        if termination.asked:  # it came in the last validation
+            termination.ask_again()
+
+
+class ResumeCheckpoint(ModelCheckpoint):
+    """The training state of the last save: every so often, and after the step at which a SIGTERM ends the training."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(save_on_exception=True, enable_version_counter=False, **options)
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, Terminated):  # at any other, a step may be half done
+            super().on_exception(trainer, pl_module, exception)
 
 
 class StepProgress(Callback):

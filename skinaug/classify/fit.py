@@ -40,6 +40,7 @@ from skinaug.classify.settings import check_recipe
 from skinaug.errors import InputError
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
+from skinaug.trainer import ResumeCheckpoint
 
 CHECKPOINTS = "checkpoints"
 SAVE_EVERY = timedelta(minutes=2)  # a kill costs no more work than this
@@ -237,19 +238,20 @@ def training_callbacks(
 
     With averaged weights, it is these that are judged and that a checkpoint holds.
     """
-    common: dict[str, Any] = {
-        "dirpath": folder,
-        "enable_version_counter": False,
-        "auto_insert_metric_name": False,
-    }
-    resume = ModelCheckpoint(filename="last", train_time_interval=SAVE_EVERY, **common)
+    common: dict[str, Any] = {"dirpath": folder, "auto_insert_metric_name": False}
+    resume = ResumeCheckpoint(filename="last", train_time_interval=SAVE_EVERY, **common)
     average = [] if ema_decay is None else [EMAWeightAveraging(decay=ema_decay, use_buffers=False)]
     if judged_after is None:
         return [*average, resume], None
     # Lightning replaces the best checkpoint only by a strictly better one: of equals the earliest stays.
     # Lightning puts averaged weights into whole checkpoints only.
     best = LateCheckpoint(
-        filename="best", monitor=monitor, mode="max", save_weights_only=not average, **common
+        filename="best",
+        monitor=monitor,
+        mode="max",
+        save_weights_only=not average,
+        enable_version_counter=False,
+        **common,
     )
     stop = LateStopping(monitor, mode="max", patience=patience, check_finite=False)
     best.judged_after = stop.judged_after = judged_after

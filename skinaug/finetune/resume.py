@@ -8,15 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+
+from skinaug.trainer import ResumeCheckpoint
 
 
-def checkpoints(folder: Path, every_minutes: float) -> ModelCheckpoint:
+def checkpoints(folder: Path, every_minutes: float) -> ResumeCheckpoint:
     """Keep the training state of the last save in `folder`."""
     interval = timedelta(minutes=every_minutes)
-    return ModelCheckpoint(
-        dirpath=folder, filename="{step}", train_time_interval=interval, enable_version_counter=False
-    )
+    return ResumeCheckpoint(dirpath=folder, filename="{step}", train_time_interval=interval)
 
 
 def fit(trainer: Trainer, module: LightningModule, folder: Path) -> None:

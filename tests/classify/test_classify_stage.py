@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.metrics import balanced_accuracy_score
 
 from skinaug import images as pixels
+from skinaug import termination
 from skinaug.backbone import create_backbone
 from skinaug.classify import fit
 from skinaug.classify.classify import classify
@@ -181,6 +184,26 @@ def mixed(real: Manifest, folder: Path, entry: str) -> Manifest:
     wrong = {"blue": "green", "green": "red", "red": "blue"}
     pool = coloured_images(folder, {"train": 8}, seed=1, labels=wrong, source="synthetic")
     return Mix("m", synthetic_ratio=1, entry=entry, sample_probability=0.1, pretrain_share=0.5)(real, pool)
+
+
+def test_a_training_that_sigterm_ends_goes_on_from_that_step(real: Manifest, tmp_path: Path):
+    class Sigterm(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if trainer.global_step == 15:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def ended(callbacks, **options):
+        return make_trainer(accelerator="cpu", callbacks=[*callbacks, Sigterm()], **options)
+
+    run(real, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        run(real, tmp_path / "ended", trainer=ended)
+    saved = torch.load(tmp_path / "ended" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 16
+    termination.asked = False
+    run(real, tmp_path / "ended")
+    assert predictions(tmp_path / "whole").equals(predictions(tmp_path / "ended"))
+    assert (tmp_path / "whole" / "curves.csv").read_text() == (tmp_path / "ended" / "curves.csv").read_text()
 
 
 @pytest.mark.parametrize("entry", ["add", "sample", "weight", "pretrain"])
