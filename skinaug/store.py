@@ -326,11 +326,12 @@ def _seconds(file: Path) -> float:
 
 
 def provenance() -> dict[str, Any]:
-    """Package versions, git revision, device, host, Python and time: what a rerun must match."""
+    """Package versions, git revision, device, threads, host, Python and time: what a rerun must match."""
     return {
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "git_revision": _git_revision(),
         "device": _device(),
+        "threads": threads(),
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -397,6 +398,16 @@ def _git_revision() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def threads() -> dict[str, int]:
+    """How many threads torch and the BLAS of numpy compute with, where loaded: sums over another number round otherwise."""
+    from threadpoolctl import threadpool_info
+
+    torch = sys.modules.get("torch")
+    found = {} if torch is None else {"torch": torch.get_num_threads()}
+    blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return found | ({"blas": max(blas)} if blas else {})
 
 
 def _device() -> str:
