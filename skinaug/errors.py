@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+JOINERS = "\u200c\u200d"  # between letters of Persian and Indic scripts, and within emoji
+
 
 class InputError(ValueError):
     """Bad input: the message says what was wrong, what was received and what to do. The command line exits with 2."""
 
 
 def listing(items: Iterable[str], most: int = 20) -> str:
-    """Items as indented lines; past `most` of them only their number is told."""
+    """Items as indented lines, one each; past `most` of them only their number is told."""
     items = list(items)
-    lines = [f"  {item}" for item in items[:most]]
+    lines = [f"  {printable(item)}" for item in items[:most]]
     if len(items) > most:
         lines.append(f"  ... and {len(items) - most} more")
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    r"""Text for a line of a terminal: line breaks, escape sequences, marks that turn the direction of writing and bytes that are
+    no UTF-8 are written as \n, \x1b, \u202e and \xff; letters of all scripts and emoji stay."""
+    return "".join(
+        letter if letter.isprintable() or letter in JOINERS else letter.encode("unicode_escape").decode()
+        for letter in text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    )

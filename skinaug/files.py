@@ -1,8 +1,9 @@
-"""Files that other programs read while we write them."""
+"""Files that other programs read while we write them, and paths that others gave us."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -16,3 +17,30 @@ def write_text(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
+
+
+def strays(root: Path, paths: Sequence[str]) -> list[int]:
+    """Numbers of the paths that lead out of a folder: by `..`, as absolute paths, or by a link in them.
+
+    Args:
+        root: the folder; itself it may be a link.
+        paths: relative to it; files need not exist.
+    """
+    top = os.path.join(os.path.realpath(root), "")
+    real: dict[str, str] = {}  # folder -> without links: looked up once for all its files
+    found = []
+    for number, path in enumerate(paths):
+        folder, name = os.path.split(os.path.join(root, path))
+        if folder not in real:
+            real[folder] = _real(folder)
+        place = os.path.join(real[folder], name)
+        if name in ("", ".", "..") or os.path.islink(place):
+            place = _real(place)
+        if not place.startswith(top):
+            found.append(number)
+    return found
+
+
+def _real(path: str) -> str:
+    """A path without links and `..`; one with a zero byte, which names no file, as it is."""
+    return path if "\0" in path else os.path.realpath(path)

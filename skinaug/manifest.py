@@ -9,11 +9,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skinaug.errors import InputError, listing
+from skinaug.files import strays
 
 SCHEMA_VERSION = "1"
 REQUIRED: dict[str, pl.DataType] = {
@@ -27,6 +30,11 @@ REQUIRED: dict[str, pl.DataType] = {
     "height": pl.Int32(),
     "sha256": pl.String(),
 }
+OPTIONAL = {  # column: what it holds, and whether a type is that
+    "age": ("a number", lambda dtype: dtype.is_numeric() or dtype == pl.Null),
+    "parents": ("a list of image ids", lambda dtype: dtype in (pl.List(pl.String), pl.List(pl.Null))),
+    "prompt": ("text", lambda dtype: dtype in (pl.String, pl.Null)),
+}
 SYNTHETIC = ("prompt", "prompt_set", "seed", "guidance_scale", "num_inference_steps", "scheduler", "weights")
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
@@ -34,6 +42,11 @@ EXPOSURES = {  # of a synthetic pool: what its filters knew of the study's real 
     "raw": "raw, no filter",
     "off_the_shelf": "filtered with off-the-shelf models only",
     "real": "filtered with models trained on the real data",
+}
+MOST_NAMED = 20  # bad rows that a message names
+WHOLE = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+DTYPES = {  # of exported columns, by their names
+    str(dtype): dtype for dtype in (pl.String, pl.Boolean, pl.Date, pl.Null, pl.Float32, pl.Float64, *WHOLE)
 }
 FILE_NAME = "manifest.parquet"
 INFO = "dataset_info.yaml"  # JSON, which is YAML too: a name that Hugging Face does not take for data
@@ -70,14 +83,17 @@ class Manifest:
             raise InputError(
                 f"A manifest needs the columns {', '.join(missing)}; it has {', '.join(self.table.columns)}."
             )
-        table = self.table.with_columns(pl.col(name).cast(dtype) for name, dtype in REQUIRED.items())
-        object.__setattr__(self, "table", table)
         object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
         object.__setattr__(self, "classes", tuple(self.classes))
-        problems = _problems(table, self.classes)
-        if problems:
+        if len(set(self.classes)) < len(self.classes):
+            raise InputError(f"The manifest under {self.root} names a class twice: {list(self.classes)}.")
+        table = _typed(self.table, self.root)
+        object.__setattr__(self, "table", table)
+        count, first = _problems(table, self.classes)
+        if count:
+            more = [f"... and {count - len(first)} more"] * (count > len(first))
             raise InputError(
-                f"The manifest under {self.root} has {len(problems)} bad rows:\n{listing(problems)}"
+                f"The manifest under {self.root} has {count} bad rows:\n{listing(first + more, most=MOST_NAMED + 1)}"
             )
 
     def __len__(self) -> int:
@@ -90,8 +106,19 @@ class Manifest:
         return hashlib.sha256(json.dumps([self.classes, rows]).encode()).hexdigest()
 
     def paths(self) -> list[Path]:
-        """Absolute paths of the images, in row order."""
-        return [self.root / path for path in self.table["path"]]
+        """Absolute paths of the images, in row order.
+
+        Raises:
+            InputError: links that lead out of the root: nothing outside it is read.
+        """
+        paths = self.table["path"].to_list()
+        outside = strays(self.root, paths)
+        if outside:
+            raise InputError(
+                f"{len(outside)} images of the manifest lead out of its root {self.root}:\n{listing(paths[row] for row in outside)}"
+                "\nReplace the links by the files, or leave the rows out."
+            )
+        return [self.root / path for path in paths]
 
     def labels(self) -> list[int]:
         """Class indices of the images, in row order."""
@@ -147,30 +174,45 @@ class Manifest:
         """Load a manifest from its Parquet file or from the folder that holds it.
 
         Raises:
-            InputError: no such file, another schema version, or bad rows.
+            InputError: no such file, no Parquet file of this kind, another schema version, or bad rows.
         """
         path = Path(os.path.abspath(path))
         path = path / FILE_NAME if path.is_dir() else path
         if not path.is_file():
             raise InputError(f"There is no manifest at {path}.")
-        arrow = pq.read_table(path)
-        about = {key.decode(): value.decode() for key, value in (arrow.schema.metadata or {}).items()}
+        try:
+            arrow = pq.ParquetFile(path).read()
+            about = {key.decode(): value.decode() for key, value in (arrow.schema.metadata or {}).items()}
+            table = pl.DataFrame(pl.from_arrow(arrow.replace_schema_metadata(None)))
+        except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{path} is no manifest that can be read: {error}. Build it again.") from error
         if about.get("schema_version") != SCHEMA_VERSION:
             found = about.get("schema_version", "none")
             raise InputError(f"{path} has manifest schema {found}; this version reads {SCHEMA_VERSION}.")
-        return Manifest(
-            table=pl.DataFrame(pl.from_arrow(arrow)),
-            root=path.parent / about["root"],
-            classes=tuple(json.loads(about["classes"])),
-            licence=about["licence"],
-            citation=about["citation"],
-        )
+        absent = [name for name in ("root", "classes", "licence", "citation") if name not in about]
+        if absent or not _is_list_of_text(classes := _json(about["classes"])):
+            raise InputError(
+                f"{path} lacks {', '.join(absent) or 'a list of class names'} in its metadata. Build it again."
+            )
+        return Manifest(table, path.parent / about["root"], classes, about["licence"], about["citation"])
 
     def to_imagefolder(self, folder: Path) -> Path:
         """Export as a Hugging Face ImageFolder: `<split>/<label>/<image>` and one `metadata.jsonl` a split.
 
         `datasets.load_dataset("imagefolder", data_dir=folder)` reads it; `Manifest.from_imagefolder` reads it back.
+
+        Raises:
+            InputError: the folder is not empty, or labels or ids would be files outside it. Nothing is written then.
         """
+        exported = [f"{label}/{name}" for label, name in self.table.select("label", "image_id").iter_rows()]
+        absolute = self.table["image_id"].str.starts_with("/").to_list()
+        climbing = [
+            name for name, whole in zip(exported, absolute, strict=True) if whole or not _is_inside(name)
+        ]
+        if climbing:
+            raise InputError(
+                f"{len(climbing)} labels and ids cannot be names of files below a folder:\n{listing(climbing)}\nRename them."
+            )
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty: give an empty or a new folder to export to.")
         table = _without_null_splits(self.table)
@@ -203,24 +245,40 @@ class Manifest:
 
     @staticmethod
     def from_imagefolder(folder: Path) -> Manifest:
-        """Import what `to_imagefolder` wrote."""
+        """Import what `to_imagefolder` wrote.
+
+        Raises:
+            InputError: files that are not there or were written by something else, or bad rows.
+        """
         files = sorted(folder.glob("*/metadata.jsonl"))
         if not files:
             raise InputError(f"{folder} holds no <split>/metadata.jsonl: it is not an exported manifest.")
-        tables = []
-        for file in files:
-            rows = pl.read_ndjson(file, infer_schema_length=None)
-            tables.append(
-                rows.with_columns(path=pl.format("{}/{}", pl.lit(file.parent.name), "file_name")).drop(
-                    "file_name"
-                )
-            )
-        about = json.loads((folder / INFO).read_text())
-        dtypes = {name: getattr(pl, dtype) for name, dtype in about.pop("dtypes").items()}
-        table = pl.concat(tables, how="diagonal_relaxed")
-        text = [name for name in dtypes if table.schema[name] == pl.String]
-        table = table.with_columns(pl.col(name).replace("", None) for name in text).cast(dtypes)
-        return Manifest(table, folder, **about)
+        try:
+            about = json.loads((folder / INFO).read_text(encoding="utf-8"))
+            dtypes = {name: DTYPES[dtype] for name, dtype in about["dtypes"].items()}
+            tables = []
+            for file in files:
+                rows = pl.read_ndjson(file, infer_schema_length=None)
+                path = pl.format("{}/{}", pl.lit(file.parent.name), "file_name")
+                tables.append(rows.with_columns(path=path).drop("file_name"))
+            table = pl.concat(tables, how="diagonal_relaxed")
+            text = [name for name in dtypes if table.schema[name] == pl.String]
+            table = table.with_columns(pl.col(name).replace("", None) for name in text).cast(dtypes)
+            classes, licence, citation = (about[name] for name in ("classes", "licence", "citation"))
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            pl.exceptions.PolarsError,
+        ) as error:
+            raise InputError(
+                f"{folder} is not as an exported manifest is: {error!r}. Export it again."
+            ) from error
+        if not _is_list_of_text(classes):
+            raise InputError(f"{folder / INFO} lacks a list of class names. Export it again.")
+        return Manifest(table, folder, classes, str(licence), str(citation))
 
 
 def _without_null_splits(table: pl.DataFrame) -> pl.DataFrame:
@@ -238,8 +296,46 @@ def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
     return manifest.table.with_columns(path=pl.lit("" if prefix == "." else f"{prefix}/") + pl.col("path"))
 
 
-def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
-    """One line a bad row: missing values, unknown words, repeated ids, paths that leave the root, groups across splits."""
+def _json(text: str) -> Any:
+    """The content, None where it is no JSON."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_inside(path: str) -> bool:
+    """Whether a relative path names something below the folder that it is relative to."""
+    return not path.startswith("/") and ".." not in path.split("/") and "\0" not in path
+
+
+def _typed(table: pl.DataFrame, root: Path) -> pl.DataFrame:
+    """The table with the required columns' types. Raises InputError naming all columns that cannot have theirs."""
+    found, bad = {}, []
+    for name, dtype in REQUIRED.items():
+        try:
+            found[name] = table[name].cast(dtype)
+        except pl.exceptions.PolarsError as error:
+            bad.append(f"{name} must be {dtype}, and is {table.schema[name]}: {str(error).splitlines()[0]}")
+    bad += [
+        f"{name} must be {what}, and is {table.schema[name]}"
+        for name, (what, fits) in OPTIONAL.items()
+        if name in table.columns and not fits(table.schema[name])
+    ]
+    if bad:
+        raise InputError(
+            f"The manifest under {root} has columns of other types:\n{listing(bad)}\nBuild it again."
+        )
+    return table.with_columns(**found)
+
+
+def _problems(table: pl.DataFrame, classes: Sequence[str]) -> tuple[int, list[str]]:
+    """The number of bad rows and a line for each of the first MOST_NAMED: missing values, unknown words, repeated ids, paths
+    that leave the root, groups across splits."""
     path = pl.col("path")
     crossing = (
         table.group_by("group_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)["group_id"]
@@ -253,7 +349,8 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
         f"has a split outside {list(SPLITS)}": ~pl.col("split").is_in(list(SPLITS)),
         f"has a source outside {list(SOURCES)}": ~pl.col("source").is_in(list(SOURCES)),
         "has a path that is not inside the root": path.str.starts_with("/")
-        | path.str.contains(r"(^|/)\.\.(/|$)"),
+        | path.is_in(["", "."])
+        | path.str.contains(r"(^|/)\.\.(/|$)|\x00"),
         "has a group_id that is in several splits": pl.col("group_id").is_in(crossing.to_list()),
         "is below one pixel": (pl.col("width") < 1) | (pl.col("height") < 1),
         "is synthetic and outside the train split": (pl.col("source") == "synthetic")
@@ -261,9 +358,11 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> list[str]:
         f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic")
         & (pl.lit(True) if lacking else pl.any_horizontal(synthetic)),
     }
-    rows = table.with_row_index("row")
-    found = []
+    number = pl.Series("number of the row", range(table.height), dtype=pl.Int64)  # a name that no column has
+    rows, count, lines = table.with_columns(number), 0, list[str]()
     for text, condition in faults.items():
-        for row in rows.filter(condition.fill_null(False)).iter_rows(named=True):
-            found.append(f"row {row['row']} ({row['image_id']}, {row['path']}) {text}")
-    return found
+        bad = rows.filter(condition.fill_null(False)).select(number.name, "image_id", "path")
+        count += bad.height
+        room = MOST_NAMED - len(lines)
+        lines += [f"row {row} ({name}, {place}) {text}" for row, name, place in bad.head(room).iter_rows()]
+    return count, lines

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from skinaug.errors import InputError
-from skinaug.manifest import Manifest
+from skinaug.manifest import INFO, Manifest
 
 ROWS = [
     {"label": "acne", "skin_type": "II"},
@@ -94,6 +95,61 @@ def test_missing_manifest_and_schema(tmp_path: Path, make_manifest):
     make_manifest(ROWS).table.write_parquet(tmp_path / "manifest.parquet")
     with pytest.raises(InputError, match="schema"):
         Manifest.read(tmp_path)
+
+
+def test_columns_of_other_types_are_named_at_once(make_manifest):
+    table = make_manifest(ROWS).table.with_columns(width=pl.lit("wide"), age=pl.lit("old"), parents=pl.lit(3))
+    with pytest.raises(
+        InputError, match=r"(?s)width must be Int32.*age must be a number.*parents must be a list"
+    ):
+        Manifest(table, Path("/data"), ("acne", "nevus"))
+
+
+def test_a_damaged_manifest_is_refused(make_manifest, tmp_path: Path):
+    path = make_manifest(ROWS).write(tmp_path)
+    whole, about = path.read_bytes(), pq.read_schema(path).metadata
+    for damaged in (b"", b"PAR1", whole[:-40], whole[:-1] + b"x"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="no manifest that can be read"):
+            Manifest.read(path)
+    path.write_bytes(whole)
+    for lacking in (b"root", b"classes"):
+        rest = {name: value for name, value in about.items() if name != lacking}
+        pq.write_table(pq.read_table(path).replace_schema_metadata(rest), path)
+        with pytest.raises(InputError, match=lacking.decode()):
+            Manifest.read(path)
+        path.write_bytes(whole)
+    pq.write_table(pq.read_table(path).replace_schema_metadata(about | {b"classes": b'"acne"'}), path)
+    with pytest.raises(InputError, match="list of class names"):
+        Manifest.read(path)
+
+
+def test_links_out_of_the_root_are_named_and_not_followed(make_manifest, tmp_path: Path):
+    manifest = make_manifest(ROWS)
+    secret = tmp_path / "secret.png"
+    manifest.paths()[0].rename(secret)
+    (manifest.root / "0.png").symlink_to(secret)
+    (manifest.root / "inside.png").symlink_to("1.png")
+    with pytest.raises(InputError, match=r"(?s)1 images.*0\.png"):
+        manifest.paths()
+    linked = manifest.table.with_columns(path=pl.lit("inside.png"))
+    assert all(path.is_file() for path in manifest.with_table(linked).paths())
+
+
+@pytest.mark.parametrize("changes", [{"image_id": "../../up"}, {"image_id": "/up"}, {"label": ".."}])
+def test_labels_and_ids_do_not_lead_an_export_out_of_its_folder(make_manifest, tmp_path: Path, changes: dict):
+    manifest = make_manifest([{"label": "acne"}, {"label": "nevus"} | changes])
+    with pytest.raises(InputError, match="cannot be names of files"):
+        manifest.to_imagefolder(tmp_path / "deep" / "export")
+    assert not (tmp_path / "deep").exists()
+
+
+@pytest.mark.parametrize("about", ["", "{}", '{"dtypes": {"label": "read_csv"}}', '{"dtypes": []}'])
+def test_an_import_of_something_else_is_refused(make_manifest, tmp_path: Path, about: str):
+    folder = make_manifest(ROWS).to_imagefolder(tmp_path / "export")
+    (folder / INFO).write_text(about)
+    with pytest.raises(InputError, match="not as an exported manifest"):
+        Manifest.from_imagefolder(folder)
 
 
 def test_imagefolder_round_trip_and_hugging_face_reads_it(make_manifest, tmp_path: Path):

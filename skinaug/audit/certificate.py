@@ -15,7 +15,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, printable
 from skinaug.files import write_text
 from skinaug.manifest import Manifest
 
@@ -140,4 +140,4 @@ def print_certificate(certificate: Mapping[str, Any], of: str) -> None:
     verdict = "[green]holds[/green]" if certificate["holds"] else "[red]does not hold[/red]"
     console.print(f"The certificate {verdict}.")
     for fault in certificate["faults"][:MOST_NAMED]:
-        console.print(f"  {fault}", highlight=False, soft_wrap=True)
+        console.print(f"  {printable(fault)}", highlight=False, markup=False, soft_wrap=True)

@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from scipy.stats import binomtest
 from torch import nn
@@ -259,7 +260,7 @@ def print_audit(folder: Path) -> None:
     console = Console()
     console.print(shown)
     for warning in overall["warning"].drop_nulls().unique(maintain_order=True):
-        console.print(f"[yellow]{warning}[/yellow]" if warning else "", highlight=False)
+        console.print(f"[yellow]{escape(warning)}[/yellow]" if warning else "", highlight=False)
     for name, counts in json.loads((folder / "memorisation.json").read_text()).items():
         if counts["images"]:
             console.print(f"{name} pool: {memorisation_sentence(counts)}", highlight=False, soft_wrap=True)

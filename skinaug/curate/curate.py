@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from skinaug.manifest import EXPOSURES, Manifest
@@ -161,7 +162,7 @@ def print_funnel(funnel: pl.DataFrame, classes: Sequence[str]) -> None:
     table = Table("images", *steps)
     for label in classes:
         numbers = [kept.get((label, step), 0) for step in steps]
-        table.add_row(label, *map(str, numbers), style="" if numbers[-1] else "yellow")
+        table.add_row(escape(label), *map(str, numbers), style="" if numbers[-1] else "yellow")
     totals = [sum(kept.get((label, step), 0) for label in classes) for step in steps]
     table.add_row("all", *map(str, totals), style="bold")
     console = Console()
@@ -169,9 +170,9 @@ def print_funnel(funnel: pl.DataFrame, classes: Sequence[str]) -> None:
     told = funnel.filter(pl.col("reason") != "").group_by("step", "kept", "reason", maintain_order=True)
     for (step, stays, reason), rows in told:
         verb = "kept" if stays else "rejected"
-        console.print(f"{step}: {rows['images'].sum()} {verb}: {reason}", highlight=False)
+        console.print(f"{step}: {rows['images'].sum()} {verb}: {reason}", highlight=False, markup=False)
     empty = [label for label in classes if not kept.get((label, steps[-1]))]
     if empty:
         console.print(
-            f"[yellow]Nothing is left of {', '.join(empty)}: mixes that need images of it will be refused.[/yellow]"
+            f"[yellow]Nothing is left of {escape(', '.join(empty))}: mixes that need images of it will be refused.[/yellow]"
         )

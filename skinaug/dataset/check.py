@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +23,12 @@ from rich.progress import (
 from rich.text import Text
 
 from skinaug.errors import InputError, listing
-from skinaug.images import open_image, sha256_file
+from skinaug.files import strays
+from skinaug.images import FORMATS, open_image, sha256_file
 
 THUMBNAIL_PX = 32  # what the perceptual hash looks at
+OUTSIDE = "leads out of the root"
+AT_ONCE = 4096  # images that wait for their turn: a table may name a million
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,17 @@ def check_images(
     Returns:
         a Picture for every path, or None for those that cannot be used; and the reason for each of these, by row.
     """
-    real_root = root.resolve()
+    outside = set(strays(root, paths))
+    results: list[Picture | str] = []
     with ThreadPoolExecutor() as pool, _progress() as progress:  # Pillow decodes outside the interpreter lock
-        read = pool.map(lambda path: _read(root, real_root, path, min_size_px), paths)
-        results = list(progress.track(read, total=len(paths), description="Checking images"))
+        task = progress.add_task("Checking images", total=len(paths))
+        for start in range(0, len(paths), AT_ONCE):
+            rows = range(start, min(start + AT_ONCE, len(paths)))
+            for result in pool.map(
+                lambda row: OUTSIDE if row in outside else _read(root, paths[row], min_size_px), rows
+            ):
+                results.append(result)
+                progress.advance(task)
     pictures = [result if isinstance(result, Picture) else None for result in results]
     return pictures, {row: result for row, result in enumerate(results) if isinstance(result, str)}
 
@@ -86,18 +95,16 @@ def refuse_or_drop(bad: pl.DataFrame, on_bad: str, total: int) -> None:
     raise InputError(f"{len(bad)} of {total} images cannot be used:\n{listing(lines)}\n{advice}".rstrip())
 
 
-def _read(root: Path, real_root: Path, name: str, min_size_px: int) -> Picture | str:
+def _read(root: Path, name: str, min_size_px: int) -> Picture | str:
     """One picture, or the reason why not."""
     path = root / name
-    if not Path(os.path.realpath(path)).is_relative_to(real_root):
-        return "leads out of the root"
-    if not path.is_file():
-        return "no such file"
     try:
+        if not path.is_file():
+            return "no such file"
         image = open_image(path)
     except UnidentifiedImageError:
-        return "not an image"
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        return f"not an image: none of {', '.join(FORMATS)}"
+    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
         return f"unreadable: {error}"
     if min(image.size) < min_size_px:
         return f"tiny: {image.width} x {image.height} px, below {min_size_px}"

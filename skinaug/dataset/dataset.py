@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from skinaug.dataset.check import Picture, check_images, refuse_or_drop
@@ -152,13 +153,13 @@ def show(summary: dict[str, Any]) -> None:
     """Print classes x splits as images / patients, and what was dropped."""
     table = Table("class", *SPLITS, title="images / patients")
     for label, splits in summary["classes"].items():
-        table.add_row(label, *(f"{cell['images']} / {cell['patients']}" for cell in splits.values()))
+        table.add_row(escape(label), *(f"{cell['images']} / {cell['patients']}" for cell in splits.values()))
     table.add_section()
     table.add_row("all", *(f"{cell['images']} / {cell['patients']}" for cell in summary["splits"].values()))
     console = Console()
     console.print(table)
     for reason, count in summary["dropped"].items():
-        console.print(f"dropped {count}: {reason}", highlight=False)
+        console.print(f"dropped {count}: {reason}", highlight=False, markup=False)
     if summary["near_copies"]:
         joined = summary["near_copies_across_patients"]
         text = (

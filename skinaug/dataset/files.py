@@ -25,6 +25,20 @@ def list_images(root: Path) -> list[str]:
     return sorted(found)
 
 
+def refuse_names(paths: Sequence[str]) -> None:
+    """Raise an InputError that lists the names which are not UTF-8: no table could hold them."""
+    bad = [path for path in paths if not is_utf8(path)]
+    if bad:
+        raise InputError(
+            f"{len(bad)} names of image files are not UTF-8:\n{listing(bad)}\nRename them, or move them elsewhere."
+        )
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name from the file system, where Python keeps other bytes as surrogates, is UTF-8."""
+    return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
     """Each name's file as a POSIX path relative to `root`; a name that is nowhere is kept, for the check to report.
 
@@ -32,14 +46,14 @@ def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
         InputError: several files have the stem of one name, listed together.
     """
     folder = PurePosixPath(images)
-    files = list_images(root / images)
+    files = [file for file in list_images(root / images) if is_utf8(file)]  # no table can name the others
     exact = set(files)
     by_stem: dict[str, list[str]] = defaultdict(list)
     for file in files:
         by_stem[PurePosixPath(file).stem].append(file)
     found, ambiguous = [], []
     for name in names:
-        name = name.replace("\\", "/")
+        name = name if name in exact else name.replace("\\", "/")
         candidates = [name] if name in exact or "/" in name else _by_stem(by_stem, name)
         if len(candidates) > 1:
             ambiguous.append(f"{name}: {', '.join(candidates)}")

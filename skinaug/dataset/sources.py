@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 
 import polars as pl
 
-from skinaug.dataset.files import list_images, locate
+from skinaug.dataset.files import list_images, locate, refuse_names
 from skinaug.dataset.tables import SPLIT_WORDS, read_columns, tidy
 from skinaug.errors import InputError, listing
 
@@ -65,9 +65,12 @@ class Folder:
         """The images below `root` as `path, label`, and `split`, `group_id` where known.
 
         Raises:
-            InputError: images outside any class folder, or a group pattern that some paths do not match.
+            InputError: images outside any class folder, names that are not UTF-8, or a group pattern that some paths do not
+                match.
         """
-        paths = [PurePosixPath(path) for path in list_images(root)]
+        names = list_images(root)
+        refuse_names(names)
+        paths = [PurePosixPath(name) for name in names]
         top = {path.parts[0].lower() for path in paths if len(path.parts) > 1}
         depth = 1 if top and top <= SPLIT_WORDS.keys() else 0
         stray = [str(path) for path in paths if len(path.parts) < depth + 2]
@@ -110,8 +113,8 @@ class Csv:
         """The file's rows under our column names, tidied.
 
         Raises:
-            InputError: no such file, a mapped column that it lacks, rows without a path or label, several files for one
-                name, an unknown split.
+            InputError: no such file, one that is not UTF-8, a mapped column that it lacks or has twice, rows without a path or
+                label, several files for one name, an unknown split.
         """
         table = read_columns(root / self.file, self.columns, self.separator)
         table = tidy(table)

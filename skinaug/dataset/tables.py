@@ -10,11 +10,28 @@ import polars as pl
 from skinaug.errors import InputError, listing
 
 COMPUTED = ("source", "width", "height", "sha256")
+RESERVED = {  # columns that other stages add, or that training obeys
+    *(
+        "row",
+        "line",
+        "reason",
+        "phash",
+        "mirrored",
+        "prediction",
+        "file_name",
+        "prompt",
+        "prompt_set",
+        "seed",
+    ),
+    *("guidance_scale", "num_inference_steps", "scheduler", "weights", "parents", "exposure"),
+    *("draw_share", "draw_phase", "loss_weight"),
+}
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+NO_LABEL = ("", "nan", "<na>", "na", "n/a", "null")  # not "unknown": data sets have a class of that name
 UNKNOWN_WORDS = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk")
 SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
 
@@ -23,8 +40,8 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
     """The mapped columns of a CSV file under our names, all as text; empty values are null.
 
     Raises:
-        InputError: the file is missing or no CSV, the map lacks `path` or `label`, names a column that the file has not
-            or one that is computed.
+        InputError: the file is missing, no CSV or not UTF-8, the map lacks `path` or `label`, names a column that the file
+            has not or has twice, or gives a column a name that is taken.
     """
     unmapped = [name for name in ("path", "label") if name not in columns]
     if unmapped:
@@ -36,11 +53,20 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
         raise InputError(
             f"dataset.source.columns maps {', '.join(computed)}, which is computed: leave it out."
         )
+    taken = sorted(RESERVED & set(columns))
+    if taken:
+        raise InputError(
+            f"dataset.source.columns maps {', '.join(taken)}: other stages have columns of that name. Choose another, such as "
+            f"own_{taken[0]}."
+        )
+    if len(separator.encode()) != 1:
+        raise InputError(f"dataset.source.separator={separator!r}: it must be one character, such as , or ;.")
     if not path.is_file():
         raise InputError(f"There is no file {path}. Is dataset.root={path.parent} the right folder?")
     try:
-        table = pl.read_csv(path, separator=separator, infer_schema=False, encoding="utf8-lossy")
-    except pl.exceptions.PolarsError as error:
+        table = pl.read_csv(path, separator=separator, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        _refuse_encoding(path)
         raise InputError(f"{path} cannot be read as a CSV file: {str(error).splitlines()[0]}") from error
     missing = [f"{ours} <- {theirs}" for ours, theirs in columns.items() if theirs not in table.columns]
     if missing:
@@ -48,7 +74,31 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
             f"{path} lacks columns that dataset.source.columns maps:\n{listing(missing)}"
             f"\nIt has: {', '.join(table.columns)}."
         )
+    twice = [theirs for theirs in columns.values() if f"{theirs}_duplicated_0" in table.columns]
+    if twice:
+        raise InputError(
+            f"{path} has several columns named {', '.join(twice)}: leave one, or rename the others."
+        )
     return table.select(pl.col(theirs).str.strip_chars().alias(ours) for ours, theirs in columns.items())
+
+
+def _refuse_encoding(path: Path) -> None:
+    """Raise an InputError that tells the lines which are not UTF-8, if there are any."""
+    with path.open("rb") as file:
+        bad = [f"line {number}" for number, line in enumerate(file, start=1) if not _is_utf8(line)]
+    if bad:
+        raise InputError(
+            f"{path} is not UTF-8 in {len(bad)} lines:\n{listing(bad)}\nSave it as UTF-8; spreadsheets have `CSV UTF-8`, and "
+            "`iconv -f LATIN1 -t UTF-8` converts what an older program wrote."
+        )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def tidy(table: pl.DataFrame) -> pl.DataFrame:
@@ -57,14 +107,19 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
     Words for "not known" become null. Input and output columns are text, except `age` (years).
 
     Raises:
-        InputError: rows without a path or label, or splits that are none of train, val, test, listed together.
+        InputError: rows without a path or label (`NO_LABEL` included), or splits that are none of train, val, test, listed
+            together.
     """
+    label = pl.col("label").str.to_lowercase()
     empty = table.with_row_index("row", offset=2).filter(
-        pl.any_horizontal(pl.col(name).is_null() | (pl.col(name) == "") for name in ("path", "label"))
+        pl.col("path").is_null() | (pl.col("path") == "") | label.is_null() | label.is_in(NO_LABEL)
     )
     if len(empty):
         lines = [f"line {row}" for row in empty["row"]]
-        raise InputError(f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}")
+        raise InputError(
+            f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}\nComplete or remove them; a class may "
+            f"not be named {', '.join(NO_LABEL[1:])}."
+        )
     words = [name for name in table.columns if name not in ("path", "label", "image_id")]
     table = table.with_columns(
         pl.when(pl.col(name).str.to_lowercase().is_in(UNKNOWN_WORDS))
@@ -75,7 +130,7 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
     )
     rules = {
         "skin_type": _roman(pl.col("skin_type")),
-        "age": pl.col("age").cast(pl.Float64, strict=False).fill_nan(None),
+        "age": _finite(pl.col("age").cast(pl.Float64, strict=False)),
         "body_site": pl.col("body_site").str.to_lowercase().str.replace_all("_", " "),
         "sex": pl.col("sex").str.to_lowercase().replace({"m": "male", "f": "female"}),
         "split": pl.col("split").str.to_lowercase().replace(SPLIT_WORDS),
@@ -92,6 +147,10 @@ def _require_splits(column: pl.Series) -> None:
         raise InputError(
             f"The split column has {', '.join(unknown[:20])}; it may have train, val and test, or be empty."
         )
+
+
+def _finite(column: pl.Expr) -> pl.Expr:
+    return pl.when(column.is_finite()).then(column)
 
 
 def _roman(column: pl.Expr) -> pl.Expr:

@@ -35,7 +35,7 @@ from skinaug.finetune.latents import to_signal
 from skinaug.images import open_image, sha256_file, square
 from skinaug.manifest import Manifest
 
-VERSION = 1  # raised when this code makes other moments of the same picture
+VERSION = 2  # raised when this code makes other moments of the same picture
 RECENT_TEXTS = 256  # whose files stay mapped
 LEAST_SCALE = 0.8  # of a crop's side, relative to the picture's short side
 

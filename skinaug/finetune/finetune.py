@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torch.optim import Optimizer
 
@@ -66,7 +69,8 @@ class Finetune:
         method: what learns.
         captions: the texts that the photographs are shown with, filled from their attributes.
         image_size: pixels a side; photographs are resized and cropped to squares.
-        steps: optimizer steps, of each model; batch_size: images a device and batch; accumulate_grad_batches: batches a step.
+        steps: optimizer steps, of each model; batch_size: images a batch, which devices share; accumulate_grad_batches: batches
+            a step.
         optimizer: makes the optimizer of the learning parameters. Its rate means the same on any number of devices.
         warmup_steps: of linearly rising learning rate; a half cosine to zero follows.
         caption_dropout: share of images with an empty caption, for classifier-free guidance.
@@ -157,18 +161,19 @@ class Finetune:
         if self.scope == "all":
             teach(manifest, phrases, out=out)
         else:
-            for label in manifest.classes:
-                teach(only(manifest, label), {label: phrases[label]}, out=out / "models" / slug(label))
-        write_phrases(phrases, out)
-        write_card(
-            out,
-            manifest=manifest,
-            phrases=phrases,
-            method=type(self.method).__name__,
-            settings=self.summary(),
-            base_name=base_name,
-            licence=licence,
-        )
+            for label, name in folder_names(manifest.classes).items():
+                teach(only(manifest, label), {label: phrases[label]}, out=out / "models" / name)
+        if rank_zero_only.rank == 0:
+            write_phrases(phrases, out)
+            write_card(
+                out,
+                manifest=manifest,
+                phrases=phrases,
+                method=type(self.method).__name__,
+                settings=self.summary(),
+                base_name=base_name,
+                licence=licence,
+            )
 
     def teach(
         self,
@@ -308,9 +313,14 @@ def only(manifest: Manifest, label: str) -> Manifest:
     return Manifest(chosen, manifest.root, (label,), manifest.licence, manifest.citation)
 
 
-def slug(label: str) -> str:
-    """A class's name as a folder's."""
-    return re.sub("[^a-z0-9]+", "-", label.lower()).strip("-")
+def folder_names(classes: Sequence[str]) -> dict[str, str]:
+    """A folder's name for each class: its Latin letters and digits; where those are none or another class's, a digest too."""
+    names = {label: re.sub("[^a-z0-9]+", "-", label.lower())[:64].strip("-") for label in classes}
+    often = Counter(names.values())
+    return {
+        label: name if name and often[name] == 1 else f"{name}-{sha256(label.encode()).hexdigest()[:8]}"
+        for label, name in names.items()
+    }
 
 
 def keep_base(captions: PromptSet, *, manifest: Manifest, out: Path, **_: Any) -> None:

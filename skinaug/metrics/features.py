@@ -16,7 +16,7 @@ from skinaug.backbone import create_backbone, set_image_size
 from skinaug.blobs import read_blobs, write_blobs
 from skinaug.digest import module_digest
 from skinaug.errors import InputError, listing
-from skinaug.images import load_pixels
+from skinaug.images import DECODING, load_pixels
 from skinaug.manifest import Manifest
 
 BATCHES_AT_ONCE = 32  # bounds the memory that decoded pictures take
@@ -74,7 +74,7 @@ def features_kind(network: nn.Module, size: int) -> str:
     """The name under which a network's features are kept: they depend on its weights, its norms and the size."""
     statistics = getattr(network, "pretrained_cfg", None) or {}
     about = [statistics.get(name) for name in ("architecture", "mean", "std")]
-    return f"features {module_digest(network)} {about} {size}"
+    return f"features {DECODING} {module_digest(network)} {about} {size}"
 
 
 @torch.inference_mode()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from skinaug.errors import InputError, listing
@@ -302,9 +303,9 @@ def count_sources(manifest: Manifest) -> pl.DataFrame:
 
 def show(table: pl.DataFrame, name: str) -> None:
     """Print what `count_sources` counted, with sums."""
-    shown = Table("class", "real", "synthetic", title=f"mix {name}: training images")
+    shown = Table("class", "real", "synthetic", title=f"mix {escape(name)}: training images")
     for row in table.iter_rows():
-        shown.add_row(*map(str, row))
+        shown.add_row(*(escape(str(cell)) for cell in row))
     shown.add_section()
     shown.add_row("all", str(table["real"].sum()), str(table["synthetic"].sum()))
     Console().print(shown)

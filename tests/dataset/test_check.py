@@ -83,7 +83,7 @@ def test_bad_files_and_their_reasons(root):
     assert [picture is None for picture in pictures] == [False] + [True] * 8
     reasons = [bad[row] for row in range(1, 9)]
     assert all(reason.startswith("unreadable: ") for reason in reasons[:2])
-    assert reasons[2:5] == ["not an image"] * 3
+    assert reasons[2:5] == ["not an image: none of PNG, JPEG, WEBP, BMP, TIFF"] * 3
     assert reasons[5] == "tiny: 31 x 200 px, below 32"
     assert reasons[6:] == ["no such file"] * 2
 
@@ -100,6 +100,12 @@ def test_nothing_outside_the_root_is_read(root):
     (root / "inside.png").symlink_to(root / "good.png")
     _, bad = check_images(root, ["../secret.png", str(secret), "link.png", "inside.png"])
     assert bad == dict.fromkeys(range(3), "leads out of the root")
+
+
+def test_names_that_no_file_can_have_are_told(root):
+    names = ["a\0b.png", "x" * 300 + ".png", "good.png/more.png", "\udcff.png"]
+    _, bad = check_images(root, names)
+    assert sorted(bad) == [0, 1, 2, 3]
 
 
 def test_all_bad_files_are_listed_up_to_twenty():

@@ -148,6 +148,60 @@ def test_csv_refuses_unknown_splits_and_ambiguous_names(tmp_path):
         Csv(COLUMNS).load(tmp_path)
 
 
+@pytest.mark.parametrize("word", ["nan", "NaN", "NA", "<NA>", "null", "N/A"])
+def test_csv_takes_a_missing_label_for_no_class(tmp_path, word):
+    write_csv(draw(tmp_path, "a.png") / "metadata.csv", row(), row(dx=word))
+    with pytest.raises(InputError, match=r"(?s)1 rows.*line 3"):
+        Csv(COLUMNS).load(tmp_path)
+    write_csv(tmp_path / "metadata.csv", row(dx="unknown"))
+    assert Csv(COLUMNS).load(tmp_path)["label"].to_list() == ["unknown"], "a class of published sets"
+
+
+def test_csv_in_another_encoding_is_refused_with_its_lines(tmp_path):
+    text = "file,dx\na.png,nevus\nb.png,n\xe6vus\nc.png,n\xe6vus\n"
+    (draw(tmp_path, "a.png") / "metadata.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"(?s)not UTF-8 in 2 lines.*line 3\n\s+line 4.*Save it as UTF-8"):
+        Csv({"path": "file", "label": "dx"}).load(tmp_path)
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "metadata.csv").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+        assert Csv({"path": "file", "label": "dx"}).load(tmp_path)["label"].to_list() == [
+            "nevus",
+            "n\xe6vus",
+            "n\xe6vus",
+        ]
+
+
+def test_csv_with_two_columns_of_one_name_is_refused_where_it_matters(tmp_path):
+    (draw(tmp_path, "a.png") / "metadata.csv").write_text("file,dx,dx,x,x\na.png,nevus,acne,1,2\n")
+    with pytest.raises(InputError, match="several columns named dx"):
+        Csv({"path": "file", "label": "dx"}).load(tmp_path)
+    (tmp_path / "metadata.csv").write_text("file,dx,x,x\na.png,nevus,1,2\n")
+    assert Csv({"path": "file", "label": "dx"}).load(tmp_path).height == 1
+
+
+@pytest.mark.parametrize("separator", ["", ";;", "€"])
+def test_csv_separators_are_one_character(tmp_path, separator):
+    write_csv(draw(tmp_path, "a.png") / "metadata.csv", row())
+    with pytest.raises(InputError, match="separator"):
+        Csv(COLUMNS, separator=separator).load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["row", "weights", "loss_weight"])
+def test_csv_columns_do_not_take_the_names_of_others(tmp_path, name):
+    write_csv(draw(tmp_path, "a.png") / "metadata.csv", row())
+    with pytest.raises(InputError, match=f"own_{name}"):
+        Csv(COLUMNS | {name: "other"}).load(tmp_path)
+
+
+def test_names_that_are_not_utf8_are_told(tmp_path):
+    draw(tmp_path, "acne/a.png")
+    (tmp_path / "acne" / "b\udcff.png").write_bytes((tmp_path / "acne" / "a.png").read_bytes())
+    with pytest.raises(InputError, match=r"1 names .*\n\s+acne/b\\xff\.png"):
+        Folder().load(tmp_path)
+    write_csv(tmp_path / "metadata.csv", {"file": "a", "dx": "acne"})
+    assert Csv({"path": "file", "label": "dx"}).load(tmp_path)["path"].to_list() == ["acne/a.png"]
+
+
 def test_csv_without_its_file_or_not_a_csv(tmp_path):
     with pytest.raises(InputError, match=r"no file .*metadata\.csv"):
         Csv(COLUMNS).load(tmp_path)

@@ -15,7 +15,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from skinaug.errors import InputError
-from skinaug.finetune.finetune import keep_base
+from skinaug.finetune.finetune import folder_names, keep_base
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.prompts import PromptSet
@@ -154,3 +154,11 @@ def test_settings_that_do_not_fit_the_base_are_refused(changes: dict, word: str,
 def test_a_loss_that_is_no_number_stops_with_a_reason(teach, tmp_path: Path):
     with pytest.raises(InputError, match=r"loss became nan.*optimizer\.lr"):
         teach(tmp_path / "out", LORA, optimizer=partial(torch.optim.SGD, lr=1e30))
+
+
+def test_every_class_has_a_folder_of_its_own_in_any_script():
+    classes = ["Acne", "湿疹", "痤疮", "a-b", "a_b", "../../etc", "x" * 300, ""]
+    names = folder_names(classes)
+    assert names["Acne"] == "acne"
+    assert len(set(names.values())) == len(classes)
+    assert all(Path(name).name == name and 0 < len(name) < 100 for name in names.values())

@@ -64,7 +64,7 @@ class TextualInversion:
 
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """What stands for each class in a prompt: its token."""
-        tokens = {label: f"<{re.sub('[^a-z0-9]+', '-', label.lower())}>" for label in classes}
+        tokens = {label: f"<{re.sub('[^a-z0-9]+', '-', label.lower())[:64]}>" for label in classes}
         if len(set(tokens.values())) < len(tokens):
             raise InputError(
                 f"These class names give the same token: {tokens}. Rename them so that letters or digits differ."
