@@ -20,6 +20,7 @@ TOOLS = {
     "review": "a page in the browser on which people keep or reject the pool's images, for filter=[...,human]",
     "compare": "`skinaug compare <runs> <runs> ...`: sweeps or runs beside each other, with a paired test",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
+    "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
@@ -45,7 +46,8 @@ Research use only: not a medical device."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0 done, 2 bad input, 130 interrupted."""
+    """Run a command line; returns the exit status: 0 done, 1 a job of a sweep failed, 2 bad input, 130 interrupted, 143 ended
+    by SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(stages=_rows(STAGES), tools=_rows(TOOLS)))
@@ -66,6 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _told(lambda: _audit(rest))
     if command == "compare":
         return _told(lambda: _compare(rest))
+    if command == "rerun":
+        return _told(lambda: _rerun(rest))
     if command == "dashboard":
         return _told(lambda: _dashboard(rest))
     if command == "why" and (not rest or rest[0] not in STAGES):
@@ -84,18 +88,24 @@ def _refuse(message: str) -> int:
 
 def _told(command: Callable[[], int]) -> int:
     """Run a command that needs no configuration; bad input is told in one message."""
-    from skinaug.errors import InputError
-
     try:
         return command()
-    except InputError as error:
-        return _refuse(str(error))
+    except Exception as error:
+        if (message := _message(error)) is None:
+            raise
+        return _refuse(message)
 
 
 def _audit(artifacts: list[str]) -> int:
     from skinaug.audit_command import audit_command
 
     return audit_command(artifacts)
+
+
+def _rerun(arguments: list[str]) -> int:
+    from skinaug.rerun_command import rerun_command
+
+    return rerun_command(arguments)
 
 
 def _dashboard(arguments: list[str]) -> int:
@@ -119,8 +129,9 @@ def _hydra(command: str, overrides: list[str]) -> int:
 
     import hydra
 
-    from skinaug import configs
+    from skinaug import configs, termination
 
+    termination.stop_at_sigterm()
     os.environ["HYDRA_FULL_ERROR"] = (
         "1"  # errors come here whole; what a user may have caused is told in one message
     )
@@ -147,6 +158,9 @@ def _hydra(command: str, overrides: list[str]) -> int:
             version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config"
         )(task)()
     except SystemExit as ended:
+        if termination.asked:
+            print("skinaug: ended by SIGTERM. Run the same command again to go on.", file=sys.stderr)
+            return termination.STATUS
         return int(ended.code or 0)
     except KeyboardInterrupt:
         print("skinaug: interrupted. Run the same command again to go on.", file=sys.stderr)

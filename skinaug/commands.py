@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 from hydra.core.hydra_config import HydraConfig
@@ -20,8 +22,11 @@ from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.pipeline import Made, picture_cache, read, run, why
 from skinaug.recipes import VERSIONS, build, plain, recipes
-from skinaug.store import Recipe, Store
+from skinaug.store import Artifact, Recipe, Store
 from skinaug.sweeper import refuse_without_sweep
+
+if TYPE_CHECKING:
+    from skinaug.report.collect import Run
 
 RUN_FILE = "run.json"
 
@@ -106,10 +111,26 @@ def report(cfg: DictConfig, sweep: Path) -> None:
     inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
     recipe = Recipe("report", VERSIONS["report"], plain(cfg.report), inputs)
     store = Store(Path(cfg.store))
-    artifact = store.get(recipe, lambda out: build(cfg.report)(runs=runs, out=out))
+    about = {"name": "report", "job": {"report": plain(cfg.report)}, "runs": [asdict(run) for run in runs]}
+    artifact = store.get(
+        recipe,
+        lambda out: build(cfg.report)(runs=runs, out=out),
+        about=json.loads(json.dumps(about, default=str)),  # folders as text
+    )
     folder = sweep / "report"
     shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
     print_report(folder)
+
+
+def recorded_runs(artifact: Artifact) -> list[Run]:
+    """The runs that a report is of, as its record tells."""
+    from skinaug.report.collect import Run
+
+    runs = []
+    for told in artifact.record["runs"]:
+        artifacts = {stage: Path(folder) for stage, folder in told["artifacts"].items()}
+        runs.append(Run(**{**told, "artifacts": artifacts, "folder": Path(told["folder"])}))
+    return runs
 
 
 def newest_sweep(cfg: DictConfig) -> Path:
