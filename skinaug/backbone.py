@@ -177,9 +177,13 @@ def _load_lite0(num_classes: int) -> nn.Module:
 
 def _load_file(network: nn.Module, path: Path) -> nn.Module:
     """All tensors but the head's from a safetensors file; one that lacks any of them is refused, not half used."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    given, own = load_file(path), network.state_dict()
+    try:
+        given, own = load_file(path), network.state_dict()
+    except SafetensorError as error:  # a pickle of that name, or a file that was cut off
+        raise InputError(f"backbone.weights={path} is not a whole safetensors file: {error}.") from error
     body = {name: tensor for name, tensor in own.items() if not _is_head(network, name)}
     unfit = [
         f"{name} {tuple(tensor.shape)}" for name, tensor in body.items() if not _fits(given.get(name), tensor)

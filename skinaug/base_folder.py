@@ -33,6 +33,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
 }
 OPTIONAL: dict[str, tuple[str, ...]] = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
+LIBRARIES = (
+    None,
+    "diffusers",
+    "transformers",
+    "stable_diffusion",
+)  # the last: of safety checkers, which are not loaded
 MODELS = ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "unet", "vae")
 
 
@@ -109,6 +115,12 @@ def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
         raise InputError(
             f"base.drop={list(drop)}, but a {family} cannot do without {', '.join(needed)}. Can be left out: {able}."
         )
+    foreign = [f"{name}: {value[0]}" for name, value in index.items() if _library(value) not in LIBRARIES]
+    if foreign:
+        raise InputError(
+            f"its {INDEX} names parts of other libraries than {' and '.join(LIBRARIES[1:3])}, whose code would be run:\n"
+            f"{listing(foreign)}"
+        )
     missing = [part for part in FAMILIES[family] if not _has(index, part)]
     if missing:
         raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family} needs.")
@@ -180,6 +192,11 @@ def _problem(part: str, names: Sequence[str], weights: Sequence[str]) -> str | N
 def _has(index: Mapping[str, Any], part: str) -> bool:
     value = index.get(part)
     return isinstance(value, list) and bool(value[0])
+
+
+def _library(value: Any) -> Any:
+    """The library that a part of an index comes from; None for a part that is not there, and for settings."""
+    return value[0] if isinstance(value, list) and value else None
 
 
 def _single_file(folder: Path) -> str:

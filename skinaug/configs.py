@@ -1,4 +1,8 @@
-"""Where Hydra finds configurations: conf/, experiments/, the user's own folders, and every timm name as a backbone."""
+"""Where Hydra finds configurations: conf/, experiments/, the user's own folders, and every timm name as a backbone.
+
+A configuration is code: `_target_` names what is called. Only one's own, or those of people one trusts with one's account, are
+to be run; `yaml_check` keeps out what breaks the reader itself.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
@@ -14,6 +20,9 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
+
+from skinaug.errors import InputError
+from skinaug.yaml_check import check_yaml
 
 PACKAGE = Path(__file__).parent
 
@@ -24,7 +33,20 @@ def folder(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
-class ExperimentSource(FileConfigSource):
+class CheckedSource(FileConfigSource):
+    """Hydra's folders of YAML files, each checked before it is read."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if file.is_file():
+            check_yaml(file)
+        try:
+            return super().load_config(config_path)
+        except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{file} cannot be used as a configuration: {error}.") from error
+
+
+class ExperimentSource(CheckedSource):
     """A folder of studies as the group `experiment`, so that experiments/x.yaml is `experiment=x`."""
 
     @staticmethod
@@ -116,3 +138,6 @@ def register() -> None:
     """Make the sources known to Hydra; once a process."""
     for plugin in (ExperimentSource, TimmSource, SearchPath):
         Plugins.instance().register(plugin)
+    SourcesRegistry.instance().types["file"] = (
+        CheckedSource  # in the place of Hydra's own, --config-dir included
+    )

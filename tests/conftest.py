@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +33,19 @@ def pad_ufes_20() -> Path:
     if not (PAD_UFES_20 / "metadata.csv").is_file():
         pytest.skip("the real photographs of ../shared/data/pad_ufes_20 are not on this machine")
     return PAD_UFES_20
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    if (path := next(filter(None, found), None)) is None:
+        pytest.skip("there is no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        chromium = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

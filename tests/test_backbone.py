@@ -106,6 +106,13 @@ def test_only_safetensors_are_read(name: str, tmp_path: Path):
         check_backbone("test_resnet", weights=str(tmp_path / name))
 
 
+def test_a_pickle_with_another_name_is_not_loaded(tmp_path: Path):
+    weights = tmp_path / "pickle.safetensors"
+    torch.save(create_backbone("test_resnet", 4, pretrained=False).state_dict(), weights)
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        create_backbone("test_resnet", 4, pretrained=False, weights=str(weights))
+
+
 def test_transformers_take_small_images():
     network = set_image_size(create_backbone("test_vit", 3, pretrained=False), 64)
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)

@@ -234,6 +234,12 @@ def one_file(name: str) -> Callable[[Path], None]:
             ),
             "a FluxPipeline. Those that can be used: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiff",
         ),
+        (
+            lambda folder: rewrite(
+                folder / "model_index.json", lambda index: index.update(vae=["subprocess", "Popen"])
+            ),
+            "other libraries than diffusers and transformers(.|\n)*vae: subprocess",
+        ),
         (lambda folder: rewrite(folder / "model_index.json", lambda index: index.pop("vae")), "lacks vae"),
         (lambda folder: shutil.rmtree(folder / "vae"), "vae: missing"),
         (
@@ -261,6 +267,7 @@ def one_file(name: str) -> Callable[[Path], None]:
             "no JSON",
             "no object",
             "another family",
+            "another library",
             "no vae in index",
             "no vae",
             "no tokenizer",

@@ -13,6 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug import configs
+from skinaug.errors import InputError
 from skinaug.recipes import recipes
 
 CONF = configs.folder("conf")
@@ -124,3 +125,24 @@ def test_a_users_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     cfg = composed("prompts=mine", "experiment=own")
     assert (cfg.prompts.name, cfg.name, cfg.seed) == ("mine", "own", 5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("templates: !!python/object/apply:os.mkdir [owned]", "tag"),
+        ("templates: *nothing", "undefined alias"),
+        ("templates: [a\n", "not YAML"),
+        ("templates: [a]\ntemplates: [b]", "duplicate key"),
+        ("name: !!int nine", "invalid literal"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused_by_its_name(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "conf" / "prompts").mkdir(parents=True)
+    (tmp_path / "conf" / "prompts" / "mine.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=rf"mine\.yaml cannot be used(.|\n)*{message}"):
+        composed("prompts=mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from skinaug.curate.decisions import IMAGE, agreement, check_reviewer, read_decisions
 from skinaug.curate.deck import Deck
+from skinaug.curate.gate import Gate, new_token
 from skinaug.errors import InputError
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
@@ -22,7 +24,10 @@ from skinaug.manifest import Manifest
 STYLE = Path(__file__).with_name("review.css")
 ICON = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="3" fill="#1d5c8f"/></svg>'
 SHOWN_BY_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-NO_STORE = {"Cache-Control": "no-store"}  # patients' pictures stay out of the browser's files
+HEADERS = {  # patients' pictures stay out of the browser's files, and a page with a picture's name is not run
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+}
 # Small pictures are shown as the pixels that they are; larger ones would lose whole rows of theirs.
 SHARPEN = "(e) => {const i = e.target; i.style.imageRendering = i.naturalWidth < i.clientWidth ? 'pixelated' : 'auto'}"
 SHARPEN_AND_TELL = f"(e) => {{({SHARPEN})(e); emit(e.target.src)}}"
@@ -54,7 +59,10 @@ def review(
     port: int = 8321,
     open_browser: bool = True,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C, to whoever has the token in the address that it prints (`skinaug.curate.gate`).
+
+    Nothing is served but the page, the pool's pictures and the nearest photographs, by number; links that lead out of the pool's
+    folder are not followed.
 
     Args:
         pool: the pictures to judge.
@@ -63,7 +71,8 @@ def review(
             `nearest_label`; or None.
         folder: receives `<reviewer>.csv` (`skinaug.curate.decisions`).
         reviewer: whose decisions these are.
-        host: address to listen at. The pictures may be of patients: only this machine sees them unless told otherwise.
+        host: address to listen at. The pictures may be of patients: only this machine sees them unless told otherwise, and
+            then whoever reads the network reads the token and the pictures too, for nothing is encrypted.
         port: 1 to 65535.
         open_browser: open the page in the user's browser.
 
@@ -77,7 +86,8 @@ def review(
         raise InputError("The pool is empty: there is nothing to review.")
     deck = Deck(pool, folder, reviewer)
     beside = _beside(deck, scores, nearest)
-    pictures = [pool.root / image["path"] for image in deck.images]
+    files = dict(zip(pool.table["image_id"], pool.paths(), strict=True))
+    pictures = [files[image["image_id"]] for image in deck.images]
     photographs = [about.get("nearest") for about in beside]
     console = Console()
 
@@ -95,17 +105,27 @@ def review(
         nicegui.app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     else:
         console.print(
-            f"[yellow]host={host}: whoever reaches this machine can see and judge the pictures.[/yellow]"
+            f"[yellow]host={host}: whoever reaches this machine and knows the token can see and judge the pictures.[/yellow]"
         )
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    token = new_token()
+    nicegui.app.add_middleware(
+        Gate, token=token, cookie=f"skinaug-review-{port}"
+    )  # the last one added is asked first
+    page_path = f"/?token={token}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{page_path}"
     nicegui.app.on_startup(
-        lambda: console.print(f"Review by {reviewer} at {address}   (Ctrl-C ends)", highlight=False)
+        lambda: console.print(
+            f"Review by {reviewer} at {address}   (Ctrl-C ends)",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     )
     with suppress(KeyboardInterrupt):
         nicegui.ui.run(
             host=host,
             port=port,
-            show=open_browser,
+            show=page_path if open_browser else False,
             reload=False,
             favicon=ICON,
             tailwind=False,
@@ -116,6 +136,7 @@ def review(
     console.print(
         f"{len(deck.judged)} of {len(deck.images)} pictures are judged, in {Path(folder) / f'{reviewer}.csv'}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -148,20 +169,25 @@ def check_settings(reviewer: str, host: str, port: int) -> None:
 
 
 def _serve(app: Any, prefix: str, paths: list[Any]) -> None:
-    """Serve these files by their number, and none else."""
+    """Serve these files by their number, and none else: not what a link put in the place of one leads to, either."""
     from fastapi import HTTPException
     from fastapi.responses import FileResponse, Response
 
+    places = [path and os.path.realpath(path) for path in paths]
+
     @app.get(prefix + "/{number}")
     def picture(number: int) -> Any:
-        path = Path(paths[number]) if 0 <= number < len(paths) and paths[number] else None
-        if path is None or not path.is_file():
+        place = places[number] if 0 <= number < len(places) else None
+        if not place or not os.path.isfile(place) or os.path.realpath(place) != place:
             raise HTTPException(404)
-        if path.suffix.lower() in SHOWN_BY_BROWSERS:
-            return FileResponse(path, headers=NO_STORE)
+        if Path(place).suffix.lower() in SHOWN_BY_BROWSERS:
+            return FileResponse(place, headers=HEADERS)
         content = BytesIO()
-        open_image(path).save(content, "PNG")
-        return Response(content.getvalue(), media_type="image/png", headers=NO_STORE)
+        try:
+            open_image(place).save(content, "PNG")
+        except OSError as error:
+            raise HTTPException(404) from error
+        return Response(content.getvalue(), media_type="image/png", headers=HEADERS)
 
 
 def _beside(deck: Deck, *tables: pl.DataFrame | None) -> list[dict[str, Any]]:

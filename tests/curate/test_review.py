@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +23,6 @@ from skinaug.curate.deck import Deck
 from skinaug.curate.review import agreement_html, review
 from skinaug.errors import InputError
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PICTURE = "document.querySelector('.picture img')"
 
 
@@ -39,6 +36,7 @@ class Served:
         tests = str(Path(reviewing.__file__).parent)
         environment = {**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
         environment.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take itself for a test's own
+        self.address = ""
         self.process = subprocess.Popen(
             [sys.executable, reviewing.__file__, str(folder), reviewer, str(self.port)],
             env=environment,
@@ -49,6 +47,10 @@ class Served:
         )
 
     def wait(self) -> None:
+        while not self.address:  # printed when the page is about to open
+            line = self.process.stdout.readline()
+            assert line, "it ended"
+            self.address = re.findall(r"http://\S+", line)[0] if "token=" in line else ""
         for _ in range(600):
             assert self.process.poll() is None, self.process.communicate()[0]
             with socket.socket() as probe:
@@ -61,17 +63,27 @@ class Served:
         self.process.send_signal(how)
         return self.process.communicate(timeout=30)[0]
 
+    @property
+    def cookie(self) -> str:
+        return f"skinaug-review-{self.port}={self.address.partition('token=')[2]}"
+
     def status(self, path: str, **headers: str) -> int:
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status
-        except urllib.error.HTTPError as error:
-            return error.code
+        return ask(self.port, path, headers={"Cookie": self.cookie} | headers)[0]
+
+
+def ask(port: int, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """Status and headers of one request, sent as it is."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator:
+    pytest.importorskip("nicegui", reason="NiceGUI is not installed")
     started: list[Served] = []
 
     def start(reviewer: str) -> Served:
@@ -82,18 +94,6 @@ def serve(tmp_path: Path) -> Iterator:
     for served in started:
         served.process.kill()
         served.process.communicate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    pytest.importorskip("nicegui", reason="NiceGUI is not installed")
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -108,7 +108,8 @@ def opened(browser) -> Iterator:
         page.on("request", lambda request: requests.append(request.url))
         page.on("websocket", lambda ws: requests.append(ws.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"http://127.0.0.1:{served.port}/")
+        page.goto(served.address)
+        assert page.url == f"http://127.0.0.1:{served.port}/", "the token stays in no history"
         ready(page)
         return page
 
@@ -213,6 +214,64 @@ def test_keys_are_on_disk_before_the_next_picture_and_survive_a_kill(serve, open
     assert on_disk() == before
 
 
+def test_without_the_token_nothing_is_shown(serve, browser, tmp_path: Path):
+    served = serve("ana")
+    served.wait()
+    token = served.address.partition("token=")[2]
+    assert len(token) >= 43
+    assert served.status("/") == served.status("/pool/0") == served.status("/real/0") == 200
+    scripts = "/_nicegui_ws/socket.io/?EIO=4&transport=polling"
+    wrong = [
+        {},
+        {"Cookie": f"skinaug-review-{served.port}={token[:-1]}"},
+        {"Cookie": f"token={token}"},
+        {"Cookie": '"'},
+    ]
+    for path in (
+        "/",
+        "/pool/0",
+        "/real/0",
+        scripts,
+        "/?token=",
+        f"/?token={token}x",
+        f"/pool/0?token={token}",
+        "/nothing",
+    ):
+        assert {ask(served.port, path, headers)[0] for headers in wrong} == {403}, path
+    status, headers = ask(served.port, f"/?token={token}", {})
+    assert (status, headers["location"]) == (303, "/")
+    assert headers["set-cookie"] == f"{served.cookie}; Path=/; HttpOnly; SameSite=Strict"
+    assert served.status("/", Origin="http://127.0.0.1:9") == 403, "a page at another port"
+    assert served.status("/", Origin=f"http://127.0.0.1:{served.port}") == 200
+
+    socket_address = f"ws://127.0.0.1:{served.port}/_nicegui_ws/socket.io/?EIO=4&transport=websocket"
+    opens = """address => new Promise(resolve => {
+      const socket = new WebSocket(address);
+      socket.onmessage = () => resolve(true);  // the server's first packet
+      socket.onerror = socket.onclose = () => resolve(false);
+    })"""
+    page = browser.new_page()
+    page.goto(f"http://127.0.0.1:{served.port}/")
+    assert "holds a token" in page.inner_text("body")
+    assert not page.evaluate(opens, socket_address)
+    page.goto(served.address)
+    assert page.evaluate(opens, socket_address)
+    page.close()
+
+
+def test_links_out_of_the_pool_are_not_served(serve, tmp_path: Path):
+    pool = reviewing.small_pool(tmp_path)
+    served = serve("ana")
+    served.wait()
+    file = pool.root / Deck(pool, tmp_path / "reviews", "ana").images[0]["path"]
+    assert served.status("/pool/0") == 200
+    (tmp_path / "secret.png").write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(tmp_path / "secret.png")
+    assert served.status("/pool/0") == 404
+    assert "lead out of its root" in refusal(tmp_path, pool=pool, reviewer="bo", port=served.port + 1)
+
+
 def test_a_second_reviewer_sees_agreement_and_not_the_decisions(serve, opened, tmp_path: Path):
     pool = reviewing.small_pool(tmp_path)
     served, deck = serve("bo"), Deck(pool, tmp_path / "reviews", "ana")
@@ -246,9 +305,10 @@ def test_one_word_throughout_leaves_kappa_undefined():
     assert "&lt;bo&gt;" in html
 
 
-def refusal(folder: Path, **settings) -> str:
+def refusal(folder: Path, pool=None, **settings) -> str:
+    pool = pool or reviewing.small_pool(folder)
     with pytest.raises(InputError) as caught:
-        review(reviewing.small_pool(folder), None, None, folder / "reviews", open_browser=False, **settings)
+        review(pool, None, None, folder / "reviews", open_browser=False, **settings)
     return str(caught.value)
 
 

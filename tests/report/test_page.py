@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from skinaug.report import collect
 from skinaug.report.report import report
 from tests.report.conftest import write_sweep
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ARMS = {
     "real_small": (10, 0, 0.0),
     "real": (20, 0, 0.5),
@@ -29,17 +27,6 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sweep = write_sweep(folder / "sweep", folder / "store", ARMS, size=32)
     report(collect.read_runs(sweep), num_resamples=100, out=folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium on this machine")
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
