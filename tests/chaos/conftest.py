@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from chaos.harness import Study
 
 
 @dataclass
@@ -45,6 +52,31 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 def chaos_seed(pytestconfig: pytest.Config) -> int:
     """Decides every random draw of the suite, together with the test's own name."""
     return pytestconfig.getoption("--chaos-seed")
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """Arenas for faults, in memory where the machine lends some: every artifact is flushed to its disk."""
+    memory = Path("/dev/shm")
+    if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30:
+        with tempfile.TemporaryDirectory(dir=memory, prefix="chaos-", ignore_cleanup_errors=True) as folder:
+            yield Study(Path(folder))
+    else:
+        yield Study(tmp_path_factory.mktemp("chaos"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its counts in."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = asdict(session.config.stash[TALLY])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """And the controller adds them up."""
+    found = node.config.stash[TALLY]
+    for name, count in getattr(node, "workeroutput", {}).get("tally", {}).items():
+        setattr(found, name, getattr(found, name) + count)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
