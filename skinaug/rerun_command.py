@@ -135,7 +135,12 @@ def rerun(plan: Rerun) -> list[Verdict]:
             else:
                 cfg.store, cfg.logger = folder, NO_LOGGER
                 again = make(cfg, store, plan.name, plan.recipe, plan.made)
-        record = compare_json(RECORD, plan.artifact.record, again.record, LEFT_OUT)
+        then, now = (
+            {name: value for name, value in made.record.items() if name not in LEFT_OUT}
+            for made in (plan.artifact, again)
+        )
+        record = compare_json(RECORD, then, now, left_out=())
+        record = replace(record, about=record.about or f"left out: {', '.join(LEFT_OUT)}")
         return [record, *compare_files(plan.artifact.path, again.path, but=(RECORD,))]
 
 

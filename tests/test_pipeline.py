@@ -17,6 +17,7 @@ from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 
 from skinaug import configs, pipeline
+from skinaug.__main__ import main
 from skinaug.seen import read_seen
 
 SMALL = [
@@ -251,3 +252,98 @@ def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
     assert set(drawn.table["source"]) == {"synthetic"}
     assert (made["finetune"].path / "lora" / "pytorch_lora_weights.safetensors").is_file()
     assert "research" in (made["finetune"].path / "README.md").read_text().lower()
+
+
+def artifacts(folder: Path, *stages: str) -> list[str]:
+    """Folders of finished artifacts: of some stages, or of all."""
+    found = sorted((folder / "store").glob("*/*/artifact.json"))
+    return [str(path.parent) for path in found if path.parent.parent.name in stages or not stages]
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_rerun_is_bit_equal_and_changes_nothing(sweep: tuple[Path, str], capsys):
+    folder, _ = sweep
+    asked = [artifacts(folder, stage)[0] for stage in ("copies", "curate", "mix", "report")]
+    before = files(folder / "store")
+    assert main(["rerun", *asked]) == 0
+    assert "4 rerun, all are equal" in capsys.readouterr().out
+    assert files(folder / "store") == before
+
+
+def test_a_rerun_finds_a_changed_prediction(sweep: tuple[Path, str], capsys):
+    folder, _ = sweep
+    classifier = Path(artifacts(folder, "classify")[0])
+    predictions = classifier / "predictions.parquet"
+    content, table = predictions.read_bytes(), pl.read_parquet(predictions)
+    table.with_columns(pl.col("p:acne") + 0.25 * (pl.int_range(pl.len()) == 3)).write_parquet(predictions)
+    try:
+        assert main(["rerun", classifier.name, "--store", str(folder / "store")]) == 1
+    finally:
+        predictions.write_bytes(content)
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"p:acne: 1 of {table.height} rows differ, at most 0.25 apart" in told
+    assert told.count(" differs ") == 1
+    assert told.count(" equal ") == len(list(classifier.iterdir())) - 1
+    assert "left out: train.seconds, train.images_per_second" in told
+
+
+@pytest.mark.parametrize(
+    ("edit", "status", "told"),
+    [
+        (lambda record: record["config"].update(subgroup="sex"), 1, "config.subgroup: sex -> None"),
+        (
+            lambda record: record["job"]["curate"].update(subgroup="sex"),
+            2,
+            "config.subgroup: None -> sex",
+        ),
+        (lambda record: record.update(version=0), 1, "version: 0 -> "),
+        (lambda record: record["inputs"].update(generate=16 * "0"), 2, f"generate/{16 * '0'}"),
+        (lambda record: record.pop("job"), 2, "lacks job"),
+    ],
+)
+def test_an_edited_record_is_found(sweep: tuple[Path, str], capsys, edit, status: int, told: str):
+    (curated,) = artifacts(sweep[0], "curate")
+    path = Path(curated, "artifact.json")
+    content = path.read_text()
+    record = json.loads(content)
+    edit(record)
+    path.write_text(json.dumps(record))
+    try:
+        assert main(["rerun", curated]) == status
+    finally:
+        path.write_text(content)
+    printed = capsys.readouterr()
+    assert told in " ".join((printed.out + printed.err).replace("│", " ").split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("finetune", [SMALL[-3:], ["finetune=lora_per_class", "finetune.method.rank=2"]])
+def test_every_artifact_is_rerun_bit_equal(tmp_path: Path, finetune: list[str], capsys):
+    save_tiny_pipeline(tmp_path / "base", size=64)
+    store = [
+        f"base.path={tmp_path / 'base'}",
+        f"store={tmp_path / 'store'}",
+        f"output={tmp_path / 'outputs'}",
+    ]
+    filters = ["filter.non_skin.keep.real_pass_rate=1", "filter.ensemble.keep.min_per_class=4"]
+    steps = [override for override in SMALL[:-4] if "=curate" not in override and "curate=" not in override]
+    job = ["classify", "-m", "mix=real_small,hybrid", *steps, *finetune, *filters, *store]
+    done = subprocess.run([sys.executable, "-m", "skinaug", *job, "scale.finetune_class_steps=2"], check=True)
+    assert done.returncode == 0
+    assert main(["rerun", *artifacts(tmp_path)]) == 0
+    stages = {Path(artifact).parent.name for artifact in artifacts(tmp_path)}
+    assert stages >= {
+        "dataset",
+        "copies",
+        "finetune",
+        "generate",
+        "score",
+        "curate",
+        "audit",
+        "mix",
+        "classify",
+    }
+    assert "report" in stages
