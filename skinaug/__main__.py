@@ -130,6 +130,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
     import hydra
 
     from skinaug import configs, termination
+    from skinaug.errors import Ended
 
     termination.stop_at_sigterm()
     os.environ["HYDRA_FULL_ERROR"] = (
@@ -145,18 +146,22 @@ def _hydra(command: str, overrides: list[str]) -> int:
         from skinaug import commands
 
         try:
-            commands.execute(cfg, command, stage)
+            return commands.execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
             commands.forget_sweep(cfg)
-            raise SystemExit(_refuse(message)) from None  # Hydra would wrap an exception in words of its own
+            raise Ended(2, message) from None
 
+    task.stage = stage  # type: ignore[attr-defined]  # for launchers
     sys.argv = ["skinaug", *overrides]
     try:
         hydra.main(
             version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config"
         )(task)()
+    except Ended as ended:
+        print(f"skinaug: {ended.message}", file=sys.stderr)
+        return ended.code
     except SystemExit as ended:
         if termination.asked:
             print("skinaug: ended by SIGTERM. Run the same command again to go on.", file=sys.stderr)

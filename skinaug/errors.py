@@ -11,6 +11,19 @@ class InputError(ValueError):
     """Bad input: the message says what was wrong, what was received and what to do. The command line exits with 2."""
 
 
+class Ended(SystemExit):
+    """The end of a command or job that has something to say. A SystemExit, because Hydra puts words of its own around errors.
+
+    code: the exit status. message: what is told.
+    """
+
+    code: int
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
 def listing(items: Iterable[str], most: int = 20) -> str:
     """Items as indented lines, one each; past `most` of them only their number is told."""
     items = list(items)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
+from skinaug.devices import build_spread, on_one_device, several
 from skinaug.manifest import Manifest
 from skinaug.recipes import build, given_pools, plain, recipes, render_settings, renders, tracked_keys
 from skinaug.seen import write_seen
@@ -154,12 +155,9 @@ def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
 
 
 def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    mix = read(made["mix"])
-    needs = {name: made[name].key for name in ("mix", "dataset", "copies")}
-    certify_training(Store(Path(cfg.store)), needs, mix, out)
     build(cfg.classify)(
         backbone=build(cfg.backbone),
-        mix=mix,
+        mix=read(made["mix"]),
         real=read(made["dataset"]),
         pool=curated_pool(made),
         cache=picture_cache(cfg),
@@ -229,16 +227,22 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
         def build_tracked(out: Path) -> None:
             console.print(f"[bold]{name:<16}[/bold] {recipe.key}  building", highlight=False)
             if recipe.stage == "score":
-                build_score(cfg, name.partition(".")[2], made, out)
+                build_score(on_one_device(cfg), name.partition(".")[2], made, out)
                 return
             if recipe.stage == "copies":  # nothing to see in a dashboard, as of scores
-                build_copies(cfg, made, out, False)
+                build_copies(on_one_device(cfg), made, out, False)
                 return
             track = build(cfg.logger)
             logger = tracking.enter_context(
                 track(store.artifact(recipe), recipe, inputs, cfg.name, tracked_keys(cfg))
             )
-            BUILDERS[name](cfg, made, out, logger)
+            if recipe.stage == "classify":
+                needs = {name: made[name].key for name in ("mix", "dataset", "copies")}
+                certify_training(store, needs, read(made["mix"]), out)
+            if several(cfg, recipe.stage):
+                build_spread(cfg, name, made, out, logger)
+            else:
+                BUILDERS[name](on_one_device(cfg), made, out, logger)
 
         artifact = store.get(recipe, build_tracked, about={"name": name, "job": plain(cfg)})
     console.print(f"{name:<16} {recipe.key}  built in {artifact.record['seconds']:.1f} s", highlight=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
@@ -24,6 +25,7 @@ from rich.progress import (
 from rich.text import Text
 
 from skinaug import termination
+from skinaug.errors import InputError
 
 
 def make_trainer(
@@ -52,6 +54,9 @@ def make_trainer(
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks),
+        # Stages share their work out among devices themselves, so that it is the same on any number of them.
+        "use_distributed_sampler": False,
+        "plugins": [cluster(options.get("num_nodes", 1))],
     }
     return L.Trainer(
         accelerator=accelerator,
@@ -59,6 +64,26 @@ def make_trainer(
         callbacks=[*callbacks, *bar, StopAtSigterm()],
         **{**defaults, **options},
     )
+
+
+def cluster(num_nodes: int) -> ClusterEnvironment:
+    """How processes on several devices find each other: those of several machines are tasks of a Slurm job, which is put back
+    into its queue by whoever launched it; those of one machine are started by Lightning, inside a Slurm job as elsewhere."""
+    return SLURMEnvironment(auto_requeue=False) if num_nodes > 1 else LightningEnvironment()
+
+
+def share(count: int, trainer: L.Trainer) -> slice:
+    """Which of the `count` parts of a batch this device computes: one stretch of them, as long as the others' or one longer.
+
+    Raises:
+        InputError: there are fewer parts than devices.
+    """
+    rank, size = trainer.global_rank, trainer.world_size
+    if count < size:
+        raise InputError(
+            f"A batch of {count} cannot be shared by {size} devices: raise batch_size, or lower trainer.devices."
+        )
+    return slice(count * rank // size, count * (rank + 1) // size)
 
 
 def pick_precision(precision: str, on_gpu: bool) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import polars as pl
+from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import save_file
 from torch import nn
 
@@ -59,6 +60,8 @@ def classify(
     classifier = fit_classifier(
         backbone, train=mix, val=val, cache=cache, trainer=trainer, logger=logger, work=out, **recipe
     )
+    if rank_zero_only.rank != 0:
+        return  # of several devices one goes on
     judged = {"val": val, "test": test}
     if pool is not None and len(unused := unused_synthetic(pool, mix, val)):
         judged["synthetic"] = unused

@@ -22,8 +22,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from PIL import Image
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
+
+from skinaug.trainer import share
 
 Transform = Any  # PIL image -> float tensor [3, H, W]
 Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a batch's pictures and targets
@@ -92,19 +94,24 @@ class DrawnVectors(Vectors):
         return [self[row] for _, row in draws_and_rows]
 
 
-class Stream(Sampler[tuple[int, int]]):
-    """Pairs (draw, row) of `draw_rows`' rows."""
+class Batches(Sampler[list[tuple[int, int]]]):
+    """Pairs (draw, row) of `draw_rows`' rows, a step's at a time; of each step those of one stretch, a device's share.
 
-    def __init__(self, rows: np.ndarray) -> None:
-        self.rows = rows
+    Without augmentation, several devices learn what one would; with it, each augments its share by itself.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int) -> None:
+        self.rows, self.batch_size = rows, batch_size
         self.first = 0  # draws that an interrupted run has done
+        self.share = slice(0, batch_size)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        for draw in range(self.first, len(self.rows)):
-            yield draw, int(self.rows[draw])
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for start in range(self.first, len(self.rows), self.batch_size):
+            draws = range(start, start + self.batch_size)[self.share]
+            yield [(draw, int(self.rows[draw])) for draw in draws]
 
 
 class PictureData(L.LightningDataModule):
@@ -120,20 +127,24 @@ class PictureData(L.LightningDataModule):
     ) -> None:
         super().__init__()
         self.train, self.val, self.batch_size, self.num_workers = train, val, batch_size, num_workers
-        self.stream = Stream(rows)
+        self.batches = Batches(rows, batch_size)
 
     def train_dataloader(self) -> DataLoader:
-        return DataLoader(self.train, self.batch_size, sampler=self.stream, num_workers=self.num_workers)
+        assert self.trainer is not None
+        self.batches.share = share(self.batch_size, self.trainer)
+        return DataLoader(self.train, batch_sampler=self.batches, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         assert self.val is not None
-        return DataLoader(self.val, 4 * self.batch_size)
+        assert self.trainer is not None
+        own = share(len(self.val), self.trainer)
+        return DataLoader(Subset(self.val, range(len(self.val))[own]), 4 * self.batch_size)
 
     def state_dict(self) -> dict[str, int]:
         return {"draws": self.trainer.global_step * self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        self.stream.first = state_dict["draws"]
+        self.batches.first = state_dict["draws"]
 
 
 def draw_rows(images: pl.DataFrame, steps: int, batch_size: int, seed: int) -> np.ndarray:

@@ -37,7 +37,6 @@ from skinaug.classify.loss import class_weights as class_weights_of
 from skinaug.classify.module import ImageClassifier
 from skinaug.classify.probe import Standardised, frozen_features, untrained_head
 from skinaug.classify.settings import check_recipe
-from skinaug.errors import InputError
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 from skinaug.trainer import ResumeCheckpoint
@@ -112,7 +111,7 @@ def fit_classifier(
         train: training images; their manifest may tell how they are drawn and weighted (`data`).
         val: images that choose the checkpoint, the earliest of the best; None keeps the last step's. Of a training in phases
             only the last one is judged.
-        trainer: makes a Lightning Trainer on one device.
+        trainer: makes a Lightning Trainer; on several devices these share each batch, and one of them predicts afterwards.
         learns: "network"; or "head": a linear probe on features of the frozen network, which are computed once a picture.
         epochs: passes over the training images, instead of `steps`: then a larger mix trains longer.
         batch_size: images a step.
@@ -136,7 +135,8 @@ def fit_classifier(
         work: folder for checkpoints, from which an interrupted training goes on; None: a temporary one.
 
     Raises:
-        InputError: a setting out of its range, the backbone cannot take the image size, or the trainer has several devices.
+        InputError: a setting out of its range, the backbone cannot take the image size, or there are more devices than images
+            in a batch.
     """
     check_recipe(
         learns=learns,
@@ -205,7 +205,8 @@ def fit_classifier(
     }
     if frozen is not None:
         frozen.put_head(learner, network)
-    return Classifier(network, module, inputs, 4 * batch_size, trainer, training, curves.rows)
+    alone = partial(trainer, devices=1, num_nodes=1, strategy="auto") if run.world_size > 1 else trainer
+    return Classifier(network, module, inputs, 4 * batch_size, alone, training, curves.rows)
 
 
 def freeze_statistics(network: nn.Module) -> None:
@@ -222,10 +223,6 @@ def freeze_statistics(network: nn.Module) -> None:
 
 def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, last: Path) -> float:
     """Fit, going on from the checkpoint `last` where there is one. Returns seconds."""
-    if run.world_size > 1:
-        raise InputError(
-            f"A classifier trains on one device, not {run.world_size}: set trainer.devices=1 and run jobs in parallel."
-        )
     start = time.perf_counter()
     run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
     return time.perf_counter() - start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -31,8 +33,13 @@ class ClassificationLoss(nn.Module):
         self.register_buffer("class_weights", class_weights)
         self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Scalar from logits [B, C] and targets float [B, C]."""
+    def forward(
+        self, logits: Tensor, targets: Tensor, mean: Callable[[Tensor], Tensor] = lambda total: total
+    ) -> Tensor:
+        """Scalar from logits [B, C] and targets float [B, C].
+
+        mean: of a scalar over the devices that share a batch; then the devices' losses have the mean that is the batch's.
+        """
         logs = logits.float().log_softmax(1)
         weights = torch.ones_like(logs[0]) if self.class_weights is None else self.class_weights
         spread = targets.sum(1, keepdim=True) / targets.shape[1]
@@ -40,7 +47,7 @@ class ClassificationLoss(nn.Module):
         terms = -smoothed * weights * logs
         if self.focal_gamma:
             terms = terms * (1 - logs.exp()) ** self.focal_gamma
-        return terms.sum() / (targets * weights).sum()
+        return terms.sum() / mean((targets * weights).sum())
 
 
 def targets(images: Manifest) -> Tensor:

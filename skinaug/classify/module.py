@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from timm.layers import convert_sync_batchnorm
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -25,7 +26,7 @@ class ImageClassifier(L.LightningModule):
     Args:
         network: float [B, 3, H, W] -> logits [B, C].
         classes: C names.
-        loss: (logits [B, C], targets [B, C]) -> scalar.
+        loss: (logits [B, C], targets [B, C], mean over devices) -> scalar, as `loss.ClassificationLoss`.
         optimizer: made from the parameters; its learning rate is the peak of the schedule.
         steps: optimizer steps of the whole training.
         warmup_steps: of these, with a rising learning rate.
@@ -36,7 +37,7 @@ class ImageClassifier(L.LightningModule):
         self,
         network: nn.Module,
         classes: Sequence[str],
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Callable[..., Tensor],
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         steps: int,
         warmup_steps: int,
@@ -49,13 +50,18 @@ class ImageClassifier(L.LightningModule):
         self.steps, self.warmup_steps = steps, warmup_steps
         self.judged: list[Batch] = []  # probabilities and labels of the running validation
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.world_size > 1 and self.device.type == "cuda":
+            # PyTorch's own conversion would drop the activations that timm keeps in these layers.
+            self.network = convert_sync_batchnorm(self.network)
+
     def forward(self, images: Tensor) -> Tensor:
         pictures = images.ndim == 4  # a linear head is given vectors
         return self.network(images.contiguous(memory_format=torch.channels_last) if pictures else images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        loss = self.loss(self(images), targets)
+        loss = self.loss(self(images), targets, partial(self.trainer.strategy.reduce, reduce_op="mean"))
         self.log("train/loss", loss)
         return loss
 
@@ -64,13 +70,21 @@ class ImageClassifier(L.LightningModule):
         self.judged.append((self(images).float().softmax(1), labels))
 
     def on_validation_epoch_end(self) -> None:
-        probabilities, labels = (torch.cat(parts) for parts in zip(*self.judged, strict=True))
+        probabilities, labels = (self.gather(torch.cat(parts)) for parts in zip(*self.judged, strict=True))
         self.judged.clear()
         scores = classification_metrics(probabilities, labels, self.classes)
         self.log("val/loss", nn.functional.nll_loss(probabilities.clamp_min(1e-12).log(), labels))
         for name in ("top1", "balanced_accuracy"):
             self.log(f"val/{name}", scores.pop(name), prog_bar=True)
         self.log_dict({f"val/{name}": value for name, value in scores.items() if name != "per_class"})
+
+    def gather(self, own: Tensor) -> Tensor:
+        """The rows that all devices have judged, in order: their shares may differ by one."""
+        if self.trainer.world_size == 1:
+            return own
+        shares: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(shares, own.cpu())
+        return torch.cat(shares).to(own.device)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self(batch[0]).float().softmax(1)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from skinaug.finetune.latents import Batch, numbered_loader, to_signal
 from skinaug.finetune.loss import warmup_cosine
+from skinaug.trainer import share
 
 
 def edge_error(reconstruction: Tensor, images: Tensor) -> Tensor:
@@ -68,10 +69,12 @@ class AutoencoderTrainer(LightningModule):
         self.edge_weight, self.chroma_weight, self.kl_weight = edge_weight, chroma_weight, kl_weight
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        images = batch["images"]
+        own = share(len(batch["images"]), self.trainer)
+        images = batch["images"][own]
         posterior = self.vae.encode(images).latent_dist
         generator = torch.Generator().manual_seed((self.seed << 32) + batch["number"])
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(images.device)
+        shape = (len(batch["images"]), *posterior.mean.shape[1:])
+        noise = torch.randn(shape, generator=generator)[own].to(images.device)
         latents = posterior.mean + posterior.std.detach() * noise
         reconstruction = self.vae.decode(latents).sample.float()
         colours, edges = F.l1_loss(reconstruction, images), edge_error(reconstruction, images)

@@ -60,18 +60,16 @@ def captioned_batch(
 
 
 class NumberedBatches(IterableDataset):
-    """Endless batches make(first), make(first + stride), ...: a resumed run goes on with the same ones."""
+    """Endless batches make(first), make(first + 1), ...: a resumed run goes on with the same ones."""
 
-    def __init__(self, make: Callable[[int], Batch], first: int, stride: int) -> None:
-        self.make, self.first, self.stride = make, first, stride
+    def __init__(self, make: Callable[[int], Batch], first: int) -> None:
+        self.make, self.first = make, first
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.make, count(self.first, self.stride))
+        return map(self.make, count(self.first))
 
 
 def numbered_loader(module: LightningModule, make: Callable[[int], Batch]) -> DataLoader:
-    """Batches from the module's current optimizer step on; each device gets its own numbers."""
-    trainer = module.trainer
-    taken = trainer.global_step * trainer.accumulate_grad_batches
-    first = taken * trainer.world_size + trainer.global_rank
-    return DataLoader(NumberedBatches(make, first, trainer.world_size), batch_size=None)
+    """Batches from the module's current optimizer step on. Every device gets them whole, and computes its share of each."""
+    first = module.trainer.global_step * module.trainer.accumulate_grad_batches
+    return DataLoader(NumberedBatches(make, first), batch_size=None)

@@ -20,6 +20,7 @@ from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
 from skinaug.text_length import text_encoders
+from skinaug.trainer import share
 
 EncodeTexts = Callable[[Sequence[str]], families.States]
 
@@ -96,19 +97,23 @@ class DiffusionFinetuner(LightningModule):
             parameter.requires_grad_(True)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        latents, noise, seen, levels = self.draw(batch["moments"], batch["number"])
+        own = share(len(batch["captions"]), self.trainer)
+        drawn = self.draw(batch["moments"], batch["number"])
+        latents, noise, seen, levels = (values[own] for values in drawn)
         signal, deviation = self.signal[levels], self.noise[levels]
-        states = self.states(batch["captions"])
+        states = self.states(batch["captions"][own])
         noisy = losses.add_noise(latents, seen, signal, deviation)
-        prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, batch["sizes"])
+        sizes = batch["sizes"][own]
+        prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, sizes)
         target = losses.regression_target(latents, noise, signal, deviation, self.prediction_type)
         weights = losses.min_snr_weights(
             signal, deviation, self.objective.min_snr_gamma, self.prediction_type
         )
-        loss = losses.weighted_mse(prediction, target, weights * batch["weights"])
+        loss = losses.weighted_mse(prediction, target, weights * batch["weights"][own])
+        loss = loss * self.trainer.world_size  # the mean over devices is the batch's loss
         if not torch.isfinite(loss):
             raise self.diverged(f"loss became {loss.item()}")
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(latents), sync_dist=True)
         return loss
 
     def states(self, captions: Sequence[str]) -> families.States:

@@ -91,7 +91,6 @@ def generate(
         enable_progress_bar=False,  # the writer's bar counts images, not batches
         enable_checkpointing=False,
         enable_model_summary=False,
-        use_distributed_sampler=False,  # the renderer shares the rows out; Lightning's sampler fails on few rows
         default_root_dir=out,
     )
     parents = dict(zip(starts.table["image_id"], starts.paths(), strict=True)) if starts else {}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,8 +18,8 @@ import yaml
 from skinaug.classify.classify import classify
 from skinaug.classify.data import (
     AugmentedPictures,
+    Batches,
     Pictures,
-    Stream,
     draw_rows,
     make_mixing,
     make_transform,
@@ -25,7 +27,10 @@ from skinaug.classify.data import (
     row_masses,
 )
 from skinaug.classify.fit import fit_classifier
+from skinaug.classify.loss import ClassificationLoss
 from skinaug.classify.module import make_optimizer, warmup_cosine
+from skinaug.errors import InputError
+from skinaug.trainer import share
 
 
 def test_learning_rate_rises_then_falls_along_half_a_cosine():
@@ -62,9 +67,35 @@ def test_every_turn_holds_every_row_once():
 
 def test_a_resumed_stream_goes_on_with_the_same_draws():
     rows = draw_rows(told_apart(3, 4, 0.4, (0, 0)), 6, 4, seed=3)
-    resumed = Stream(rows)
-    resumed.first = 10
-    assert list(resumed) == list(enumerate(rows.tolist()))[10:]
+    resumed = Batches(rows, 4)
+    resumed.first = 8
+    assert [pair for batch in resumed for pair in batch] == list(enumerate(rows.tolist()))[8:]
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_devices_share_every_batch(devices: int):
+    rows = draw_rows(PLAIN, 6, 4, seed=3)
+    shares = []
+    for rank in range(devices):
+        batches = Batches(rows, 4)
+        batches.share = share(4, SimpleNamespace(global_rank=rank, world_size=devices))
+        shares.append(list(batches))
+    together = [[*chain(*parts)] for parts in zip(*shares, strict=True)]
+    assert together == list(Batches(rows, 4))
+    with pytest.raises(InputError, match="cannot be shared by 5 devices"):
+        share(4, SimpleNamespace(global_rank=0, world_size=5))
+
+
+def test_the_mean_of_the_devices_losses_is_that_of_the_batch():
+    """Classes of different weights fall on the devices by chance: a mean of each device's own mean would be another loss."""
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(7, 3, generator=generator), torch.tensor([0, 0, 0, 0, 1, 2, 2])
+    loss = ClassificationLoss(torch.tensor([0.2, 1.0, 3.0]), label_smoothing=0.1, focal_gamma=1.0)
+    rows = torch.nn.functional.one_hot(labels, 3).float()
+    parts = [slice(0, 4), slice(4, 7)]
+    mean = sum((rows[part] * loss.class_weights).sum() for part in parts) / 2
+    apart = [loss(logits[part], rows[part], lambda _: mean) for part in parts]
+    torch.testing.assert_close(sum(apart) / 2, loss(logits, rows))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
