@@ -28,7 +28,7 @@ from skinaug.images import FORMATS, open_image, sha256_file
 
 THUMBNAIL_PX = 32  # what the perceptual hash looks at
 OUTSIDE = "leads out of the root"
-AT_ONCE = 4096  # images that wait for their turn: a table may name a million
+AT_ONCE = 128  # images that wait for their turn: a table may name a million
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,10 @@ def check_images(
         task = progress.add_task("Checking images", total=len(paths))
         for start in range(0, len(paths), AT_ONCE):
             rows = range(start, min(start + AT_ONCE, len(paths)))
-            for result in pool.map(
+            results += pool.map(
                 lambda row: OUTSIDE if row in outside else _read(root, paths[row], min_size_px), rows
-            ):
-                results.append(result)
-                progress.advance(task)
+            )
+            progress.advance(task, len(rows))
     pictures = [result if isinstance(result, Picture) else None for result in results]
     return pictures, {row: result for row, result in enumerate(results) if isinstance(result, str)}
 

@@ -45,7 +45,7 @@ def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
     Raises:
         InputError: several files have the stem of one name, listed together.
     """
-    folder = PurePosixPath(images)
+    prefix = "" if images in ("", ".") else f"{PurePosixPath(images)}/"
     files = [file for file in list_images(root / images) if is_utf8(file)]  # no table can name the others
     exact = set(files)
     by_stem: dict[str, list[str]] = defaultdict(list)
@@ -54,10 +54,10 @@ def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
     found, ambiguous = [], []
     for name in names:
         name = name if name in exact else name.replace("\\", "/")
-        candidates = [name] if name in exact or "/" in name else _by_stem(by_stem, name)
+        candidates = () if name in exact or "/" in name else _by_stem(by_stem, name)
         if len(candidates) > 1:
             ambiguous.append(f"{name}: {', '.join(candidates)}")
-        found.append((folder / (candidates[0] if candidates else name)).as_posix())
+        found.append(prefix + (candidates[0] if candidates else name))
     if ambiguous:
         raise InputError(
             f"{len(ambiguous)} names in the table fit several files under {root / images}:\n{listing(ambiguous)}"
@@ -66,6 +66,6 @@ def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
     return found
 
 
-def _by_stem(by_stem: Mapping[str, list[str]], name: str) -> list[str]:
+def _by_stem(by_stem: Mapping[str, list[str]], name: str) -> Sequence[str]:
     """Files whose stem is the whole name (an id without an extension), else the name without its extension."""
-    return by_stem.get(name) or by_stem.get(PurePosixPath(name).stem) or []
+    return by_stem.get(name) or by_stem.get(os.path.splitext(name)[0], ())

@@ -65,7 +65,7 @@ def read_runs(folder: Path) -> list[Run]:
     for file in files:
         try:
             runs.append(_read_run(file))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             faults.append(f"{file}: {type(error).__name__}: {error}")
     if faults:
         raise InputError(
@@ -99,7 +99,8 @@ def name_arms(runs: Sequence[Run]) -> list[Run]:
 
 
 def _read_run(file: Path) -> Run:
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
+    json.dumps(content, ensure_ascii=False).encode()  # half a letter ("\\ud800") could be written to no file
     return Run(
         experiment=str(content["experiment"]),
         arm=str(content["arm"]),

@@ -77,5 +77,7 @@ def _cell(cell: Cell) -> str:
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it is; a bracket that would start a row is no option of the line break before it."""
-    escaped = "".join(ESCAPES.get(character, character) for character in text)
+    escaped = "".join(
+        ESCAPES.get(character, character if character.isprintable() else " ") for character in text
+    )
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped.startswith(("[", "*")) else escaped

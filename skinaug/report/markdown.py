@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from skinaug.report.tables import Table
+
+ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|_*`[]~"})
+STARTS = re.compile(  # of headings, quotes, lists, rules
+    r"^( ?\d+(?=[.)](\s|$))|( ?)(?=#{1,6}(\s|$)|>|[-+](\s|$)|-{3,}\s*$))"
+)
+SPACES = "\u00a0\u2009\u202f"  # that are meant: not broken, or narrow
 
 
 def markdown(content: Mapping[str, Any]) -> str:
@@ -80,9 +87,8 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield f"## Cost\n\n{escape(content['cost'])}"
     yield markdown_table(content["stages_table"])
     yield markdown_table(content["cost_table"])
-    yield f"Git revision {content['record']['git_revision']}; " + ", ".join(
-        f"{name} {version}" for name, version in content["record"]["packages"].items()
-    )
+    packages = ", ".join(f"{name} {version}" for name, version in content["record"]["packages"].items())
+    yield escape(f"Git revision {content['record']['git_revision']}; {packages}")
     yield content["research_use_only"]
 
 
@@ -98,5 +104,7 @@ def markdown_table(table: Table) -> str:
 
 
 def escape(text: str) -> str:
-    replaced = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-    return replaced.replace("_", "\\_").replace("*", "\\*").replace("`", "\\`")
+    """Text that Markdown shows as it is: no emphasis, link, picture, HTML, code or cell of a table, and no heading or list where
+    a line starts with it; line breaks become spaces."""
+    line = "".join(letter if letter.isprintable() or letter in SPACES else " " for letter in text)
+    return STARTS.sub(r"\g<0>\\", re.sub("^ +", " ", line.translate(ESCAPES)))

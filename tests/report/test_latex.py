@@ -48,6 +48,10 @@ def test_rows_have_as_many_cells_as_the_header(rows: list[tuple[str, str, str]],
     assert not any(line.startswith(("[", "*")) for line in lines), "an option of the line break before it"
 
 
+def test_characters_that_end_a_line_are_spaces():
+    assert escape("a\r\nb\x00\x1b\u2028c") == "a  b   c"
+
+
 def test_headings_span_their_columns():
     shown = Table(["", "a", "b", "c"], [[Cell("x")] * 4], 1, [("", 1), ("One", 2), ("Two", 1)])
     lines = latex(shown).splitlines()
