@@ -247,7 +247,7 @@ class Store:
             owner = lease.owner
             who = f"process {owner.pid} on {owner.hostname}" if owner else "another process"
             print(f"{artifact.stage} {artifact.key} is being built by {who}: waiting for it.", flush=True)
-            lease.acquire()
+            _wait_for(lease)
         try:
             yield lease
         finally:
@@ -315,6 +315,22 @@ class Store:
             shutil.rmtree(artifact.path)
         os.replace(work, artifact.path)
         _sync_file(artifact.path.parent)
+
+
+def _wait_for(lease: SoftFileLease) -> None:
+    """Acquire a lease that somebody else holds, or nobody: a kill between two calls of the system, or a power cut, leaves an empty
+    file, which filelock takes for that of an earlier version of its own, and never removes."""
+    file = Path(lease.lock_file)
+    while not lease.is_locked:
+        with contextlib.suppress(FileNotFoundError):
+            before = file.stat()
+            if before.st_size == 0:
+                time.sleep(POLL)  # its writer needs less
+                after = file.stat()
+                if (after.st_size, after.st_ino) == (0, before.st_ino):
+                    file.unlink()
+        with contextlib.suppress(Timeout):
+            lease.acquire(timeout=10 * POLL)
 
 
 def _seconds(file: Path) -> float:

@@ -128,7 +128,7 @@ class StopAtSigterm(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         whole, self.step = trainer.global_step != self.step, trainer.global_step  # gradients may accumulate
-        if whole and termination.asked:
+        if whole and termination.asked and not validates_now(trainer):
             raise Terminated
 
     def on_predict_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
@@ -146,11 +146,23 @@ class ResumeCheckpoint(ModelCheckpoint):
     def __init__(self, **options: Any) -> None:
         super().__init__(save_on_exception=True, enable_version_counter=False, **options)
 
+    def on_train_batch_end(self, trainer: L.Trainer, *rest: Any) -> None:
+        if not validates_now(trainer):
+            super().on_train_batch_end(trainer, *rest)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_batch_end(trainer, pl_module, None, None, 0)
+
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         if isinstance(exception, Terminated):  # at any other, a step may be half done
             super().on_exception(trainer, pl_module, exception)
+
+
+def validates_now(trainer: L.Trainer) -> bool:
+    """Whether a validation follows the step that has just ended. A training that went on from before it would leave it out."""
+    return trainer.enable_validation and trainer.global_step % int(trainer.val_check_batch) == 0
 
 
 class StepProgress(Callback):

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skinaug import store as module
 from skinaug.errors import InputError
 from skinaug.store import Recipe, Store, folder_digest
 
@@ -187,6 +188,16 @@ def test_a_builder_that_sleeps_is_replaced_and_stopped_when_it_wakes(tmp_path: P
     (record,) = (tmp_path / "store").glob("*/*/artifact.json")
     assert {path.name for path in record.parent.iterdir()} == {"artifact.json", *map(str, range(20))}
     assert (tmp_path / "log").read_text() == "built\n" * 2
+
+
+def test_an_empty_lock_file_belongs_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A kill just after its creation, or a power cut, leaves one."""
+    monkeypatch.setattr(module, "POLL", 0.2)
+    lock = Store(tmp_path).artifact(RECIPE).path.with_suffix(".lock")
+    lock.parent.mkdir()
+    lock.touch()
+    assert Store(tmp_path).get(RECIPE, lambda out: None).path.exists()
+    assert not lock.exists()
 
 
 def test_gc_leaves_work_in_progress(tmp_path: Path):

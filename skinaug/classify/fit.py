@@ -270,7 +270,10 @@ class LateCheckpoint(Late, ModelCheckpoint):
 
 
 class LateStopping(Late, EarlyStopping):
-    """Early stopping after a step."""
+    """Early stopping after a step; a training that had stopped when it was interrupted stops again at once."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
 def load_best(module: ImageClassifier, best: ModelCheckpoint) -> int:
