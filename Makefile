@@ -27,6 +27,9 @@ test: setup  ## the tests
 chaos: setup  ## kills, power cuts, full disks, races and hostile inputs (about ten minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m chaos tests/chaos
 
+cluster: setup  ## the tests of sweeps through Slurm; they skip where `sinfo` finds none
+	$(BIN)/python -m pytest -q -m cluster tests/cluster
+
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +41,4 @@ bench: setup  ## speed of the parts, ours against the plain way
 clean:  ## remove the environment, the store and the outputs
 	rm -rf $(VENV) store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help setup demo test chaos check bench clean
+.PHONY: help setup demo test chaos cluster check bench clean

@@ -69,6 +69,8 @@ class Job:
                 self.task, self.cfg, "hydra.sweep.dir", "hydra.sweep.subdir", hydra_context=self.context
             )
             if result.status != JobStatus.COMPLETED:
+                if termination.asked:  # something else went wrong on the way out
+                    raise SystemExit(termination.STATUS)
                 traceback.print_exception(result._return_value)
             return result
         except Ended as ended:  # bad input

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,8 @@ def track_wandb(
             _forget(run, Path(folder), made)
             raise
         except BaseException as error:
-            run.finish(exit_code=255 if isinstance(error, KeyboardInterrupt) else 1)  # 255 is W&B's "killed"
+            with suppress(Exception):  # a signal to all processes of a job ends W&B's own before ours
+                run.finish(exit_code=255 if isinstance(error, KeyboardInterrupt) else 1)  # 255 is W&B's "killed"
             _remove(earlier)
             raise
         run.finish()
