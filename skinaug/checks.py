@@ -25,6 +25,22 @@ def check(cfg: DictConfig, stage: str) -> None:
     Raises:
         InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
     """
+    check_values(cfg, stage)
+    if not needs_pool(cfg, stage):
+        return
+    plan, store = recipes(cfg, stage), Store(Path(cfg.store))
+    if "curate" in plan and not store.has(plan["curate"]):
+        check_filters(cfg)
+    if "finetune" in plan and "method" in cfg.finetune and not store.has(plan["finetune"]):
+        build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
+
+
+def check_values(cfg: DictConfig, stage: str) -> None:
+    """What `check` refuses, but for the settings of filters and of the fine-tuning method, without importing torch.
+
+    Raises:
+        InputError: as `check`.
+    """
     from skinaug.backbone import check_backbone
     from skinaug.classify.settings import check_recipe
     from skinaug.dataset.dataset import check_root
@@ -43,10 +59,6 @@ def check(cfg: DictConfig, stage: str) -> None:
     if needs_pool(cfg, stage):
         build(cfg.prompts)
         settings = check_settings(**plain(cfg.generate))
-        if stage not in ("finetune", "generate") and not Store(Path(cfg.store)).has(
-            recipes(cfg, "curate")["curate"]
-        ):
-            check_filters(cfg)
         if renders(cfg):
             check_renderer(cfg, stage)
         else:
@@ -54,15 +66,13 @@ def check(cfg: DictConfig, stage: str) -> None:
 
 
 def check_model(cfg: DictConfig, settings: Settings) -> None:
-    """Refuse a base model, or a way to teach it, that cannot work."""
+    """Refuse a base model that cannot work."""
     from skinaug.generate.settings import check_folder
 
     base = plain(cfg.base)
     check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
     if folder := local_folder(cfg.base.path):
         check_folder(settings, folder)
-    if "method" in cfg.finetune and not Store(Path(cfg.store)).has(recipes(cfg, "finetune")["finetune"]):
-        build(cfg.finetune)  # refuses bad settings; imports torch, so only where it will be needed
 
 
 def check_renderer(cfg: DictConfig, stage: str) -> None:
@@ -134,7 +144,12 @@ def check_writable(name: str, folder: Path) -> None:
 
 
 def check_classes(cfg: DictConfig, stage: str, manifest: Manifest) -> None:
-    """Refuse prompts or mixes that the data's classes cannot serve, before anything is trained."""
+    """Refuse prompts, mixes or a classifier that the data's classes cannot serve, before anything is trained."""
+    if stage == "classify" and len(manifest.classes) < 2:
+        raise InputError(
+            f"The data has one class, {', '.join(manifest.classes)}: a classifier tells two or more apart. Add images of another, "
+            "or look at dataset.classes."
+        )
     if needs_pool(cfg, stage):
         from skinaug.generate.plan import check_real, check_templates
         from skinaug.generate.settings import check_settings

@@ -319,6 +319,8 @@ def _typed(table: pl.DataFrame, root: Path) -> pl.DataFrame:
     for name, dtype in REQUIRED.items():
         try:
             found[name] = table[name].cast(dtype)
+            if found[name].dtype != dtype:  # a struct's fields are cast one by one
+                bad.append(f"{name} must be {dtype}, and is {table.schema[name]}")
         except pl.exceptions.PolarsError as error:
             bad.append(f"{name} must be {dtype}, and is {table.schema[name]}: {str(error).splitlines()[0]}")
     bad += [

@@ -57,15 +57,13 @@ class PromptSet:
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.templates, str):
-            raise InputError(
-                f"prompts '{self.name}': templates must be a list of texts, got one text: {self.templates!r}."
-            )
+        if problems := _shape_problems(self):
+            raise InputError(f"prompts {self.name!r} cannot be used:\n  " + "\n  ".join(problems))
         plain = {
             "templates": tuple(self.templates or ()),
             "attributes": {slot: dict(weights or {}) for slot, weights in (self.attributes or {}).items()},
             "synonyms": {str(value): _as_tuple(words) for value, words in (self.synonyms or {}).items()},
-            "labels": dict(self.labels or {}),
+            "labels": {str(label): phrase for label, phrase in (self.labels or {}).items()},
         }
         for name, value in plain.items():
             object.__setattr__(self, name, value)
@@ -215,6 +213,40 @@ def _as_tuple(words: str | Sequence[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words or ())
 
 
+def _shape_problems(prompts: PromptSet) -> list[str]:
+    """What is no text, list or mapping where one must be; nothing else can be told of such a set."""
+    problems = [] if _is_text(prompts.name) else [f"prompts.name must be a text, got {prompts.name!r}"]
+    if not isinstance(prompts.templates or (), list | tuple):
+        problems.append(f"prompts.templates must be a list of texts, got {prompts.templates!r}")
+    for name in ("attributes", "synonyms", "labels"):
+        if not isinstance(getattr(prompts, name) or {}, Mapping):
+            problems.append(f"prompts.{name} must be a mapping, got {getattr(prompts, name)!r}")
+    if problems:
+        return problems
+    for slot, weights in (prompts.attributes or {}).items():
+        if not isinstance(slot, str) or not _SLOT.fullmatch(f"{{{slot}}}"):
+            problems.append(f"an attribute's name must be letters, digits and _, got {slot!r}")
+        if not isinstance(weights or {}, Mapping):
+            problems.append(f"attribute {slot!r} must map its values to weights, got {weights!r}")
+        else:
+            odd = [value for value in weights or {} if value != "" and not _is_text(_text_of(value))]
+            problems += [f"values of {slot!r} must be texts or numbers, got {odd}"] * bool(odd)
+    for value, words in (prompts.synonyms or {}).items():
+        if not isinstance(words or (), str | list | tuple):
+            problems.append(f"synonyms of {value!r} must be one or more texts, got {words!r}")
+    return problems
+
+
+def _text_of(value: Any) -> Any:
+    """A number as text, but no truth value; anything else as it is."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a text that is not blank and can be written: half a letter ("\\ud800") cannot."""
+    return isinstance(value, str) and bool(value.strip()) and not re.search("[\ud800-\udfff]", value)
+
+
 def _problems(prompts: PromptSet) -> list[str]:
     problems = [] if prompts.templates else ["it has no templates"]
     for template in prompts.templates:
@@ -227,16 +259,16 @@ def _problems(prompts: PromptSet) -> list[str]:
                 f'{slot!r} can be unsaid (its value ""), so {outside[0]!r} must have it in a [fragment]'
             )
     for value, words in prompts.synonyms.items():
-        if not words or not all(isinstance(word, str) and word.strip() for word in words):
+        if not words or not all(map(_is_text, words)):
             problems.append(f"synonyms of {value!r} must be one or more texts, got {list(words)}")
     for label, phrase in prompts.labels.items():
-        if not isinstance(phrase, str) or not phrase.strip():
+        if not _is_text(phrase):
             problems.append(f"the phrase of label {label!r} must be a text, got {phrase!r}")
     return problems
 
 
 def _template_problems(template: Any, known_slots: set[str]) -> list[str]:
-    if not isinstance(template, str) or not template.strip():
+    if not _is_text(template):
         return [f"a template must be a text, got {template!r}"]
     problems = []
     for slot in sorted(slots(template) - known_slots):

@@ -70,6 +70,7 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
         raise InputError(f"{path} cannot be read as a CSV file: {str(error).splitlines()[0]}") from error
     missing = [f"{ours} <- {theirs}" for ours, theirs in columns.items() if theirs not in table.columns]
     if missing:
+        _refuse_encoding(path)  # in a header, other encodings read as other names
         raise InputError(
             f"{path} lacks columns that dataset.source.columns maps:\n{listing(missing)}"
             f"\nIt has: {', '.join(table.columns)}."
