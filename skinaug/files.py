@@ -19,6 +19,16 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
+def flush(folder: Path) -> None:
+    """Send all files of a folder, and its lists of names, to the disk: what is written afterwards can say that they are whole."""
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def strays(root: Path, paths: Sequence[str]) -> list[int]:
     """Numbers of the paths that lead out of a folder: by `..`, as absolute paths, or by a link in them.
 

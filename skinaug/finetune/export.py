@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,4 +28,5 @@ def save_whole(save: Callable[[Path], Any], folder: Path) -> None:
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)  # of a try that was killed afterwards
     os.replace(part, folder)

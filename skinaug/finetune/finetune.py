@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
+from skinaug.files import flush, write_text
 from skinaug.finetune import families, resume
 from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
@@ -239,6 +240,7 @@ class Finetune:
         resume.fit(fitter, module, out / "checkpoints")
         if fitter.is_global_zero:
             self.method.save(pipeline, manifest.classes, out)
+            flush(out)  # labels.json says that the model is there
             write_phrases(phrases, out)
             resume.remove(out / "checkpoints")
         fitter.strategy.barrier()
@@ -334,5 +336,5 @@ def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list
 
 
 def write_phrases(phrases: Mapping[str, str], out: Path) -> None:
-    """labels.json: what stands for each class in a prompt."""
-    (out / "labels.json").write_text(json.dumps(phrases, indent=2) + "\n")
+    """labels.json: what stands for each class in a prompt; whole or not at all."""
+    write_text(out / "labels.json", json.dumps(phrases, indent=2) + "\n")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
 
 from lightning import LightningModule, Trainer
 
+from skinaug.checkpoints import newest
 from skinaug.trainer import ResumeCheckpoint
 
 
@@ -19,9 +19,8 @@ def checkpoints(folder: Path, every_minutes: float) -> ResumeCheckpoint:
 
 
 def fit(trainer: Trainer, module: LightningModule, folder: Path) -> None:
-    """Train to the trainer's max_steps, from the newest checkpoint in `folder` where there is one."""
-    saved = sorted(folder.glob("*.ckpt"), key=os.path.getmtime)
-    trainer.fit(module, ckpt_path=saved[-1] if saved else None, weights_only=True)
+    """Train to the trainer's max_steps, from the newest whole checkpoint in `folder` where there is one."""
+    trainer.fit(module, ckpt_path=newest(folder), weights_only=True)
 
 
 def remove(folder: Path) -> None:

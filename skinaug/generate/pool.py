@@ -10,19 +10,22 @@ from pathlib import Path
 
 import polars as pl
 
-from skinaug.generate.writer import RECORD, read_picture, write_part
+from skinaug.generate.writer import RECORD, read_part, read_picture, write_part
+from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
 
 
 def missing(rows: pl.DataFrame, out: Path) -> pl.DataFrame:
     """The rows without a picture in `out`, equal prompts side by side.
 
-    Pictures that a part names are taken for what it says where they lie there in full length; of the others each is
+    Pictures that a part names are taken for what it says where they lie there with that content; of the others each is
     decoded once, and those that are whole become a part.
     """
-    unknown = rows.join(_known(rows, out), on="image_id", how="anti")
-    there = unknown.filter(pl.Series([(out / path).is_file() for path in unknown["path"]], dtype=pl.Boolean))
     with ThreadPoolExecutor() as pool:
+        known = _known(rows, out)
+        same = pool.map(partial(_has_content, out), known["path"], known["sha256"])
+        unknown = rows.join(known.filter(pl.Series(same, dtype=pl.Boolean)), on="image_id", how="anti")
+        there = unknown.filter(pl.Series([(out / p).is_file() for p in unknown["path"]], dtype=pl.Boolean))
         found = pool.map(partial(read_picture, out), there.iter_rows(named=True))
         records = [record for record in found if record]
     if records:
@@ -62,13 +65,17 @@ def _known(rows: pl.DataFrame, out: Path) -> pl.DataFrame:
 
     A machine that lost power can leave a file without its content under its name.
     """
-    parts = [pl.read_parquet(path) for path in sorted((out / "parts").glob("*.parquet"))]
-    records = pl.concat([pl.DataFrame(schema=RECORD), *parts])
+    parts = [read_part(path) for path in sorted((out / "parts").glob("*.parquet"))]
+    records = pl.concat([pl.DataFrame(schema=RECORD), *(part for part in parts if part is not None)])
     records = records.join(rows.select("image_id", "path"), on=["image_id", "path"], how="semi")
     whole = [_size(out / path) == size for path, size in records.select("path", "bytes").iter_rows()]
     return records.filter(pl.Series(whole, dtype=pl.Boolean)).unique(
         "image_id", keep="last", maintain_order=True
     )
+
+
+def _has_content(out: Path, path: str, sha256: str) -> bool:
+    return sha256_file(out / path) == sha256
 
 
 def _size(path: Path) -> int | None:

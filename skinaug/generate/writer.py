@@ -149,6 +149,15 @@ def write_part(out: Path, records: Sequence[Mapping[str, Any]]) -> None:
     os.replace(path.with_suffix(".partial"), path)
 
 
+def read_part(path: Path) -> pl.DataFrame | None:
+    """A part's RECORDs; None where a machine that lost power left the file without its content."""
+    try:
+        part = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError):
+        return None
+    return part if part.schema == pl.Schema(RECORD) else None
+
+
 def _record(row: Mapping[str, Any], content: bytes, about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "image_id": row["image_id"],

@@ -335,3 +335,19 @@ def test_states_can_be_learned_through(tmp_path: Path):
     layer = nn.Linear(2, 1)
     layer(states).sum().backward()
     torch.testing.assert_close(layer.weight.grad, states.sum((0, 1))[None])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_an_entry_that_lost_its_content_in_a_power_cut_is_made_again(
+    vae, pictures: Manifest, tmp_path: Path, share: float, zeros: bool
+):
+    moments = encode(vae, pictures, tmp_path / "cache")
+    before = take_all(moments)
+    file = moments.path(2, 1)
+    content = file.read_bytes()
+    kept = int(share * len(content))
+    file.write_bytes(content[:kept] + (bytes(len(content) - kept) if zeros else b""))
+    again = encode(vae, pictures, tmp_path / "cache")
+    assert torch.equal(take_all(again), before)
+    assert file.read_bytes() == content

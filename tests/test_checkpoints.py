@@ -1,0 +1,45 @@
+"""Which of the checkpoints that a killed training left is gone on from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from skinaug.checkpoints import is_whole, newest
+
+
+def save(folder: Path, step: int) -> Path:
+    path = folder / f"step={step}.ckpt"
+    torch.save({"step": step, "weights": torch.arange(4000.0)}, path)
+    return path
+
+
+def test_the_latest_step_counts_and_not_the_latest_time(tmp_path: Path):
+    late, early = save(tmp_path, 100), save(tmp_path, 20)
+    os.utime(late, (0, 0))  # saved by a clock that was set back
+    assert newest(tmp_path) == late
+    assert newest(tmp_path / "none") is None
+    assert is_whole(early)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_checkpoint_without_its_content_is_passed_over(tmp_path: Path, share: float, zeros: bool):
+    older, torn = save(tmp_path, 20), save(tmp_path, 100)
+    content = torn.read_bytes()
+    kept = int(share * len(content))
+    torn.write_bytes(content[:kept] + (bytes(len(content) - kept) if zeros else b""))
+    assert newest(tmp_path) == older
+    older.unlink()
+    assert newest(tmp_path) is None
+
+
+def test_a_hole_in_the_middle_shows(tmp_path: Path):
+    path = save(tmp_path, 1)
+    content = bytearray(path.read_bytes())
+    content[8000:9000] = bytes(1000)
+    path.write_bytes(content)
+    assert not is_whole(path)
