@@ -20,6 +20,7 @@ TOOLS = {
     "review": "a page in the browser on which people keep or reject the pool's images, for filter=[...,human]",
     "compare": "`skinaug compare <runs> <runs> ...`: sweeps or runs beside each other, with a paired test",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
+    "plan": "`skinaug plan [stage] ...`: what a command would build, reuse and cost",
     "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _told(lambda: _audit(rest))
     if command == "compare":
         return _told(lambda: _compare(rest))
+    if command == "plan":
+        return _told(lambda: _plan(rest))
     if command == "rerun":
         return _told(lambda: _rerun(rest))
     if command == "dashboard":
@@ -100,6 +103,13 @@ def _audit(artifacts: list[str]) -> int:
     from skinaug.audit_command import audit_command
 
     return audit_command(artifacts)
+
+
+def _plan(arguments: list[str]) -> int:
+    from skinaug.plan_command import plan_command
+
+    stage = arguments.pop(0) if arguments and arguments[0] in STAGES else "classify"
+    return plan_command(stage, arguments)
 
 
 def _rerun(arguments: list[str]) -> int:

@@ -21,8 +21,8 @@ from skinaug.errors import InputError
 from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.pipeline import Made, picture_cache, read, run, why
-from skinaug.recipes import VERSIONS, build, plain, recipes
-from skinaug.store import Artifact, Recipe, Store
+from skinaug.recipes import build, plain, recipes, report_recipe
+from skinaug.store import Artifact, Store
 from skinaug.sweeper import refuse_without_sweep
 
 if TYPE_CHECKING:
@@ -108,9 +108,7 @@ def report(cfg: DictConfig, sweep: Path) -> None:
     from skinaug.report.report import print_report
 
     runs = name_arms(distinct(read_runs(sweep)))
-    inputs = {f"{run.arm}/{run.seed}": Path(run.artifacts["classify"]).name for run in runs}
-    recipe = Recipe("report", VERSIONS["report"], plain(cfg.report), inputs)
-    store = Store(Path(cfg.store))
+    recipe, store = report_recipe(cfg.report, runs), Store(Path(cfg.store))
     about = {"name": "report", "job": {"report": plain(cfg.report)}, "runs": [asdict(run) for run in runs]}
     artifact = store.get(
         recipe,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug.base import local_folder
 from skinaug.store import Recipe, folder_digest
+
+if TYPE_CHECKING:
+    from skinaug.report.collect import Run
 
 # Raise a stage's number when its code changes what it makes from the same config and inputs.
 VERSIONS = {
@@ -84,6 +87,12 @@ def recipes(cfg: DictConfig, stage: str) -> dict[str, Recipe]:
         **_digest("weights", cfg.backbone.get("weights")),
     )
     return dict(list(plan.items())[: list(plan).index(stage) + 1])
+
+
+def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
+    """The recipe of a report of runs whose arms are named."""
+    inputs = {f"{run.arm}/{run.seed}": run.artifacts["classify"].name for run in runs}
+    return Recipe("report", VERSIONS["report"], plain(settings), inputs)
 
 
 def needs_pool(cfg: DictConfig, stage: str) -> bool:

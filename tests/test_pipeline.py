@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 
 from skinaug import configs, pipeline
 from skinaug.__main__ import main
+from skinaug.plan_command import Plan, plan_of, print_plan
 from skinaug.seen import read_seen
 
 SMALL = [
@@ -252,6 +253,64 @@ def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
     assert set(drawn.table["source"]) == {"synthetic"}
     assert (made["finetune"].path / "lora" / "pytorch_lora_weights.safetensors").is_file()
     assert "research" in (made["finetune"].path / "README.md").read_text().lower()
+
+
+def plan(folder: Path, *overrides: str) -> Plan:
+    return plan_of("classify", [*overrides, *SMALL, f"base.path={folder.parent / 'base'}"])
+
+
+def test_a_plan_names_the_artifacts_that_the_sweep_built(sweep: tuple[Path, str], monkeypatch, capsys):
+    folder, _ = sweep
+    monkeypatch.chdir(folder)
+    found = plan(folder, *SWEEP[1:])
+    built = {stage: {record["key"] for record in told} for stage, told in records(folder).items()}
+    assert {stage: {recipe.key for recipe in made} for stage, made in found.recipes.items()} == built
+    assert found.jobs == 4
+    assert not found.seconds, "all are kept"
+    again = plan(folder, *SWEEP[1:], "generate.seed=5", "controls=[label_permuted]")
+    print_plan(again)
+    new = {stage: sum(r.key in again.seconds for r in made) for stage, made in again.recipes.items()}
+    assert new == {
+        "dataset": 0,
+        "copies": 0,
+        "finetune": 0,
+        "generate": 1,
+        "curate": 1,
+        "audit": 1,
+        "mix": 4,
+        "classify": 4,
+        "report": 1,
+    }
+    assert again.jobs == 6, "and two controls"
+    (key,) = (recipe.key for recipe in again.recipes["generate"])
+    assert again.seconds[key] == records(folder)["generate"][0]["seconds"]
+    assert "6 jobs, 12 artifacts to build" in capsys.readouterr().out
+
+
+def test_a_plan_tells_what_would_be_refused(sweep: tuple[Path, str], monkeypatch, capsys):
+    folder, _ = sweep
+    monkeypatch.chdir(folder)
+    before = files(folder)
+    jobs = ["-m", "mix=real_small,hybrid", "mix.synthetic_per_class=0,50"]
+    assert main(["plan", *jobs, *SMALL, f"base.path={folder.parent / 'base'}"]) == 2
+    told = capsys.readouterr().out
+    assert "2 of 4 jobs would be refused" in told
+    assert "mix=hybrid mix.synthetic_per_class=50" in told
+    assert "acne: asked 50" in told
+    assert main(["plan", "controls=[oracle]"]) == 2
+    assert "this is a single job" in capsys.readouterr().err
+    assert files(folder) == before
+
+
+def test_a_plan_of_a_first_run_imports_no_torch(tmp_path: Path):
+    probe = "import sys; from skinaug.__main__ import main; assert main(['plan', '-m', 'mix=real,hybrid', 'seed=0,1']) == 0; "
+    probe += "print([m for m in sys.modules if m in ('torch', 'lightning', 'diffusers', 'timm')])"
+    command = [sys.executable, "-c", probe]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.rstrip().endswith("[]")
+    assert "4 jobs" in done.stdout
+    assert "no earlier run" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def artifacts(folder: Path, *stages: str) -> list[str]:
