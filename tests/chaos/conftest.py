@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.harness import Study
+from chaos.harness import Arena, Ended, Study
 
 
 @dataclass
@@ -52,6 +52,18 @@ def tally(pytestconfig: pytest.Config) -> Tally:
 def chaos_seed(pytestconfig: pytest.Config) -> int:
     """Decides every random draw of the suite, together with the test's own name."""
     return pytestconfig.getoption("--chaos-seed")
+
+
+def finish(arena: Arena, kills: int, tally: Tally, about: str = "") -> Ended:
+    """Run an arena's stage to its end, after so many `kills`, and compare with an undisturbed run's."""
+    ended = arena.play()
+    problems = (
+        [f"exit status {ended.status}: {ended.output[-3000:]}"] if ended.status else arena.differences()
+    )
+    tally.losses += len(problems)
+    assert not problems, "\n".join([*problems, about])
+    tally.kills += kills
+    return ended
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -83,7 +84,12 @@ SMALL = [
     "report.num_resamples=50",
 ]
 CACHES = ("encoded", "statistics", "pictures.sqlite")
-MEASURED = ("seconds", "images_per_second", "created", "git_revision")  # of a run, or of work that goes on beside it
+MEASURED = (
+    "seconds",
+    "images_per_second",
+    "created",
+    "git_revision",
+)  # of a run, or of work that goes on beside it
 WRITES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}  # audit events that change a disk
 TIMEOUT = 60.0  # seconds after which a stage counts as hung
 
@@ -115,12 +121,14 @@ class Clock:
 class Ended:
     """How a process ended: its exit status (-9: killed), what it printed, and what it noted before its end.
 
-    notes: of a process that lived: `events` (changes of files), `steps` (of optimizers), `seconds`.
+    notes: of a process that was not killed: `events` (changes of files), `steps` (of optimizers), `seconds`.
+    flushed: files that it sent to the disk, with their times (ns) of then: no power cut takes these.
     """
 
     status: int
     output: str
     notes: dict[str, float] = field(default_factory=dict)
+    flushed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -146,10 +154,25 @@ class Arena:
     def store(self) -> Path:
         return self.folder / "store"
 
+    def built(self) -> list[Path]:
+        """Folders of the artifacts that the stage has published."""
+        given = self.inputs / "store"
+        records = (path.parent for path in self.store.glob("*/*/artifact.json"))
+        return [path for path in records if not (given / path.relative_to(self.store)).exists()]
+
+    def forget(self) -> None:
+        """Delete what the stage has published, and nothing else."""
+        for artifact in self.built():
+            shutil.rmtree(artifact)
+
+    def clear(self) -> None:
+        """Nothing is there."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     def reset(self) -> None:
         """Everything as before the stage ran for the first time."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.copytree(self.inputs, self.folder, copy_function=os.link)
+        self.clear()
+        shutil.copytree(self.inputs, self.folder, copy_function=link, dirs_exist_ok=True)
 
     def start(self, death: Death | None = None, clock: Clock | None = None) -> Running:
         return Running(self, death or Death(), clock or Clock())
@@ -202,9 +225,10 @@ class Running:
         self.process.join()
         output = "".join(path.read_text(errors="replace") for path in self.notes.glob("output"))
         notes = self.notes / "notes.json"
-        ended = Ended(
-            self.process.exitcode or 0, output, json.loads(notes.read_text()) if notes.is_file() else {}
-        )
+        told = json.loads(notes.read_text()) if notes.is_file() else {}
+        lines = "".join(path.read_text() for path in self.notes.glob("flushed")).splitlines()
+        flushed = {path: int(time) for time, path in (line.split(" ", 1) for line in lines)}
+        ended = Ended(self.process.exitcode or 0, output, told, flushed)
         shutil.rmtree(self.notes, ignore_errors=True)
         assert not hung, f"hung for {TIMEOUT:.0f} s:\n{output[-3000:]}"
         return ended
@@ -217,21 +241,19 @@ def _play(cfg: dict[str, Any], target: str, folder: Path, notes: Path, death: De
     log = os.open(notes / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    told = _prepare(folder, death, clock)
-    started = time.monotonic()
+    told = _prepare(folder, notes, death, clock)
+    started, status = time.monotonic(), 0
     try:
-        _run(cfg, target, folder)
+        status = _run(cfg, target, folder)
     except BaseException as error:
         traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(2 if type(error).__name__ == "InputError" else 1)
+        status = 2 if type(error).__name__ == "InputError" else 1
     told["seconds"] = time.monotonic() - started
     (notes / "notes.json").write_text(json.dumps(told))
-    sys.stdout.flush()
+    sys.exit(status)
 
 
-def _prepare(folder: Path, death: Death, clock: Clock) -> dict[str, float]:
+def _prepare(folder: Path, notes: Path, death: Death, clock: Clock) -> dict[str, float]:
     """Make this process mortal, and let it note what it does."""
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -250,6 +272,15 @@ def _prepare(folder: Path, death: Death, clock: Clock) -> dict[str, float]:
 
         time.time = wrong
 
+    fsync, log = os.fsync, os.open(notes / "flushed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        os.write(log, f"{os.stat(descriptor).st_mtime_ns} {path}\n".encode())
+
+    os.fsync = noted
+
     def step(*_: Any) -> None:
         told["steps"] += 1
 
@@ -262,7 +293,7 @@ def _prepare(folder: Path, death: Death, clock: Clock) -> dict[str, float]:
         told["events"] += 1
         if told["events"] == death.event:
             busy[0] = True
-            if death.torn and event == "open" and not path.endswith(".lock"):
+            if death.torn and event == "open":
                 with suppress(OSError):
                     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644))
             os.kill(os.getpid(), signal.SIGKILL)
@@ -285,12 +316,17 @@ def _changed(event: str, arguments: tuple[Any, ...], root: str) -> str | None:
     return path if os.path.abspath(path).startswith(root) else None
 
 
-def _run(cfg: dict[str, Any], target: str, folder: Path) -> None:
+def _run(cfg: dict[str, Any], target: str, folder: Path) -> int:
+    """Returns the exit status."""
     from omegaconf import OmegaConf
 
     from skinaug import commands, pipeline
     from skinaug.store import Store
 
+    if target == "command line":
+        from skinaug.__main__ import main
+
+        return main(cfg["arguments"])
     config = OmegaConf.create(cfg)
     if target == "report":
         commands.report(config, folder / "sweep")
@@ -298,8 +334,14 @@ def _run(cfg: dict[str, Any], target: str, folder: Path) -> None:
         store = Store(Path(config.store))
         for path in store.unused(days=-1.0):
             store.remove(path)
+    elif target == "look":  # all that only reads
+        assert all(not reasons for *_, reasons in pipeline.why(config, "classify"))
+        commands.print_mix(config)
+        for artifact in Store(Path(config.store)).artifacts():
+            assert artifact.record["key"] == artifact.key
     else:
         pipeline.run(config, target)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -336,6 +378,7 @@ CASES = {
     "classify by probe": Case("classify", "classify", ("classify=probe", "classify.val_every_steps=2")),
     "report": Case("report", "report"),
     "gc": Case("gc", ""),
+    "everything": Case("classify", ""),
 }
 ARMS = (("real_small", 0), ("real_small", 1), ("hybrid", 0), ("hybrid", 1))  # of the report: mix and seed
 
@@ -353,7 +396,7 @@ class Study:
         case, folder = CASES[name], self.root / name.replace(" ", "_")
         cfg = self.compose(folder, *case.overrides)
         inputs = self.root / "inputs" / folder.name
-        (inputs / "store").mkdir(parents=True)
+        (inputs / "store").mkdir(parents=True, exist_ok=True)
         if case.target == "report":
             for number, (mix, seed) in enumerate(ARMS):
                 job = (f"mix={mix}", f"seed={seed}")
@@ -364,15 +407,22 @@ class Study:
             artifacts = self.build(target, *case.overrides)
             for need, artifact in artifacts.items():
                 if case.target == "gc" or not need.startswith(case.missing):
-                    link(artifact, inputs / "store")
+                    place = inputs / "store" / artifact.parent.name / artifact.name
+                    shutil.copytree(artifact, place, copy_function=link)
         arena = Arena(folder, cfg, case.target, inputs)
         arena.settle()
         return arena
 
     def compose(self, folder: Path, *overrides: str) -> dict[str, Any]:
         """The configuration of a run in `folder`."""
-        places = (f"store={folder / 'store'}", f"output={folder / 'output'}", f"base.path={self.root / 'base'}")
-        return compose_plain([*SMALL, *places, *overrides])
+        return compose_plain([*SMALL, *self._places(folder), *overrides])
+
+    def overrides(self, folder: Path, name: str) -> list[str]:
+        """What a command line is given for a case in `folder`."""
+        return [*SMALL, *self._places(folder), *CASES[name].overrides]
+
+    def _places(self, folder: Path) -> list[str]:
+        return [f"store={folder / 'store'}", f"output={folder / 'output'}", f"base.path={self.root / 'base'}"]
 
     def build(self, target: str, *overrides: str) -> dict[str, Path]:
         """Folders of a stage's artifact, and of all that it needs, in the study's own store."""
@@ -389,9 +439,12 @@ class Study:
         return {name: store.artifact(recipe).path for name, recipe in plan.items()}
 
 
-def link(artifact: Path, store: Path) -> None:
-    """Hard links to an artifact's files, at its place in another store."""
-    shutil.copytree(artifact, store / artifact.parent.name / artifact.name, copy_function=os.link)
+def link(file: str, place: str) -> None:
+    """A file at another place too, without a copy where that is the same file system."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copy2(file, place)
 
 
 def write_run(folder: Path, mix: str, seed: int, cfg: dict[str, Any], artifacts: dict[str, Path]) -> None:
@@ -406,6 +459,35 @@ def write_run(folder: Path, mix: str, seed: int, cfg: dict[str, Any], artifacts:
         "artifacts": {name: str(path) for name, path in artifacts.items()},
     }
     (folder / "run.json").write_text(json.dumps(about))
+
+
+def power_cut(arena: Arena, ended: Ended, rng: random.Random) -> list[str]:
+    """What a power cut may do to the newest files of work folders and caches: cut off, zeros for the end, or gone.
+
+    Published artifacts, and files that were sent to the disk and not changed since, stay. Returns what was done.
+    """
+    work = [
+        path for path in arena.store.rglob("*") if path.is_file() and _at_work(path.relative_to(arena.store))
+    ]
+    open_files = [path for path in work if ended.flushed.get(str(path)) != path.stat().st_mtime_ns]
+    newest = sorted(open_files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
+    done = []
+    for path in newest[: rng.randint(1, 6)]:
+        content, how = path.read_bytes(), rng.choice(["cut", "empty", "zeros", "gone"])
+        kept = rng.randrange(len(content)) if content and how in ("cut", "zeros") else 0
+        path.unlink()  # a hard link would change another arena's file
+        if how != "gone":
+            path.write_bytes(content[:kept] + (bytes(len(content) - kept) if how == "zeros" else b""))
+        done.append(f"{how} at {kept} of {len(content)}: {path.relative_to(arena.store)}")
+    return done
+
+
+def _at_work(name: Path) -> bool:
+    return (
+        name.parts[0] in CACHES
+        or name.suffix == ".lock"
+        or any(part.endswith(".partial") for part in name.parts)
+    )
 
 
 def compose_plain(overrides: list[str]) -> dict[str, Any]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+from dataclasses import replace
 
 import pytest
-from chaos.conftest import Tally
-from chaos.harness import CASES, Arena, Death, Ended, Study
+from chaos.conftest import Tally, finish
+from chaos.harness import CASES, Arena, Death, Study
+
+from skinaug.checkpoints import newest
 
 pytestmark = pytest.mark.chaos
 
 LATE, SPREAD, CHAINS, LINKS = 6, 4, 3, 3
-
-
-def finish(arena: Arena, kills: int, tally: Tally) -> Ended:
-    """Run to the end after `kills`, and compare."""
-    ended = arena.play()
-    problems = [f"exit status {ended.status}: {ended.output[-2000:]}"] if ended.status else arena.differences()
-    tally.losses += len(problems)
-    assert not problems, "\n".join(problems)
-    tally.kills += kills
-    return ended
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -49,4 +44,47 @@ def test_a_stage_that_dies_again_and_again_ends_as_undisturbed(
         for _ in range(LINKS):
             death = Death(after=rng.uniform(0.02, arena.undisturbed.notes["seconds"]))
             deaths += arena.play(death).status == -9
-        finish(arena, deaths, tally)
+        pictures, step = drawn(arena), saved_step(arena)
+        ended = finish(arena, deaths, tally)
+        if case == "generate":
+            assert pictures.items() <= drawn(arena).items(), "what lay whole is not drawn again"
+        if case in ("finetune by words", "finetune by LoRA", "finetune all") and step:
+            assert ended.notes["steps"] == arena.undisturbed.notes["steps"] - step
+
+
+def drawn(arena: Arena) -> dict[str, int]:
+    """Pictures of the pool, and which file on the disk each is."""
+    return {path.name: path.stat().st_ino for path in (arena.store / "generate").rglob("*.png")}
+
+
+def saved_step(arena: Arena) -> int:
+    """The step of the checkpoint that a fine-tuning goes on from."""
+    found = [newest(folder) for folder in arena.store.glob("finetune/*.partial/checkpoints")]
+    return max((int(path.stem.partition("=")[2]) for path in found if path), default=0)
+
+
+@pytest.mark.parametrize("stage", ["finetune", "classify", "generate"])
+def test_a_terminated_stage_saves_what_it_has_and_goes_on_from_there(
+    stage: str, study: Study, tally: Tally, chaos_seed: int
+):
+    case = {"finetune": "finetune by LoRA", "classify": "classify by network", "generate": "generate"}[stage]
+    arena, rng = study.arena(case), random.Random(f"sigterm {stage} {chaos_seed}")
+    command = replace(
+        arena, target="command line", cfg={"arguments": [stage, *study.overrides(arena.folder, case)]}
+    )
+    terminated = 0
+    for _ in range(6):
+        arena.reset()
+        running = command.start()
+        started = arena.undisturbed.notes["seconds"] * rng.uniform(0.3, 0.9)
+        running.process.join(started + 1.0)  # the command line composes its configuration first
+        os.kill(running.process.pid, signal.SIGTERM)
+        ended = running.wait()
+        assert ended.status in (0, 143), f"{ended.status}: {ended.output[-3000:]}"
+        if ended.status == 143:
+            terminated += 1
+            assert not arena.differences() or not list(arena.store.rglob("*.lock")), "the lease is given back"
+            resumed = finish(arena, 1, tally)
+            total = arena.undisturbed.notes["steps"]
+            assert ended.notes["steps"] + resumed.notes["steps"] == total, "no step was lost or done twice"
+    assert terminated >= 2
