@@ -93,14 +93,20 @@ class Lora:
         # peft's names: diffusers' older ones would lose convolutions on loading.
         name, network = denoiser_name(pipeline), denoiser(pipeline)
         layers = {f"{name}_lora_layers": get_peft_model_state_dict(network)}
-        layers[f"{name}_lora_adapter_metadata"] = network.peft_config["default"].to_dict()
+        layers[f"{name}_lora_adapter_metadata"] = _settings(network)
         for encoder_name, encoder, _ in text_encoders(pipeline) if self.text_encoder else ():
             if getattr(encoder, "peft_config", None):
                 layers[f"{encoder_name}_lora_layers"] = _as_transformers_reads(
                     get_peft_model_state_dict(encoder)
                 )
-                layers[f"{encoder_name}_lora_adapter_metadata"] = encoder.peft_config["default"].to_dict()
+                layers[f"{encoder_name}_lora_adapter_metadata"] = _settings(encoder)
         type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)
+
+
+def _settings(network: Any) -> dict[str, Any]:
+    """peft's settings of the adapter, with sets in order: their own differs from process to process, and so would the file."""
+    settings = network.peft_config["default"].to_dict()
+    return {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
 
 
 def _as_transformers_reads(layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
