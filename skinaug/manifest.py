@@ -317,12 +317,14 @@ def _typed(table: pl.DataFrame, root: Path) -> pl.DataFrame:
     """The table with the required columns' types. Raises InputError naming all columns that cannot have theirs."""
     found, bad = {}, []
     for name, dtype in REQUIRED.items():
+        told = f"{name} must be {dtype}, and is {table.schema[name]}"
+        if table.schema[name].is_nested():  # polars casts what is inside
+            bad.append(told)
+            continue
         try:
             found[name] = table[name].cast(dtype)
-            if found[name].dtype != dtype:  # a struct's fields are cast one by one
-                bad.append(f"{name} must be {dtype}, and is {table.schema[name]}")
         except pl.exceptions.PolarsError as error:
-            bad.append(f"{name} must be {dtype}, and is {table.schema[name]}: {str(error).splitlines()[0]}")
+            bad.append(f"{told}: {str(error).splitlines()[0]}")
     bad += [
         f"{name} must be {what}, and is {table.schema[name]}"
         for name, (what, fits) in OPTIONAL.items()

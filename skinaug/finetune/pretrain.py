@@ -99,7 +99,7 @@ def pretrain(
             settings = {"max_steps": autoencoder.steps, "gradient_clip_val": 1.0, "callbacks": [saver]}
             fit = trainer(**settings, logger=logger, default_root_dir=out)
             train_autoencoder(autoencoder, sizes, manifest, image_size, fit, folder, seed)
-        vae = AutoencoderKL.from_pretrained(out / "vae")
+        vae = AutoencoderKL.from_pretrained(out / "vae", use_safetensors=True)
         base = partial(new_pipeline, sizes, image_size, vae, tokenizer, seed)
         feed = {"prior_images": None, "trainer": trainer, "cache": out, "logger": logger}
         training.teach(manifest, phrases, base=base, out=out, **feed)

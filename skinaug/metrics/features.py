@@ -99,11 +99,14 @@ def read_features(file: Path, manifest: Manifest) -> np.ndarray:
     """Features from a Parquet file with `image_id` and `features` (list of D floats): float32 [N, D], in the manifest's order.
 
     Raises:
-        InputError: no such file or columns, lists of different lengths, or images without features.
+        InputError: no such file or columns, no Parquet file, lists of different lengths, or images without features.
     """
     if not file.is_file():
         raise InputError(f"There is no features file {file}: give a Parquet file with image_id and features.")
-    table = pl.read_parquet(file)
+    try:
+        table = pl.read_parquet(file)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{file} is no Parquet file that can be read: {error}.") from error
     if not {"image_id", "features"} <= set(table.columns):
         raise InputError(
             f"{file} has the columns {', '.join(table.columns)}; it needs image_id and features."
