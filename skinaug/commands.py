@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from skinaug.checks import check, check_classes
@@ -86,7 +87,10 @@ def record_run(cfg: DictConfig, made: Made) -> None:
         f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
     )
     console.print(
-        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}", highlight=False, soft_wrap=True
+        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
@@ -147,7 +151,7 @@ def print_why(cfg: DictConfig, stage: str) -> None:
     table = Table("stage", "key", "", "because")
     for name, key, reasons in why(cfg, stage):
         verdict = "[yellow]would run[/yellow]" if reasons else "[green]kept[/green]"
-        table.add_row(name, key, verdict, "\n".join(reasons))
+        table.add_row(name, key, verdict, escape("\n".join(reasons)))
     console.print(table)
 
 
@@ -159,7 +163,7 @@ def print_prompts(cfg: DictConfig) -> None:
     made = run(cfg, "dataset")
     table = Table("class", "prompt", title=f"prompts={cfg.prompts.name}")
     for row in preview(prompts, read(made["dataset"]).classes, cfg.preview, cfg.generate.seed):
-        table.add_row(row["label"], row["prompt"])
+        table.add_row(escape(row["label"]), escape(row["prompt"]))
     console.print(table)
 
 
