@@ -34,8 +34,11 @@ RUN_FILE = "run.json"
 console = Console()
 
 
-def execute(cfg: DictConfig, command: str, stage: str) -> None:
-    """Run one command of the command line on a composed configuration."""
+def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
+    """Run one command of the command line on a composed configuration.
+
+    Returns the validation score by which a search judges a classifier (`classify.monitor`); None of other commands.
+    """
     if command == "report":
         report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
     elif command == "why":
@@ -53,7 +56,8 @@ def execute(cfg: DictConfig, command: str, stage: str) -> None:
         if stage == "audit":
             print_pool(cfg, made)
         if stage == "classify":
-            record_run(cfg, made)
+            return record_run(cfg, made)
+    return None
 
 
 def print_pool(cfg: DictConfig, made: Made) -> None:
@@ -66,8 +70,8 @@ def print_pool(cfg: DictConfig, made: Made) -> None:
     print_certificate(audit_artifact(Store(Path(cfg.store)), made["curate"]), "the curated pool")
 
 
-def record_run(cfg: DictConfig, made: Made) -> None:
-    """Write the job's run.json, from which a report finds its artifacts, and print its metrics."""
+def record_run(cfg: DictConfig, made: Made) -> float:
+    """Write the job's run.json, from which a report finds its artifacts, print its metrics and return its validation score."""
     hydra = HydraConfig.get()
     sweep = hydra.mode == RunMode.MULTIRUN
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
@@ -82,7 +86,8 @@ def record_run(cfg: DictConfig, made: Made) -> None:
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }
     write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
-    test = json.loads((made["classify"].path / "metrics.json").read_text())["test"]
+    metrics = json.loads((made["classify"].path / "metrics.json").read_text())
+    test = metrics["test"]
     scores = "  ".join(
         f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
     )
@@ -92,6 +97,7 @@ def record_run(cfg: DictConfig, made: Made) -> None:
         markup=False,
         soft_wrap=True,
     )
+    return float(metrics["val"][cfg.classify.monitor])
 
 
 def forget_sweep(cfg: DictConfig) -> None:

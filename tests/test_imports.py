@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "skinaug"
 STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "classify", "report"}
 TOP = {
-    "devices", "device_process", "launchers", "recipes", "checks", "pipeline", "commands", "configs", "sweeper", "__main__", "store_command", "audit_command", "rerun_command", "plan_command"
+    "devices", "device_process", "launchers", "recipes", "checks", "pipeline", "commands", "configs", "sweeper", "__main__", "store_command", "audit_command", "rerun_command", "plan_command", "search"
 }  # fmt: skip
 KNOW_HYDRA = TOP - {"store_command", "audit_command", "dashboard_command"}
 LIGHT = {"errors", "manifest", "store", "prompts", "images", "configs", "__main__"}
