@@ -68,4 +68,4 @@ def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
 
 def _by_stem(by_stem: Mapping[str, list[str]], name: str) -> Sequence[str]:
     """Files whose stem is the whole name (an id without an extension), else the name without its extension."""
-    return by_stem.get(name) or by_stem.get(os.path.splitext(name)[0], ())
+    return by_stem.get(name) or by_stem.get(os.path.splitext(name)[0]) or ()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
+from markupsafe import Markup
 from safetensors import safe_open
 
 from skinaug.base import PACKAGE
@@ -77,10 +78,10 @@ def write_card(
     short = hub_id(base_name)[0] if is_hub_id(base_name) else base_name
     title = f"{method} of {short} on {conditions}"
     counts = dict(manifest.table["label"].value_counts().iter_rows())
-    classes = [(label, f"`{phrase}`", counts.get(label, 0)) for label, phrase in phrases.items()]
+    classes = [(label, code(phrase), counts.get(label, 0)) for label, phrase in phrases.items()]
     data = {
         "images": len(manifest),
-        "digest": f"`{data_digest(manifest)}`",
+        "digest": code(data_digest(manifest)),
         "licence": manifest.licence or "not stated",
         "citation": manifest.citation or "not stated",
     }
@@ -99,7 +100,7 @@ def write_card(
         table(("", ""), data.items()),
         "The digest is the SHA-256 of the images' own, sorted and joined by line breaks.",
         "## Base model",
-        table(("", ""), {"name": f"`{base_name}`", "licence": licence or "not stated"}.items()),
+        table(("", ""), {"name": code(base_name), "licence": licence or "not stated"}.items()),
         "## Recipe",
         table(("", ""), {"method": method, **settings}.items()),
         *samples(out),
@@ -208,10 +209,23 @@ def samples(out: Path) -> list[str]:
 
 
 def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    """A Markdown table; an empty value is `none`."""
-    cells = [["none" if value is None else str(value).replace("|", "\\|") for value in row] for row in rows]
+    """A Markdown table; an empty value is `none`, and what is not set as code shows as it is."""
+    cells = [["none" if value is None else _cell(value) for value in row] for row in rows]
     lines = [header, ("---",) * len(header), *cells]
     return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |" for line in lines)
+
+
+def code(text: str) -> Markup:
+    """Text set as code in Markdown, whatever back-ticks it has."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    return Markup(f"{'`' * (longest + 1)} {text} {'`' * (longest + 1)}" if longest else f"`{text}`")
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    if not isinstance(value, Markup):
+        text = re.sub(r"([\\`*_\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", "\\|")
 
 
 def is_hub_id(base_name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from io import StringIO
@@ -340,7 +341,8 @@ def _svg(figure: Figure, title: str) -> str:
     import matplotlib
 
     buffer: Any = StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has fonts of all scripts
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;]*; ?", "", svg[svg.index("<svg") :])  # the page's is inherited

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import polars as pl
@@ -20,7 +21,8 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
-from skinaug.finetune.card import data_digest, write_card
+from skinaug.finetune.card import code as markdown_code
+from skinaug.finetune.card import data_digest, table, write_card
 from skinaug.manifest import Manifest
 
 PHRASES = {"acne": "<acne>", "basal cell | carcinoma": "<bcc>"}
@@ -84,6 +86,16 @@ def save_lora(folder: Path, base: Path) -> None:
     pipeline.save_lora_weights(
         folder / "lora", **{f"{part}_lora_layers": get_peft_model_state_dict(denoiser)}
     )
+
+
+def test_names_and_citations_show_as_they_are():
+    hostile = "<script>alert(1)</script> [x](y) *a* | `b`"
+    reader = pytest.importorskip("markdown_it").MarkdownIt("commonmark", {"html": True}).enable("table")
+    page = reader.render(table(("class", "in a prompt"), [(hostile, markdown_code(hostile))]))
+    shown = re.findall("<td>(.*?)</td>", page)
+    assert unescape(shown[0]) == hostile
+    assert unescape(shown[1]) == f"<code>{hostile}</code>"
+    assert set(re.findall(r"<(\w+)", page)) <= {"table", "thead", "tbody", "tr", "th", "td", "code"}
 
 
 def test_what_a_reader_needs(tmp_path: Path):
