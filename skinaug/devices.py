@@ -53,14 +53,16 @@ def nodes(cfg: DictConfig) -> int:
     return int(cfg.trainer.get("num_nodes", 1))
 
 
-def on_one_device(cfg: DictConfig) -> DictConfig:
-    """The configuration with a trainer of one device."""
-    if devices(cfg) * nodes(cfg) == 1:
+def for_stage(cfg: DictConfig, stage: str) -> DictConfig:
+    """The configuration with the trainer that a stage has: of one device where it is not spread; and only fine-tuning needs a
+    strategy that keeps weights in pieces."""
+    if devices(cfg) * nodes(cfg) == 1 or (stage == "finetune" and several(cfg, stage)):
         return cfg
-    one = cfg.copy()
-    OmegaConf.set_struct(one, False)
-    one.trainer = {**plain(cfg.trainer), "devices": 1, "num_nodes": 1, "strategy": "auto"}
-    return one
+    alone = {} if several(cfg, stage) else {"devices": 1, "num_nodes": 1}
+    changed = cfg.copy()
+    OmegaConf.set_struct(changed, False)
+    changed.trainer = {**plain(cfg.trainer), **alone, "strategy": "auto"}
+    return changed
 
 
 def build_spread(cfg: DictConfig, name: str, made: Mapping[str, Artifact], out: Path, logger: Any) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from skinaug.audit.lineage import certify_training
 from skinaug.checks import check, check_classes
-from skinaug.devices import build_spread, on_one_device, several
+from skinaug.devices import build_spread, for_stage, several
 from skinaug.manifest import Manifest
 from skinaug.recipes import build, given_pools, plain, recipes, render_settings, renders, tracked_keys
 from skinaug.seen import write_seen
@@ -226,11 +226,12 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
 
         def build_tracked(out: Path) -> None:
             console.print(f"[bold]{name:<16}[/bold] {recipe.key}  building", highlight=False)
+            own = for_stage(cfg, recipe.stage)
             if recipe.stage == "score":
-                build_score(on_one_device(cfg), name.partition(".")[2], made, out)
+                build_score(own, name.partition(".")[2], made, out)
                 return
             if recipe.stage == "copies":  # nothing to see in a dashboard, as of scores
-                build_copies(on_one_device(cfg), made, out, False)
+                build_copies(own, made, out, False)
                 return
             track = build(cfg.logger)
             logger = tracking.enter_context(
@@ -240,9 +241,9 @@ def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -
                 needs = {name: made[name].key for name in ("mix", "dataset", "copies")}
                 certify_training(store, needs, read(made["mix"]), out)
             if several(cfg, recipe.stage):
-                build_spread(cfg, name, made, out, logger)
+                build_spread(own, name, made, out, logger)
             else:
-                BUILDERS[name](on_one_device(cfg), made, out, logger)
+                BUILDERS[name](own, made, out, logger)
 
         artifact = store.get(recipe, build_tracked, about={"name": name, "job": plain(cfg)})
     console.print(f"{name:<16} {recipe.key}  built in {artifact.record['seconds']:.1f} s", highlight=False)

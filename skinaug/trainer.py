@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from rich import get_console
@@ -37,11 +38,14 @@ def make_trainer(
         accelerator: auto, cpu, gpu or mps.
         devices: number of devices, or auto for all.
         precision: a Lightning precision, or auto: bf16-mixed on GPUs that have bfloat16, 32-true elsewhere.
-        options: keywords of `lightning.Trainer`, such as `max_steps`, `callbacks`, `logger`, `default_root_dir`.
+        options: keywords of `lightning.Trainer`, such as `max_steps`, `callbacks`, `logger`, `default_root_dir`; `strategy` may
+            also be a function that makes one, since each Trainer needs its own.
     """
     quieten()
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
     callbacks = list(options.pop("callbacks", None) or [])
+    if callable(options.get("strategy")):
+        options["strategy"] = options["strategy"]()
     bar = (
         [StepProgress()] if options.pop("enable_progress_bar", True) else []
     )  # False: the stage brings its own
@@ -63,6 +67,13 @@ def make_trainer(
         devices=devices,
         callbacks=[*callbacks, *bar, StopAtSigterm()],
         **{**defaults, **options},
+    )
+
+
+def fully_sharded(devices: int, num_nodes: int) -> ModelParallelStrategy:
+    """Every device holds a piece of every weight, gradient and optimizer state (FSDP); checkpoints are whole."""
+    return ModelParallelStrategy(
+        data_parallel_size=devices * num_nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from diffusion_components import save_tiny_pipeline
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file
 
-from skinaug.devices import command, devices, on_one_device, several
+from skinaug.devices import command, devices, for_stage, several
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
 
@@ -35,17 +36,15 @@ SMALL = [
     "prompts=plain",
     "curate=none",
     "mix=hybrid",
-    "finetune=textual_inversion",
-    "finetune.method.num_vectors=1",
     "finetune.captions.templates=['a photo of {label}']",
     "classify.augmentation=null",
-    "trainer=cpu",
     "name=study",
 ]
+TEXTUAL_INVERSION = ["finetune=textual_inversion", "finetune.method.num_vectors=1", "trainer=cpu"]
 
 
 def config(devices: object, accelerator: str = "cpu", learns: str = "network", **trainer: object):
-    about = {"devices": devices, "accelerator": accelerator, "strategy": "ddp", **trainer}
+    about = {"devices": devices, "accelerator": accelerator, **trainer}
     return OmegaConf.create({"trainer": about, "classify": {"learns": learns}})
 
 
@@ -61,11 +60,17 @@ def test_which_stages_are_spread():
 
 
 def test_the_others_get_one_device():
-    one = on_one_device(config(2, num_nodes=3, precision="32-true"))
+    one = for_stage(config(2, num_nodes=3, precision="32-true"), "curate")
     assert (one.trainer.devices, one.trainer.num_nodes, one.trainer.strategy) == (1, 1, "auto")
     assert one.trainer.precision == "32-true"
     asked = config([1])
-    assert on_one_device(asked) is asked, "the GPU that was named"
+    assert for_stage(asked, "curate") is asked, "the GPU that was named"
+
+
+def test_weights_are_kept_in_pieces_for_fine_tuning_alone():
+    asked = config(2, strategy="pieces")
+    assert for_stage(asked, "finetune") is asked
+    assert for_stage(asked, "generate").trainer == {**asked.trainer, "strategy": "auto"}
 
 
 def test_several_machines_are_reached_through_slurm(tmp_path: Path):
@@ -75,18 +80,18 @@ def test_several_machines_are_reached_through_slurm(tmp_path: Path):
     assert words[-3:] == ["-m", "skinaug.device_process", str(tmp_path)]
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
+def start(folder: Path, *overrides: str, how: Sequence[str] = TEXTUAL_INVERSION) -> subprocess.Popen[str]:
     folder.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SKINAUG_")}
-    words = [sys.executable, "-m", "skinaug", *overrides, *SMALL, f"base.path={folder.parent / 'base'}"]
+    words = [sys.executable, "-m", "skinaug", *overrides, *SMALL, *how, f"base.path={folder.parent / 'base'}"]
     pipe = subprocess.PIPE
     return subprocess.Popen(
         words, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
 
 
-def skinaug(folder: Path, *overrides: str) -> str:
-    process = start(folder, *overrides)
+def skinaug(folder: Path, *overrides: str, how: Sequence[str] = TEXTUAL_INVERSION) -> str:
+    process = start(folder, *overrides, how=how)
     output, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, output[-4000:]
     return output
@@ -202,3 +207,21 @@ def test_bad_input_of_a_process_is_told_once(two: Path):
     assert "Traceback" not in output
     assert json.loads((stage(folder, "mix")[0] / "artifact.json").read_text())["stage"] == "mix"
     assert not list((folder / "store/classify").glob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_weights_in_pieces_learn_what_whole_ones_do(two: Path, method: str):
+    how = [f"finetune={method}", "finetune.ema_decay=null", "logger=none", "trainer.precision=32-true"]
+    for name, trainer in {"whole": "cpu", "pieces": "fsdp"}.items():
+        folder = two.parent / f"{name}-{method}"
+        skinaug(folder, "finetune", f"trainer={trainer}", "trainer.accelerator=cpu", how=how)
+    (whole,), (pieces,) = (stage(two.parent / f"{name}-{method}", "finetune") for name in ("whole", "pieces"))
+    assert whole.name == pieces.name
+    files = sorted(whole.rglob("*.safetensors"))
+    assert files
+    for file in files:
+        found, expected = load_file(pieces / file.relative_to(whole)), load_file(file)
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_allclose(found[name], values, atol=2e-3 if method == "full" else 1e-5)

@@ -28,8 +28,10 @@ from skinaug.finetune.batches import Photographs, training_batch
 from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.card import write_card
 from skinaug.finetune.methods.method import FinetuneMethod
+from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids
+from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
 from skinaug.finetune.text import caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
@@ -191,6 +193,7 @@ class Finetune:
         """Train and save one model, unless it is there."""
         if (out / "labels.json").exists():
             return
+        self.check_sharding(trainer())
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
         check_image_size(self.image_size, pipeline)
@@ -238,12 +241,25 @@ class Finetune:
         )
         self.lighten(module, fitter)
         resume.fit(fitter, module, out / "checkpoints")
+        weights = whole_weights(fitter) if is_sharded(fitter) else None
         if fitter.is_global_zero:
+            if weights is not None:
+                pipeline = base()
+                self.method.prepare(pipeline, manifest.classes, self.seed)
+                put_weights(pipeline, weights)
             self.method.save(pipeline, manifest.classes, out)
             flush(out)  # labels.json says that the model is there
             write_phrases(phrases, out)
             resume.remove(out / "checkpoints")
         fitter.strategy.barrier()
+
+    def check_sharding(self, fitter: Trainer) -> None:
+        """Refuse what cannot be done with weights in pieces."""
+        if is_sharded(fitter) and (self.ema_decay is not None or isinstance(self.method, TextualInversion)):
+            raise InputError(
+                "trainer=fsdp: weights in pieces are for finetune=lora and finetune=full, and are not averaged. Set "
+                "finetune.ema_decay=null, or another trainer."
+            )
 
     def trainer(
         self,

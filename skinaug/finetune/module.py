@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -19,6 +20,7 @@ from skinaug.errors import InputError
 from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
+from skinaug.finetune.sharding import shard
 from skinaug.text_length import text_encoders
 from skinaug.trainer import share
 
@@ -96,6 +98,13 @@ class DiffusionFinetuner(LightningModule):
         for parameter in parameters:
             parameter.requires_grad_(True)
 
+    def configure_model(self) -> None:
+        """Spread what learns over the devices, where the trainer's strategy asks for that."""
+        if self.device_mesh is not None:
+            for network in (self.denoiser, *self.text_encoders.values()):
+                if any(parameter.requires_grad for parameter in network.parameters()):
+                    shard(network, self.device_mesh["data_parallel"])
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         own = share(len(batch["captions"]), self.trainer)
         drawn = self.draw(batch["moments"], batch["number"])
@@ -155,7 +164,8 @@ class DiffusionFinetuner(LightningModule):
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
-        if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm):
             raise self.diverged("gradient is no number")
 
     def diverged(self, what: str) -> InputError:

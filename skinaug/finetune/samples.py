@@ -79,6 +79,8 @@ class SampleGrids(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         step = trainer.global_step
+        if module.device_mesh is not None:
+            return  # each device holds a piece of the weights: none can draw alone
         if step % self.every_num_steps == 0 or step == trainer.max_steps:
             self.draw(trainer, module)
 
