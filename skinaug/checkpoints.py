@@ -22,3 +22,14 @@ def newest(folder: Path) -> Path | None:
     """
     steps = {int(path.stem.partition("=")[2]): path for path in folder.glob("step=*.ckpt")}
     return next((steps[step] for step in sorted(steps, reverse=True) if is_whole(steps[step])), None)
+
+
+def resumable(last: Path) -> bool:
+    """Whether a training can go on from a checkpoint: it is whole, and so are the best ones that it names."""
+    if not is_whole(last):
+        return False
+    import torch  # a test's process does without
+
+    states = torch.load(last, map_location="cpu", weights_only=True, mmap=True)["callbacks"].values()
+    best = [Path(state["best_model_path"]) for state in states if state.get("best_model_path")]
+    return all(is_whole(path) for path in best)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skinaug.checkpoints import is_whole, newest
+from skinaug.checkpoints import is_whole, newest, resumable
 
 
 def save(folder: Path, step: int) -> Path:
@@ -43,3 +43,15 @@ def test_a_hole_in_the_middle_shows(tmp_path: Path):
     content[8000:9000] = bytes(1000)
     path.write_bytes(content)
     assert not is_whole(path)
+
+
+def test_a_training_whose_best_checkpoint_is_lost_starts_anew(tmp_path: Path):
+    best, last = save(tmp_path, 3), tmp_path / "last.ckpt"
+    states = {"best": {"best_model_path": str(best)}, "last": {"best_model_path": ""}, "curves": {"rows": []}}
+    torch.save({"callbacks": states}, last)
+    assert resumable(last)
+    best.write_bytes(best.read_bytes()[:-100])
+    assert not resumable(last)
+    best.unlink()
+    assert not resumable(last)
+    assert not resumable(tmp_path / "none.ckpt")

@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from skinaug.backbone import set_image_size
+from skinaug.checkpoints import resumable
 from skinaug.classify.data import (
     AugmentedPictures,
     DrawnVectors,
@@ -222,9 +223,9 @@ def freeze_statistics(network: nn.Module) -> None:
 
 
 def train_network(run: L.Trainer, module: ImageClassifier, data: PictureData, last: Path) -> float:
-    """Fit, going on from the checkpoint `last` where there is one. Returns seconds."""
+    """Fit, going on from the checkpoint `last` where it is whole. Returns seconds."""
     start = time.perf_counter()
-    run.fit(module, data, ckpt_path=last if last.exists() else None, weights_only=True)
+    run.fit(module, data, ckpt_path=last if resumable(last) else None, weights_only=True)
     return time.perf_counter() - start
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
 
 
-class AveragedWeights(EMAWeightAveraging):
-    """Lightning's exponential moving average of parameters, resumed from checkpoints that hold learning weights alone.
+class AveragedWeights(WeightAveraging):
+    """Lightning's average of parameters over steps, exponential, resumed from checkpoints that hold learning weights alone.
 
     Buffers are left out: whole numbers among them, such as positions, would be rounded down.
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(decay=decay, use_buffers=False)
+        super().__init__(use_buffers=False, avg_fn=partial(blend, decay))
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -23,4 +29,13 @@ class AveragedWeights(EMAWeightAveraging):
         whole = pl_module.state_dict()
         for state in {"state_dict", "current_model_state"} & checkpoint.keys():
             checkpoint[state] = {**whole, **checkpoint[state]}
+        if (
+            checkpoint["global_step"] == trainer.max_steps
+        ):  # nothing is left to train, after which Lightning would do this
+            checkpoint["current_model_state"] = checkpoint["state_dict"]
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+
+def blend(decay: float, average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
+    """The next value of an average. What does not learn stays as it is: rounded anew at each step, it would wander."""
+    return torch.where(average == now, average, decay * average + (1 - decay) * now)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 
 def save_pipeline(pipeline: Any, folder: Path) -> None:
@@ -17,6 +18,11 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.to("cpu").half()
+        elif isinstance(
+            part, PreTrainedTokenizerFast
+        ):  # would save how its last text happened to be padded and cut
+            part.backend_tokenizer.no_padding()
+            part.backend_tokenizer.no_truncation()
     save_whole(pipeline.save_pretrained, folder)
 
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -379,7 +379,9 @@ CASES = {
     "report": Case("report", "report"),
     "gc": Case("gc", ""),
     "everything": Case("classify", ""),
+    "classify with W&B": Case("classify", "classify", ("classify=probe", "logger=wandb")),
 }
+STAGES = [name for name in CASES if name not in ("gc", "everything", "classify with W&B")]
 ARMS = (("real_small", 0), ("real_small", 1), ("hybrid", 0), ("hybrid", 1))  # of the report: mix and seed
 
 
@@ -469,8 +471,12 @@ def power_cut(arena: Arena, ended: Ended, rng: random.Random) -> list[str]:
     work = [
         path for path in arena.store.rglob("*") if path.is_file() and _at_work(path.relative_to(arena.store))
     ]
-    open_files = [path for path in work if ended.flushed.get(str(path)) != path.stat().st_mtime_ns]
-    newest = sorted(open_files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
+    return spoil((path for path in work if ended.flushed.get(str(path)) != path.stat().st_mtime_ns), rng)
+
+
+def spoil(files: Iterable[Path], rng: random.Random) -> list[str]:
+    """Take content from the newest of some files. Returns what was done."""
+    newest = sorted(files, key=lambda path: (-path.stat().st_mtime_ns, path.name))
     done = []
     for path in newest[: rng.randint(1, 6)]:
         content, how = path.read_bytes(), rng.choice(["cut", "empty", "zeros", "gone"])
@@ -478,7 +484,7 @@ def power_cut(arena: Arena, ended: Ended, rng: random.Random) -> list[str]:
         path.unlink()  # a hard link would change another arena's file
         if how != "gone":
             path.write_bytes(content[:kept] + (bytes(len(content) - kept) if how == "zeros" else b""))
-        done.append(f"{how} at {kept} of {len(content)}: {path.relative_to(arena.store)}")
+        done.append(f"{how} at {kept} of {len(content)}: {path}")
     return done
 
 

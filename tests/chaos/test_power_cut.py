@@ -6,12 +6,13 @@ import random
 
 import pytest
 from chaos.conftest import Tally, finish
-from chaos.harness import CASES, Death, Study, cached, power_cut
+from chaos.harness import STAGES, Death, Study, cached, power_cut, spoil
+
+from skinaug.tracking import STEP, _history
 
 pytestmark = pytest.mark.chaos
 
-CUTS = 3
-STAGES = [case for case in CASES if case not in ("gc", "everything")]
+CUTS = 2
 
 
 @pytest.mark.parametrize("case", STAGES)
@@ -49,3 +50,21 @@ def test_the_last_rename_is_lost(case: str, study: Study, tally: Tally):
     for artifact in arena.built():
         artifact.rename(artifact.with_name(f"{artifact.name}.partial"))
     finish(arena, 1, tally)
+
+
+def test_a_dashboard_whose_files_are_cut_stops_nobody_and_shows_nothing_twice(
+    study: Study, tally: Tally, chaos_seed: int
+):
+    arena, rng = study.arena("classify with W&B"), random.Random(f"dashboard {chaos_seed}")
+    for _ in range(2):
+        arena.reset()
+        death = Death(after=rng.uniform(0.5, 1.0) * arena.undisturbed.notes["seconds"])
+        deaths = arena.play(death).status == -9
+        done = spoil((arena.folder / "output").rglob("*.wandb"), rng)
+        deaths += arena.play(death).status == -9
+        finish(arena, int(deaths), tally, "\n".join(done))
+        runs = sorted((arena.folder / "output" / "wandb").glob("offline-run-*"))
+        assert len(runs) == 1, "earlier tries are in the last one"
+        rows = [(row[STEP], *sorted(row)) for row in _history(runs[0]) if STEP in row]
+        assert rows
+        assert len(set(rows)) == len(rows)
