@@ -197,8 +197,12 @@ class SlurmLauncher(SweepLauncher):
         self.max_num_timeout = max_num_timeout
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
-        import submitit
-
+        try:
+            import submitit
+        except ModuleNotFoundError as error:
+            raise InputError(
+                "hydra/launcher=slurm needs submitit: pip install 'skinaug[cluster]'."
+            ) from error
         if shutil.which("sbatch") is None:
             raise InputError(
                 "hydra/launcher=slurm: there is no sbatch here. Launch from a machine of the cluster."
