@@ -124,9 +124,15 @@ def environment(cfg: DictConfig) -> dict[str, str]:
     if nodes(cfg) == 1:
         inherited = {name: value for name, value in inherited.items() if not name.startswith("SLURM_")}
     inherited["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    inherited.setdefault("OMP_NUM_THREADS", str(max(cores // devices(cfg), 1)))
+    inherited.setdefault("OMP_NUM_THREADS", str(max(len(own_cores()) // devices(cfg), 1)))
     return inherited
+
+
+def own_cores() -> list[int]:
+    """The processor's cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 def relay(folder: Path, logged: int, logger: Any) -> int:

@@ -298,11 +298,11 @@ class JoblibLauncher(SweepLauncher):
         import joblib
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        from skinaug.devices import devices
+        from skinaug.devices import devices, own_cores
 
         each = devices(jobs[0].cfg)
         gpus = [] if jobs[0].cfg.trainer.accelerator == "cpu" else visible_gpus()
-        cores = sorted(os.sched_getaffinity(0))
+        cores = own_cores()
         most = max(len(gpus) // each, 1) if gpus else max(len(cores) // max(each, 2), 1)
         count = min(most if self.n_jobs == "auto" else int(self.n_jobs), len(jobs))
         with tempfile.TemporaryDirectory() as places:
@@ -366,7 +366,8 @@ def run_pinned(job: Job, places: Path, pins: Sequence[Pin]) -> tuple[int, JobRet
         _place = lock
         # joblib's own way to start processes would be that of a DataLoader's workers, too, and cannot start them.
         multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
-        os.sched_setaffinity(0, cores)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, cores)
         os.environ["POLARS_MAX_THREADS"] = str(len(cores))  # joblib sets the others
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
