@@ -406,3 +406,19 @@ def test_every_artifact_is_rerun_bit_equal(tmp_path: Path, finetune: list[str], 
         "classify",
     }
     assert "report" in stages
+
+
+@pytest.mark.slow
+def test_a_search_maximises_the_validation_score(sweep: tuple[Path, str]):
+    folder, _ = sweep
+    space = ["mix.synthetic_ratio=choice(0.5,1.0)", "hydra.sweeper.trials=3", "hydra.sweeper.seeds=[0,1]"]
+    job = ["classify", "-m", "hydra/sweeper=optuna", "mix=hybrid", "classify=probe", "name=search", *space]
+    output = skinaug(*job, cwd=folder)
+    scores: dict[str, list[float]] = {}
+    for path in (folder / "outputs/search").glob("*/*/run.json"):
+        run = json.loads(path.read_text())
+        val = json.loads((Path(run["artifacts"]["classify"]) / "metrics.json").read_text())["val"]
+        ratio = run["overrides"]["mix.synthetic_ratio"]
+        scores.setdefault(ratio, []).append(val["balanced_accuracy"])
+    means = [sum(values) / len(values) for values in scores.values()]
+    assert f"{max(means):.4f}" in output.partition("best on validation images")[2].splitlines()[0]
