@@ -30,6 +30,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from skinaug import termination
@@ -38,6 +39,8 @@ from skinaug.errors import Ended, InputError
 LOG = "log.txt"  # in a job's folder
 LOOK = 2.0  # seconds between looks at the cluster's queue
 GRACE = 30.0  # seconds that a shared file system may take to show what an ended job has written
+
+SUBMITIT = ("submitit ", "Job completed", "Exiting after")  # how its own lines in a log begin
 
 console = Console()
 
@@ -81,11 +84,6 @@ class Job:
     def folder(self) -> Path:
         """Where people look for what it has written."""
         return Path(os.path.abspath(self.cfg.hydra.sweep.dir)) / str(self.cfg.hydra.sweep.subdir)
-
-    @property
-    def overrides(self) -> str:
-        """What sets it apart from the others."""
-        return " ".join(self.cfg.hydra.overrides.task)
 
 
 class SlurmJob(Job):
@@ -134,6 +132,11 @@ class SweepLauncher(Launcher):
             self.kind(number, self.compose(overrides, number), self.context, self.task)
             for number, overrides in enumerate(job_overrides, initial_job_idx)
         ]
+        names = [list(job.cfg.hydra.overrides.task) for job in jobs]
+        apart = {  # what sets each job apart from the others
+            job.number: " ".join(name for name in own if not all(name in other for other in names))
+            for job, own in zip(jobs, names, strict=True)
+        }
         results: dict[int, JobReturn] = {}
         progress = Progress(
             TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
@@ -145,10 +148,8 @@ class SweepLauncher(Launcher):
                 results[job.number] = result
                 progress.advance(bar)
                 verdict = "done" if result.status == JobStatus.COMPLETED else "[red]failed[/red]"
-                console.print(
-                    f"job {job.number} {verdict}: {job.overrides}  {last_line(job.folder / LOG)}",
-                    highlight=False,
-                )
+                told = escape(f"{apart[job.number]}  {last_line(job.folder / LOG)}")
+                console.print(f"job {job.number} {verdict}: {told}", highlight=False, soft_wrap=True)
         failed = [job for job in jobs if results[job.number].status != JobStatus.COMPLETED]
         if failed:
             summary = f"{len(failed)} of {len(jobs)} jobs failed. Their logs:"
@@ -435,4 +436,5 @@ def last_line(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    own = [line.strip() for line in lines if line.strip() and not line.startswith(SUBMITIT)]
+    return own[-1] if own else ""

@@ -81,7 +81,7 @@ def test_jobs_share_the_gpus_and_cores_and_data_loaders_work(tmp_path: Path):
     assert all(job["threads"] == int(job["POLARS_MAX_THREADS"]) == len(cores) // 2 for job in jobs)
     logs = [file.read_text() for file in sorted(tmp_path.glob("outputs/*/*/*/log.txt"))]
     assert [f"seed {seed} says hello" in log for seed, log in enumerate(logs)] == [True] * 4
-    assert "job 3 done: logger=none seed=3" in done.stdout
+    assert "job 3 done: seed=3" in done.stdout
 
 
 def test_each_job_has_a_gpu_of_its_own():
@@ -101,8 +101,8 @@ def test_jobs_that_fail_are_told_when_the_others_are_done(tmp_path: Path):
     done = launch(tmp_path, "seed=8,7,4", "hydra.launcher.n_jobs=2")
     assert done.returncode != 0
     assert "2 of 3 jobs failed. Their logs:" in done.stderr
-    assert "job 0 failed: logger=none seed=8  RuntimeError: seed 8 fell over" in done.stdout
-    assert "job 1 failed: logger=none seed=7  skinaug: seed 7 is unlucky" in done.stdout
+    assert "job 0 failed: seed=8  RuntimeError: seed 8 fell over" in done.stdout
+    assert "job 1 failed: seed=7  skinaug: seed 7 is unlucky" in done.stdout
     assert [job["seed"] for job in written(tmp_path)] == [4]
 
 
