@@ -102,7 +102,8 @@ def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
     for run, predictions in zip(study.runs, study.predictions, strict=True):
         folder, images = run.artifacts["dataset"], tuple(predictions.images)
         if (folder, images) not in known:
-            rows = [tables[folder][image.rpartition("/")[2]] for image in images]
+            prefix = f"{folder.name}/"  # of images where several data sets use one id; an id may have a / too
+            rows = [tables[folder][image.removeprefix(prefix)] for image in images]
             known[folder, images] = np.array([[row[name] == value for name, value in names] for row in rows])
         inside.append(known[folder, images])
     return names, inside

@@ -159,3 +159,18 @@ def test_without_a_scored_subgroup_nothing_is_said_of_the_worst():
     few = {"attribute": "sex", "subgroup": "male", "scored": False, "seeds": None}
     frame = pl.DataFrame([few], schema_overrides={"seeds": pl.Int64})
     assert subgroups.caution(frame) == subgroups.caution(frame.clear()) == ""
+
+
+def test_ids_that_are_paths_are_found(study: Study, make_sweep: Callable[..., Path]):
+    runs = collect.read_runs(make_sweep("paths"))
+    folder = runs[0].artifacts["dataset"]
+    named = pl.format("acne/{}.png", "image_id")  # as a folder of photographs names them
+    manifest = Manifest.read(folder)
+    manifest.with_table(manifest.table.with_columns(image_id=named)).write(folder)
+    for run in runs:
+        file = run.artifacts["classify"] / "predictions.parquet"
+        pl.read_parquet(file).with_columns(image_id=named).write_parquet(file)
+    names, inside = subgroups.members(collect.make_study(runs))
+    expected, plain_inside = subgroups.members(study)
+    assert names == expected
+    assert all((one == other).all() for one, other in zip(inside, plain_inside, strict=True))
