@@ -25,7 +25,7 @@ test: setup  ## the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 
 chaos: setup  ## kills, power cuts, full disks, races and hostile inputs (about ten minutes on two cores)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m chaos tests/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m chaos tests/chaos
 
 cluster: setup  ## the tests of sweeps through Slurm; they skip where `sinfo` finds none
 	$(BIN)/python -m pytest -q -m cluster tests/cluster

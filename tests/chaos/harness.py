@@ -91,7 +91,7 @@ MEASURED = (
     "git_revision",
 )  # of a run, or of work that goes on beside it
 WRITES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}  # audit events that change a disk
-TIMEOUT = 60.0  # seconds after which a stage counts as hung
+TIMEOUT = 300.0  # seconds after which a stage counts as hung
 
 
 @dataclass(frozen=True)
