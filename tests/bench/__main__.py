@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from skinaug.trainer import pick_precision
-from tests.bench import bases, finetuning, generation, measure, neighbours, parts, reporting
+from tests.bench import bases, finetuning, generation, measure, neighbours, parts, reporting, sweeping
 
 LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255
 
@@ -83,6 +83,8 @@ def main() -> None:
     for name, figure in neighbours.rows():
         other.add_row(name, figure)
     other.add_row(*reporting.row())
+    for name, figure in sweeping.rows():
+        other.add_row(name, figure)
     console.print(other)
 
 
