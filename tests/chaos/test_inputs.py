@@ -661,7 +661,7 @@ YAMLS = {
 def told(folder: Path, *words: str) -> str:
     """What a refused command says; it must end with 2, quickly and without a trace of the program."""
     command = [sys.executable, "-m", "skinaug", *words, "logger=none"]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 2, ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stderr
