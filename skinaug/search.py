@@ -64,10 +64,11 @@ class SearchSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         if min(self.trials, self.at_once, len(self.seeds)) < 1:
             raise InputError("A search needs hydra.sweeper.trials, at_once and seeds of one or more.")
+        if config.controls:
+            raise InputError("A search has no controls: give them to a sweep over the values that it finds.")
         self.context, self.config = hydra_context, config
-        if str(config.hydra.launcher["_target_"]).endswith(
-            BASIC
-        ):  # would end the search with the first refused job
+        # Hydra's own launcher would end the search with the first job that is refused.
+        if str(config.hydra.launcher["_target_"]).endswith(BASIC):
             task_function = refusing(task_function)
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

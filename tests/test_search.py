@@ -121,7 +121,11 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_cut_off(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
-    [([], "nothing to search"), ([*SPACE, "hydra.sweeper.trials=0"], "one or more")],
+    [
+        ([], "nothing to search"),
+        ([*SPACE, "hydra.sweeper.trials=0"], "one or more"),
+        ([*SPACE, "controls=[oracle]"], "A search has no controls"),
+    ],
 )
 def test_what_cannot_be_searched_is_refused(tmp_path: Path, overrides: list[str], said: str):
     command = [sys.executable, "-m", "skinaug", "classify", *SEARCH, *overrides]
