@@ -19,9 +19,10 @@ def write_text(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def flush(folder: Path) -> None:
-    """Send all files of a folder, and its lists of names, to the disk: what is written afterwards can say that they are whole."""
-    for path in (*folder.rglob("*"), folder):
+def flush(place: Path) -> None:
+    """Send a file, or all files of a folder and its lists of names, to the disk: what is written afterwards can say that they are
+    whole."""
+    for path in (*place.rglob("*"), place):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import lightning as L
 import numpy as np
@@ -18,6 +20,7 @@ from scipy.stats import binomtest
 from torch import nn
 
 from skinaug.errors import InputError
+from skinaug.files import flush
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, read_features
 from skinaug.metrics.fidelity import fidelity, statistics, too_few, write_statistics
@@ -130,7 +133,10 @@ def save_statistics(features: np.ndarray, folder: Path) -> None:
     file = folder / f"{hashlib.sha256(features.tobytes()).hexdigest()[:16]}.safetensors"
     if len(features) > 1 and not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_statistics(file, statistics(features))
+        partial = folder / f"{uuid4().hex}.partial"
+        write_statistics(partial, statistics(features))
+        flush(partial)  # nobody looks at the content again
+        os.replace(partial, file)
 
 
 def fidelity_table(

@@ -36,3 +36,15 @@ def save_whole(save: Callable[[Path], Any], folder: Path) -> None:
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     shutil.rmtree(folder, ignore_errors=True)  # of a try that was killed afterwards
     os.replace(part, folder)
+
+
+def sort_metadata(file: Path) -> None:
+    """Put the metadata of a safetensors file in order, in place: the library writes them in another one each time."""
+    with file.open("r+b") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:
+            opened.seek(8)
+            opened.write(text.ljust(length))

@@ -122,13 +122,13 @@ class Ended:
     """How a process ended: its exit status (-9: killed), what it printed, and what it noted before its end.
 
     notes: of a process that was not killed: `events` (changes of files), `steps` (of optimizers), `seconds`.
-    flushed: files that it sent to the disk, with their times (ns) of then: no power cut takes these.
+    flushed: inodes of files that it sent to the disk, with their times (ns) of then: no power cut takes these.
     """
 
     status: int
     output: str
     notes: dict[str, float] = field(default_factory=dict)
-    flushed: dict[str, int] = field(default_factory=dict)
+    flushed: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -227,7 +227,7 @@ class Running:
         notes = self.notes / "notes.json"
         told = json.loads(notes.read_text()) if notes.is_file() else {}
         lines = "".join(path.read_text() for path in self.notes.glob("flushed")).splitlines()
-        flushed = {path: int(time) for time, path in (line.split(" ", 1) for line in lines)}
+        flushed = {int(inode): int(time) for inode, time in (line.split() for line in lines)}
         ended = Ended(self.process.exitcode or 0, output, told, flushed)
         shutil.rmtree(self.notes, ignore_errors=True)
         assert not hung, f"hung for {TIMEOUT:.0f} s:\n{output[-3000:]}"
@@ -276,8 +276,8 @@ def _prepare(folder: Path, notes: Path, death: Death, clock: Clock) -> dict[str,
 
     def noted(descriptor: int) -> None:
         fsync(descriptor)
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
-        os.write(log, f"{os.stat(descriptor).st_mtime_ns} {path}\n".encode())
+        about = os.stat(descriptor)
+        os.write(log, f"{about.st_ino} {about.st_mtime_ns}\n".encode())
 
     os.fsync = noted
 
@@ -471,7 +471,10 @@ def power_cut(arena: Arena, ended: Ended, rng: random.Random) -> list[str]:
     work = [
         path for path in arena.store.rglob("*") if path.is_file() and _at_work(path.relative_to(arena.store))
     ]
-    return spoil((path for path in work if ended.flushed.get(str(path)) != path.stat().st_mtime_ns), rng)
+    about = {path: path.stat() for path in work}
+    return spoil(
+        (path for path in work if ended.flushed.get(about[path].st_ino) != about[path].st_mtime_ns), rng
+    )
 
 
 def spoil(files: Iterable[Path], rng: random.Random) -> list[str]:

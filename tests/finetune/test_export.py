@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from skinaug.finetune.export import save_whole
+from skinaug.finetune.export import save_whole, sort_metadata
 from skinaug.finetune.finetune import write_phrases
 
 
@@ -33,3 +36,20 @@ def test_phrases_are_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         write_phrases({"acne": "<acne>"}, tmp_path)
     assert not (tmp_path / "labels.json").exists()
+
+
+def test_equal_tensors_and_metadata_make_equal_files(tmp_path: Path):
+    tensors, told = (
+        {"b": torch.ones(2), "a": torch.zeros(3)},
+        {str(number): "é" * number for number in range(9)},
+    )
+    written = set()
+    for number in range(8):
+        file = tmp_path / f"{number}.safetensors"
+        save_file(tensors, file, told)
+        sort_metadata(file)
+        written.add(file.read_bytes())
+    assert len(written) == 1
+    with safe_open(file, "pt") as opened:
+        assert opened.metadata() == told
+        assert torch.equal(opened.get_tensor("b"), tensors["b"])

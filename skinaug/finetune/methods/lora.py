@@ -13,6 +13,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
+from skinaug.finetune.export import sort_metadata
 from skinaug.finetune.families import denoiser, denoiser_name
 from skinaug.text_length import text_encoders
 
@@ -101,6 +102,8 @@ class Lora:
                 )
                 layers[f"{encoder_name}_lora_adapter_metadata"] = _settings(encoder)
         type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)
+        for file in (out / "lora").glob("*.safetensors"):
+            sort_metadata(file)
 
 
 def _settings(network: Any) -> dict[str, Any]:
