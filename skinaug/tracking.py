@@ -130,7 +130,8 @@ def track_wandb(
             raise
         except BaseException as error:
             with suppress(Exception):  # a signal to all processes of a job ends W&B's own before ours
-                run.finish(exit_code=255 if isinstance(error, KeyboardInterrupt) else 1)  # 255 is W&B's "killed"
+                killed = isinstance(error, KeyboardInterrupt)
+                run.finish(exit_code=255 if killed else 1)  # W&B's "killed"
             _remove(earlier)
             raise
         run.finish()
