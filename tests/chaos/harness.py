@@ -379,9 +379,9 @@ CASES = {
     "report": Case("report", "report"),
     "gc": Case("gc", ""),
     "everything": Case("classify", ""),
-    "classify with W&B": Case("classify", "classify", ("classify=probe", "logger=wandb")),
+    "classify with wandb": Case("classify", "classify", ("classify=probe", "logger=wandb")),
 }
-STAGES = [name for name in CASES if name not in ("gc", "everything", "classify with W&B")]
+STAGES = [name for name in CASES if name not in ("gc", "everything", "classify with wandb")]
 ARMS = (("real_small", 0), ("real_small", 1), ("hybrid", 0), ("hybrid", 1))  # of the report: mix and seed
 
 

@@ -55,7 +55,7 @@ def test_the_last_rename_is_lost(case: str, study: Study, tally: Tally):
 def test_a_dashboard_whose_files_are_cut_stops_nobody_and_shows_nothing_twice(
     study: Study, tally: Tally, chaos_seed: int
 ):
-    arena, rng = study.arena("classify with W&B"), random.Random(f"dashboard {chaos_seed}")
+    arena, rng = study.arena("classify with wandb"), random.Random(f"dashboard {chaos_seed}")
     for _ in range(2):
         arena.reset()
         death = Death(after=rng.uniform(0.5, 1.0) * arena.undisturbed.notes["seconds"])
