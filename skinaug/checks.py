@@ -46,8 +46,7 @@ def check_values(cfg: DictConfig, stage: str) -> None:
     from skinaug.dataset.dataset import check_root
     from skinaug.generate.settings import check_settings
 
-    for name in ("store", "output"):
-        check_writable(name, Path(cfg[name]))
+    check_writable("output", Path(cfg.output))
     check_root(build(cfg.dataset.source), cfg.dataset.root)
     if stage in ("mix", "classify"):
         check_score(cfg)
@@ -63,6 +62,12 @@ def check_values(cfg: DictConfig, stage: str) -> None:
             check_renderer(cfg, stage)
         else:
             check_model(cfg, settings)
+    store = Store(Path(cfg.store))
+    try:
+        check_writable("store", store.root)
+    except InputError:
+        if not all(store.has(recipe) for recipe in recipes(cfg, stage).values()):
+            raise  # one in which all is there can be read
 
 
 def check_model(cfg: DictConfig, settings: Settings) -> None:

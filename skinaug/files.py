@@ -23,11 +23,16 @@ def flush(place: Path) -> None:
     """Send a file, or all files of a folder and its lists of names, to the disk: what is written afterwards can say that they are
     whole."""
     for path in (*place.rglob("*"), place):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush_one(path)
+
+
+def flush_one(path: Path) -> None:
+    """Send a file, or a folder's own list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def strays(root: Path, paths: Sequence[str]) -> list[int]:

@@ -31,6 +31,7 @@ from typing import Any
 from filelock import SoftFileLease, Timeout
 
 from skinaug.errors import InputError
+from skinaug.files import flush, flush_one
 from skinaug.images import sha256_file
 
 RECORD = "artifact.json"
@@ -203,9 +204,13 @@ class Store:
         return [artifact.path for key, artifact in artifacts.items() if key not in wanted] + stale
 
     def remove(self, path: Path) -> None:
-        """Delete an artifact or a work folder; a kill half-way leaves nothing that looks finished."""
-        (path / RECORD).unlink(missing_ok=True)
-        shutil.rmtree(path)
+        """Delete an artifact or a work folder; what a kill leaves of it half-way looks like neither, and goes with the next gc."""
+        key = path.name.partition(".")[0]
+        doomed = path.with_name(f"{key}.removed.partial")
+        if path != doomed:
+            shutil.rmtree(doomed, ignore_errors=True)
+            os.replace(path, doomed)
+        shutil.rmtree(doomed)
 
     def artifact(self, recipe: Recipe) -> Artifact:
         """Where the artifact of a recipe lies, built or not."""
@@ -310,11 +315,11 @@ class Store:
         spent.unlink()
         record = {**_recipe_record(recipe), **about, **provenance(), "seconds": round(seconds, 3)}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        _sync(work)
+        flush(work)  # so that after a power cut a published artifact is whole
         if artifact.path.exists():  # a removal that was killed half-way left it without its record
             shutil.rmtree(artifact.path)
         os.replace(work, artifact.path)
-        _sync_file(artifact.path.parent)
+        flush_one(artifact.path.parent)
 
 
 def _wait_for(lease: SoftFileLease) -> None:
@@ -432,18 +437,3 @@ def _device() -> str:
     if torch is not None and torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {os.cpu_count()} cores"
-
-
-def _sync(folder: Path) -> None:
-    """Flush an artifact's files, so that after a power cut a published artifact is whole."""
-    for path in (*folder.rglob("*"), folder):
-        _sync_file(path)
-
-
-def _sync_file(path: Path) -> None:
-    """Flush a file, or a folder's list of names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
