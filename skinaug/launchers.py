@@ -148,7 +148,9 @@ class SweepLauncher(Launcher):
                 results[job.number] = result
                 progress.advance(bar)
                 verdict = "done" if result.status == JobStatus.COMPLETED else "[red]failed[/red]"
-                told = escape(f"{apart[job.number]}  {last_line(job.folder / LOG)}")
+                lost = isinstance(result._return_value, Ended)  # it could not tell itself
+                said = result._return_value.message if lost else last_line(job.folder / LOG)
+                told = escape(f"{apart[job.number]}  {said}")
                 console.print(f"job {job.number} {verdict}: {told}", highlight=False, soft_wrap=True)
         failed = [job for job in jobs if results[job.number].status != JobStatus.COMPLETED]
         if failed:
@@ -248,9 +250,7 @@ def wait(sent: dict[str, tuple[Job, Any]], tell: Callable[[str], None]) -> Itera
             elif states is not None and name not in states:
                 gone.setdefault(name, time.monotonic())
                 if time.monotonic() - gone[name] > GRACE:
-                    lost = Ended(
-                        1, f"job {job.number} ended without a result: cancelled, killed or out of memory."
-                    )
+                    lost = Ended(1, "ended without a result: cancelled, killed or out of memory")
                     yield job, JobReturn(status=JobStatus.FAILED, _return_value=lost)
                     del sent[name]
             else:
@@ -327,7 +327,7 @@ class JoblibLauncher(SweepLauncher):
                     except TerminatedWorkerError as error:
                         console.print(f"[yellow]A worker died[/yellow] ({error}).")
                 for job in waiting.values():
-                    died = Ended(1, f"job {job.number}: its process was killed, or ran out of memory.")
+                    died = Ended(1, "its process was killed, or ran out of memory")
                     yield job, JobReturn(status=JobStatus.FAILED, _return_value=died)
 
 
