@@ -54,7 +54,7 @@ def main(folder: Path, *overrides: str) -> None:
     commands.execute, fit.train_network = timed_execute, timed_train
     status = skinaug(["classify", *overrides])
     assert status == 0, f"skinaug classify ended with {status}"
-    jobs = zip(ends, ends[1:], fits[1:], strict=True)
+    jobs = zip(ends[:-1], ends[1:], fits[1:], strict=True)
     beyond = [end - earlier - training for earlier, end, training in jobs]
     print(json.dumps({"seconds": time.process_time(), "beyond": beyond}))
 
@@ -76,7 +76,10 @@ def rows() -> list[tuple[str, str]]:
     each = statistics.mean(sweep["beyond"]), statistics.mean(untracked["beyond"])
     told = f"{sweep['seconds']:.0f} s, alone 12 x {single['seconds']:.0f} s (one was run): {share:.0%}"
     return [
-        ("sweep of 12 ratios, one pool of 300 images", told + ("" if share < 1 / 3 else ": TOO MUCH")),
+        (
+            "sweep of 12 ratios, one pool of 300 images (no fine-tuning, no filter)",
+            told + ("" if share < 1 / 3 else ": TOO MUCH"),
+        ),
         (
             "a job of it beyond its training",
             f"{each[0]:.1f} s with W&B, {each[1]:.1f} s without" + ("" if max(each) < 3 else ": TOO MUCH"),
