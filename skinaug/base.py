@@ -69,7 +69,7 @@ def load_pipeline(
             pipeline = load_folder(_fetch(hub_id, commit, variant, drop), variant, drop)
             return _with_origin(pipeline, Origin(name, licence))
         except InputError as error:
-            tried.append(f"{name}: {error}")
+            tried.append(f"{name}: {' '.join(str(error).split())}")
     raise InputError(
         f"No base model could be loaded. Tried:\n{listing(tried)}\nGive a local copy with base.path=<folder>."
     )
@@ -131,7 +131,7 @@ def check_base(
             else:
                 return check_folder(cached, variant, drop)
         except InputError as error:
-            tried.append(f"{name}: {error}")
+            tried.append(f"{name}: {' '.join(str(error).split())}")
     if not hub_reachable():
         raise InputError(
             f"The base model's weights are not on this machine and the Hugging Face hub cannot be reached. Looked for:\n"

@@ -111,6 +111,10 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+    # Where weights are averaged, they are not in pieces: `Finetune.check_sharding`.
+    warnings.filterwarnings(
+        "ignore", message="You're using the WeightAveraging callback with a model that overrides"
+    )
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated")  # Lightning's own use of PyTorch
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from skinaug.report.tables import Table
 
-ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|_*`[]~"})
-STARTS = re.compile(  # of headings, quotes, lists, rules
-    r"^( ?\d+(?=[.)](\s|$))|( ?)(?=#{1,6}(\s|$)|>|[-+](\s|$)|-{3,}\s*$))"
+ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|_*`[]~#"})
+STARTS = re.compile(  # of quotes, lists, rules
+    r"^( ?\d+(?=[.)](\s|$))|( ?)(?=>|[-+](\s|$)|-{3,}\s*$))"
 )
 SPACES = "\u00a0\u2009\u202f"  # that are meant: not broken, or narrow
 
