@@ -19,7 +19,7 @@ from rich.table import Table
 
 from skinaug.checks import check, check_classes
 from skinaug.errors import InputError
-from skinaug.files import write_text
+from skinaug.files import telling_full_disk, write_text
 from skinaug.manifest import Manifest
 from skinaug.pipeline import Made, picture_cache, read, run, why
 from skinaug.recipes import build, plain, recipes, report_recipe
@@ -126,7 +126,8 @@ def report(cfg: DictConfig, sweep: Path) -> None:
         about=json.loads(json.dumps(about, default=str)),  # folders as text
     )
     folder = sweep / "report"
-    shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
+    with telling_full_disk(sweep):
+        shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
     print_report(folder)
 
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from skinaug.errors import InputError, printable
+
+FULL = 2**20  # free bytes below which a disk is full
+FULL_DISK = (
+    "No space left",
+    "disk is full",
+    "quota exceeded",
+    "PytorchStreamWriter failed",
+)  # by whoever tells
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,6 +45,26 @@ def flush_one(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def telling_full_disk(folder: Path) -> Iterator[None]:
+    """Tell of whatever a full disk has broken below, in the words of each library, in one message.
+
+    Raises:
+        InputError: the disk of `folder` is full.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not any(words in str(error) for words in FULL_DISK) and shutil.disk_usage(folder).free >= FULL:
+            raise
+        raise InputError(
+            f"The disk of {folder} is full ({printable(str(error))[:200]}). Free some space (`skinaug store gc` lists what nobody "
+            "uses) and run the same command again: it goes on where it stopped."
+        ) from error
 
 
 def strays(root: Path, paths: Sequence[str]) -> list[int]:

@@ -31,13 +31,12 @@ from typing import Any
 from filelock import SoftFileLease, Timeout
 
 from skinaug.errors import InputError
-from skinaug.files import flush, flush_one
+from skinaug.files import flush, flush_one, telling_full_disk
 from skinaug.images import sha256_file
 
 RECORD = "artifact.json"
 LEASE = 90.0  # seconds without a sign of life after which a builder on another machine counts as dead
 POLL = 1.0  # seconds between looks at somebody else's lease
-FULL = 2**20  # free bytes below which a disk is full
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 PACKAGES = (
@@ -106,7 +105,7 @@ class Store:
         when it fails or is killed is there for its next try.
 
         Raises:
-            InputError: the store's folder cannot be written.
+            InputError: the store's folder cannot be written, or its disk is full.
         """
         artifact = self.artifact(recipe)
         if self.has(recipe):
@@ -116,7 +115,8 @@ class Store:
         try:
             with self._lease(artifact) as lease:
                 if not self.has(recipe):
-                    self._build(recipe, artifact, build, about, lease)
+                    with telling_full_disk(self.root):
+                        self._build(recipe, artifact, build, about, lease)
         except InputError:
             self._tidy(artifact)
             raise
@@ -298,13 +298,6 @@ class Store:
         except InputError:
             if fresh:
                 shutil.rmtree(work)  # bad input leaves nothing behind
-            raise
-        except Exception as error:
-            if shutil.disk_usage(work).free < FULL:  # each library tells this in its own way
-                raise InputError(
-                    f"The disk of the store {self.root} is full ({error}). Free some space (`skinaug store gc` lists what "
-                    "nobody uses) and run the same command again: it goes on where it stopped."
-                ) from error
             raise
         finally:
             seconds = time.monotonic() - started + earlier
