@@ -38,7 +38,8 @@ def main(folder: Path, *overrides: str) -> None:
     os.chdir(folder)
     ends: list[float] = []  # of jobs, in CPU seconds
     fits: list[float] = []  # CPU seconds of each job's training
-    execute, train = commands.execute, fit.train_network
+    judging: list[float] = []  # and of each set of pictures that it judges
+    execute, train, judge = commands.execute, fit.train_network, fit.Classifier.__call__
 
     def timed_execute(*arguments: Any) -> Any:
         result = execute(*arguments)
@@ -51,12 +52,20 @@ def main(folder: Path, *overrides: str) -> None:
         fits.append(time.process_time() - start)
         return result
 
+    def timed_judge(*arguments: Any) -> Any:
+        start = time.process_time()
+        result = judge(*arguments)
+        judging.append(time.process_time() - start)
+        return result
+
     commands.execute, fit.train_network = timed_execute, timed_train
+    fit.Classifier.__call__ = timed_judge  # type: ignore[method-assign]
     status = skinaug(["classify", *overrides])
     assert status == 0, f"skinaug classify ended with {status}"
     jobs = zip(ends[:-1], ends[1:], fits[1:], strict=True)
     beyond = [end - earlier - training for earlier, end, training in jobs]
-    print(json.dumps({"seconds": time.process_time(), "beyond": beyond}))
+    judged = sum(judging) / len(ends)
+    print(json.dumps({"seconds": time.process_time(), "beyond": beyond, "judging": judged}))
 
 
 def rows() -> list[tuple[str, str]]:
@@ -82,7 +91,9 @@ def rows() -> list[tuple[str, str]]:
         ),
         (
             "a job of it beyond its training",
-            f"{each[0]:.1f} s with W&B, {each[1]:.1f} s without" + ("" if max(each) < 3 else ": TOO MUCH"),
+            f"{each[0]:.1f} s with W&B, {each[1]:.1f} s without"
+            + ("" if max(each) < 3 else ": TOO MUCH")
+            + f"; {untracked['judging']:.1f} s of it to judge the held-out pictures",
         ),
     ]
 
