@@ -179,7 +179,7 @@ def test_processes_end_with_the_command_and_it_goes_on(two: Path):
     overrides = ["classify", "seed=5", "trainer.devices=2", "logger=none"]
     process = start(folder, *overrides)
     running = lambda: [  # noqa: E731
-        line for line in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True).stdout.splitlines()
+        line for line in subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, text=True).stdout.splitlines()
         if "skinaug.device_process" in line and str(folder) in line
     ]  # fmt: skip
     end = time.monotonic() + 300
@@ -200,7 +200,7 @@ def test_processes_end_with_the_command_and_it_goes_on(two: Path):
 def test_bad_input_of_a_process_is_told_once(two: Path):
     folder = two.parent / "refused"
     shutil.copytree(two / "store", folder / "store", ignore=shutil.ignore_patterns("classify"))
-    process = start(folder, "classify", "trainer.devices=2", "logger=none", "scale.classifier_batch_size=1")
+    process = start(folder, "classify", "trainer.devices=2", "logger=none", "classify.batch_size=1")
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 2
     assert output.count("A batch of 1 cannot be shared by 2 devices") == 1
