@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skinaug.store import changes
+
 MEASURED = ("seconds", "images_per_second")  # names in JSON files that tell how fast the machine was
 
 
@@ -71,17 +73,6 @@ def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
     for name, inner in entries:
         yield from flatten(f"{prefix}.{name}" if prefix else str(name), inner)
-
-
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """`name: old -> new` of every value that is not the same in both."""
-    absent = "(absent)"
-    names = dict.fromkeys([*old, *new])
-    return [
-        f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}"
-        for name in names
-        if old.get(name, absent) != new.get(name, absent)
-    ]
 
 
 def _compare(name: str, old: Path, new: Path) -> Verdict:

@@ -21,11 +21,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from skinaug.commands import recorded_runs
-from skinaug.compare_files import Verdict, changes, compare_files, compare_json, flatten
+from skinaug.compare_files import Verdict, compare_files, compare_json, flatten
 from skinaug.errors import InputError, listing
 from skinaug.pipeline import Made, make
 from skinaug.recipes import VERSIONS, build, plain, recipes
-from skinaug.store import KEY, RECORD, Artifact, Recipe, Store, provenance
+from skinaug.store import KEY, RECORD, Artifact, Recipe, Store, changes, provenance
 
 NEEDED = ("name", "job")  # of a record, to build its artifact again
 PROVENANCE = (

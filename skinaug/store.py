@@ -133,7 +133,7 @@ class Store:
         others = [other for other in self.artifacts() if other.stage == recipe.stage]
         if not others:
             return [f"no {recipe.stage} artifact has been built yet"]
-        differences = [_differences(_recipe(other).flat(), recipe.flat()) for other in others]
+        differences = [changes(_recipe(other).flat(), recipe.flat()) for other in others]
         return min(differences, key=len)
 
     def artifacts(self) -> Iterator[Artifact]:
@@ -393,7 +393,8 @@ def _flatten(prefix: str, value: Any) -> dict[str, Any]:
     return {prefix: value}
 
 
-def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`name: old -> new` of every value that is not the same in both, by name."""
     absent = "(absent)"
     names = [name for name in sorted({*old, *new}) if old.get(name, absent) != new.get(name, absent)]
     return [f"{name}: {old.get(name, absent)} -> {new.get(name, absent)}" for name in names]
