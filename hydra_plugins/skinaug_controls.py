@@ -1,7 +1,7 @@
 """Hydra takes sweepers from the name space hydra_plugins alone: this is where it finds skinaug's."""
 
-from skinaug import sweeper
+from skinaug.launch import controls
 
 
-class ControlSweeper(sweeper.ControlSweeper):
-    """skinaug.sweeper.ControlSweeper."""
+class ControlSweeper(controls.ControlSweeper):
+    """skinaug.launch.controls.ControlSweeper."""

@@ -1,11 +1,11 @@
 """Hydra takes launchers from the name space hydra_plugins alone: this is where it finds skinaug's."""
 
-from skinaug import launchers
+from skinaug.launch import local, slurm
 
 
-class SlurmLauncher(launchers.SlurmLauncher):
-    """skinaug.launchers.SlurmLauncher."""
+class SlurmLauncher(slurm.SlurmLauncher):
+    """skinaug.launch.slurm.SlurmLauncher."""
 
 
-class JoblibLauncher(launchers.JoblibLauncher):
-    """skinaug.launchers.JoblibLauncher."""
+class JoblibLauncher(local.JoblibLauncher):
+    """skinaug.launch.local.JoblibLauncher."""

@@ -1,7 +1,7 @@
 """Hydra takes sweepers from the name space hydra_plugins alone: this is where it finds skinaug's search."""
 
-from skinaug import search
+from skinaug.launch import search
 
 
 class SearchSweeper(search.SearchSweeper):
-    """skinaug.search.SearchSweeper."""
+    """skinaug.launch.search.SearchSweeper."""

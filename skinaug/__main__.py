@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 STAGES = {
     "dataset": "read, check, de-duplicate and split the real photographs",
@@ -25,6 +26,7 @@ TOOLS = {
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
+WITHOUT_CONFIGURATION = ("compare", "dashboard", "plan", "rerun", "store")  # their words are no overrides
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 
@@ -61,20 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if command not in {**STAGES, **TOOLS}:
         return _refuse(f"unknown stage {command!r}. Stages: {', '.join(STAGES)}. Tools: {', '.join(TOOLS)}.")
-    if command == "store":
-        from skinaug.store_command import store_command
-
-        return store_command(rest)
-    if command == "audit" and rest and not any("=" in word or word.startswith("-") for word in rest[:1]):
-        return _told(lambda: _audit(rest))
-    if command == "compare":
-        return _told(lambda: _compare(rest))
-    if command == "plan":
-        return _told(lambda: _plan(rest))
-    if command == "rerun":
-        return _told(lambda: _rerun(rest))
-    if command == "dashboard":
-        return _told(lambda: _dashboard(rest))
+    if command in WITHOUT_CONFIGURATION or (command == "audit" and _names_artifacts(rest)):
+        return _told(lambda: import_module(f"skinaug.cli.{command}").main(rest))
     if command == "why" and (not rest or rest[0] not in STAGES):
         return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
     return _hydra(command, rest)
@@ -99,38 +89,9 @@ def _told(command: Callable[[], int]) -> int:
         return _refuse(message)
 
 
-def _audit(artifacts: list[str]) -> int:
-    from skinaug.audit_command import audit_command
-
-    return audit_command(artifacts)
-
-
-def _plan(arguments: list[str]) -> int:
-    from skinaug.plan_command import plan_command
-
-    stage = arguments.pop(0) if arguments and arguments[0] in STAGES else "classify"
-    return plan_command(stage, arguments)
-
-
-def _rerun(arguments: list[str]) -> int:
-    from skinaug.rerun_command import rerun_command
-
-    return rerun_command(arguments)
-
-
-def _dashboard(arguments: list[str]) -> int:
-    from skinaug.dashboard_command import dashboard_command
-
-    return dashboard_command(arguments)
-
-
-def _compare(folders: list[str]) -> int:
-    from pathlib import Path
-
-    from skinaug.report.compare import compare
-
-    compare([Path(folder) for folder in folders])
-    return 0
+def _names_artifacts(words: list[str]) -> bool:
+    """Whether the first word after the command is no override and no option."""
+    return bool(words) and "=" not in words[0] and not words[0].startswith("-")
 
 
 def _hydra(command: str, overrides: list[str]) -> int:
@@ -139,8 +100,9 @@ def _hydra(command: str, overrides: list[str]) -> int:
 
     import hydra
 
-    from skinaug import configs, termination
+    from skinaug import termination
     from skinaug.errors import Ended
+    from skinaug.launch import configs
 
     termination.stop_at_sigterm()
     os.environ["HYDRA_FULL_ERROR"] = (
@@ -153,14 +115,14 @@ def _hydra(command: str, overrides: list[str]) -> int:
     configs.register()
 
     def task(cfg):
-        from skinaug import commands
+        from skinaug.cli import classify, execute
 
         try:
-            return commands.execute(cfg, command, stage)
+            return execute.execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
-            commands.forget_sweep(cfg)
+            classify.forget_sweep(cfg)
             raise Ended(2, message) from None
 
     task.stage = stage  # type: ignore[attr-defined]  # for launchers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +18,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from skinaug.blobs import read_blobs, write_blobs
 from skinaug.errors import InputError, listing
+from skinaug.store.blobs import read_blobs, write_blobs
+from skinaug.store.digest import sha256_file
 
 if TYPE_CHECKING:
     from skinaug.manifest import Manifest
@@ -76,12 +76,6 @@ def _rgb(image: Image.Image, format: str) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def sha256_file(path: Path | str) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

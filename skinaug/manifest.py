@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skinaug.errors import InputError, listing
-from skinaug.files import strays
+from skinaug.store.files import strays
 
 SCHEMA_VERSION = "1"
 REQUIRED: dict[str, pl.DataType] = {

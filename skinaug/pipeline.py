@@ -1,257 +1,213 @@
-"""The stages wired together: what each one reads, and how it is built. The whole flow, one short function a stage."""
+"""The stages in data order, and the one way to plan, check and make them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 from rich.console import Console
 
-from skinaug.audit.lineage import certify_training
-from skinaug.checks import check, check_classes
-from skinaug.devices import build_spread, for_stage, several
+import skinaug.audit.stage as audit
+import skinaug.classify.stage as classify
+import skinaug.curate.stage as curate
+import skinaug.dataset.stage as dataset
+import skinaug.finetune.stage as finetune
+import skinaug.generate.stage as generate
+import skinaug.mix.stage as mix
+from skinaug.devices.spread import build_spread, for_step, is_spread
+from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.recipes import build, given_pools, plain, recipes, render_settings, renders, tracked_keys
-from skinaug.seen import write_seen
-from skinaug.store import Artifact, Recipe, Store
+from skinaug.stage import Build, Stage, Step, build, keyed, plain
+from skinaug.store.artifact import Artifact, Recipe
+from skinaug.store.digest import folder_digest
+from skinaug.store.store import Store
 
-if TYPE_CHECKING:
-    import numpy as np
-
-Made = Mapping[str, Artifact]  # the artifacts so far: by stage, and `score.<filter>` for each filter
+# In data order. Reports, which are of many jobs, are made by `report.stage`.
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        dataset.STAGE,
+        audit.COPIES,
+        finetune.STAGE,
+        generate.STAGE,
+        curate.SCORE,
+        curate.STAGE,
+        audit.STAGE,
+        mix.STAGE,
+        classify.STAGE,
+    )
+}
 
 console = Console()
 
 
-def build_dataset(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    build(cfg.dataset)(out=out)
+def stage_of(name: str) -> Stage:
+    """The stage that makes a step."""
+    return STAGES[name.partition(".")[0]]
 
 
-def build_copies(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    import polars as pl
+def steps(cfg: DictConfig, target: str) -> dict[str, Step]:
+    """A step and all that it needs, in the order in which they are built."""
+    known: dict[str, dict[str, Step]] = {}
+    plan: dict[str, Step] = {}
 
-    build(cfg.audit.copies)(
-        manifest=read(made["dataset"]),
-        hashes=pl.read_parquet(made["dataset"].path / "hashes.parquet"),
-        cache=picture_cache(cfg),
-        device=lambda: build(cfg.trainer)().strategy.root_device,
-        out=out,
-    )
+    def add(name: str) -> None:
+        stage = stage_of(name)
+        if stage.name not in known:
+            known[stage.name] = {step.name: step for step in stage.steps(cfg)}
+        step = known[stage.name][name]
+        for need in (*step.after, *step.inputs):
+            if need not in plan:
+                add(need)
+        plan[name] = step
 
-
-def build_prior(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    from skinaug.finetune.finetune import write_phrases
-
-    write_phrases({"skin": "skin"}, out)  # the base as it is
-    write_seen(None, out)
-    prior = build(cfg.finetune.prior)
-    prior.generate(
-        classes=["skin"],
-        weights=out,
-        base=build(cfg.base),
-        prompts=prior.prompts,
-        trainer=build(cfg.trainer),
-        logger=logger,
-        out=out,
-    )
+    add(target)
+    return plan
 
 
-def build_finetune(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    build(cfg.finetune)(
-        manifest=write_seen(read(made["dataset"]).split("train"), out),
-        prior_images=read(made["generate.prior"]) if "generate.prior" in made else None,
-        base=build(cfg.base),
-        base_name=cfg.base.path or cfg.base.hub_ids[0],
-        licence=cfg.base.licence,
-        trainer=build(cfg.trainer),
-        cache=Path(cfg.store) / "encoded",
-        logger=logger,
-        out=out,
-    )
+def recipes(cfg: DictConfig, target: str) -> dict[str, Recipe]:
+    """The recipes of a step and of all that it needs, in the order in which they are built."""
+    return recipes_of(steps(cfg, target))
 
 
-def build_generate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    manifest = read(made["dataset"])
-    if renders(cfg):
-        from skinaug.generate.oracle import generate_oracle
-
-        write_seen(None, out)
-        generate_oracle(build(cfg.base), **render_settings(cfg), classes=manifest.classes, out=out)
-        return
-    real = manifest.split("train") if cfg.generate.mode == "image" else None
-    build(cfg.generate)(
-        classes=manifest.classes,
-        real=write_seen(real, out),
-        weights=made["finetune"].path,
-        base=build(cfg.base),
-        prompts=build(cfg.prompts),
-        trainer=build(cfg.trainer),
-        logger=logger,
-        out=out,
-    )
+def recipes_of(plan: Mapping[str, Step]) -> dict[str, Recipe]:
+    """What identifies the results of steps."""
+    found: dict[str, Recipe] = {}
+    for name, step in plan.items():
+        files = {name: folder_digest(path) for name, path in step.files.items() if path.exists()}
+        inputs = {need: found[need].key for need in step.inputs} | dict(step.digests) | files
+        stage = stage_of(name)
+        found[name] = Recipe(stage.name, stage.version, keyed(step.config), inputs)
+    return found
 
 
-def build_score(cfg: DictConfig, name: str, made: Made, out: Path) -> None:
-    scorer = build(cfg.curate.filters[name].scorer)
-    train = read(made["dataset"]).split("train")
-    if getattr(scorer, "exposure", "real") == "off_the_shelf":
-        train = train.with_table(
-            train.table.clear()
-        )  # what it says that it does not look at, it does not get
-    real = write_seen(train, out)
-    scores = scorer.score(read(made["generate"]), real, trainer=build(cfg.trainer), cache=picture_cache(cfg))
-    scores.write_parquet(out / "scores.parquet")
+def check(cfg: DictConfig, target: str) -> None:
+    """Refuse what can be seen to be wrong from the config alone.
 
-
-def build_curate(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    import polars as pl
-
-    scores = {
-        name: pl.read_parquet(made[f"score.{name}"].path / "scores.parquet") for name in cfg.curate.filters
-    }
-    build(cfg.curate)(pool=read(made["generate"]), scores=scores, out=out)
-
-
-def build_audit(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    build(cfg.audit.pool)(
-        data=read(made["dataset"]),
-        raw=read(made["generate"]),
-        curated=read(made["curate"]),
-        trainer=build(cfg.trainer),
-        cache=picture_cache(cfg),
-        logger=logger,
-        out=out,
-    )
-
-
-def build_mix(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    import polars as pl
-
-    from skinaug.mix.mix import mix
-    from skinaug.mix.pools import in_pool
-
-    pools = curated_pools(made)
-    scores = {name: pl.read_parquet(artifact.path / "scores.parquet") for name, artifact in pools.items()}
-    if "curate" not in made:
-        scores = {name: in_pool(table, name) for name, table in scores.items()}
-
-    def features(images: Manifest) -> np.ndarray:
-        from skinaug.metrics.features import embed
-
-        network, device = build(cfg.features.backbone), build(cfg.trainer)().strategy.root_device
-        return embed(images, network, cfg.features.image_size, cache=picture_cache(cfg), device=device)
-
-    table = pl.concat(scores.values(), how="diagonal_relaxed") if scores else None
-    mix(build(cfg.mix), read(made["dataset"]), curated_pool(made), out, table, features)
-    needs = {
-        name: artifact.key
-        for name, artifact in made.items()
-        if artifact.stage in ("dataset", "copies", "curate")
-    }
-    certify_training(Store(Path(cfg.store)), needs, Manifest.read(out), out)
-
-
-def build_classify(cfg: DictConfig, made: Made, out: Path, logger: Any) -> None:
-    build(cfg.classify)(
-        backbone=build(cfg.backbone),
-        mix=read(made["mix"]),
-        real=read(made["dataset"]),
-        pool=curated_pool(made),
-        cache=picture_cache(cfg),
-        trainer=build(cfg.trainer),
-        logger=logger,
-        out=out,
-    )
-
-
-BUILDERS: dict[str, Callable[[DictConfig, Made, Path, Any], None]] = {
-    "dataset": build_dataset,
-    "copies": build_copies,
-    "generate.prior": build_prior,
-    "finetune": build_finetune,
-    "generate": build_generate,
-    "curate": build_curate,
-    "audit": build_audit,
-    "mix": build_mix,
-    "classify": build_classify,
-}
-
-
-def read(artifact: Artifact) -> Manifest:
-    """The manifest of an artifact."""
-    return Manifest.read(artifact.path)
-
-
-def curated_pools(made: Made) -> dict[str, Artifact]:
-    """The pools that a mix draws from, by `curate/<key>`: the study's own, or others that the mix names."""
-    return {f"curate/{artifact.key}": artifact for artifact in made.values() if artifact.stage == "curate"}
-
-
-def curated_pool(made: Made) -> Manifest | None:
-    """Their images; None where there is none."""
-    from skinaug.mix.pools import join_pools
-
-    pools = {name: read(artifact) for name, artifact in curated_pools(made).items()}
-    return read(made["curate"]) if "curate" in made else join_pools(pools) if pools else None
-
-
-def picture_cache(cfg: DictConfig) -> Path:
-    """What was computed of each picture, shared by all runs of a store."""
-    return Path(cfg.store) / "pictures.sqlite"
-
-
-def run(cfg: DictConfig, stage: str) -> dict[str, Artifact]:
-    """Build what a stage needs and the stage itself, reusing all that is there. Returns every artifact by stage."""
-    check(cfg, stage)
+    Raises:
+        InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
+    """
+    check_values(cfg, target)
     store = Store(Path(cfg.store))
-    given = store.lineage(given_pools(cfg, stage))  # other studies' pools, with all that made them
-    made = {name: artifact for name, artifact in given.items() if artifact.stage not in ("dataset", "copies")}
-    for name, recipe in recipes(cfg, stage).items():
-        made[name] = make(cfg, store, name, recipe, made)
+    for name, recipe in recipes(cfg, target).items():
+        if name in STAGES and not store.has(recipe):
+            STAGES[name].check_parts(cfg)
+
+
+def check_values(cfg: DictConfig, target: str) -> None:
+    """What `check` refuses, but for what the parts themselves must judge, without importing torch.
+
+    Raises:
+        InputError: as `check`.
+    """
+    _check_writable("output", Path(cfg.output))
+    plan = steps(cfg, target)
+    for stage in dict.fromkeys(map(stage_of, plan)):
+        stage.check(cfg)
+    store, planned = Store(Path(cfg.store)), recipes_of(plan)
+    for step in plan.values():
+        _check_photographs(store, step, planned["dataset"].key)
+    try:
+        _check_writable("store", store.root)
+    except InputError:
+        if not all(map(store.has, planned.values())):
+            raise  # one in which all is there can be read
+
+
+def check_data(cfg: DictConfig, plan: Mapping[str, Step], data: Manifest) -> None:
+    """Refuse what the data cannot serve, before anything is trained.
+
+    Raises:
+        InputError: prompts, a mix or a classifier ask for what the data lack.
+    """
+    for stage in dict.fromkeys(map(stage_of, plan)):
+        stage.check_data(cfg, data, plan)
+
+
+def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
+    """Build what a step needs and the step itself, reusing all that is there. Returns every artifact by step."""
+    check(cfg, target)
+    store, plan = Store(Path(cfg.store)), steps(cfg, target)
+    own = set(map(stage_of, plan))
+    made = {  # by others, before, with all that led to them
+        name: artifact
+        for step in plan.values()
+        for name, artifact in store.lineage(step.digests).items()
+        if stage_of(artifact.stage) not in own
+    }
+    for name, recipe in recipes_of(plan).items():
+        made[name] = make(cfg, store, plan[name], recipe, made)
         if name == "dataset":
-            check_classes(cfg, stage, read(made[name]))
+            check_data(cfg, plan, Manifest.read(made[name].path))
     return made
 
 
-def make(cfg: DictConfig, store: Store, name: str, recipe: Recipe, made: Made) -> Artifact:
+def make(cfg: DictConfig, store: Store, step: Step, recipe: Recipe, made: Mapping[str, Artifact]) -> Artifact:
     """One artifact: found, or built inside a tracked run."""
     if store.has(recipe):
-        console.print(f"[dim]{name:<16} {recipe.key}  kept[/dim]", highlight=False)
+        console.print(f"[dim]{step.name:<16} {recipe.key}  kept[/dim]", highlight=False)
         return store.get(recipe, lambda out: None)
     inputs = {need: made[need] for need in recipe.inputs if need in made}
     with ExitStack() as tracking:
 
         def build_tracked(out: Path) -> None:
-            console.print(f"[bold]{name:<16}[/bold] {recipe.key}  building", highlight=False)
-            own = for_stage(cfg, recipe.stage)
-            if recipe.stage == "score":
-                build_score(own, name.partition(".")[2], made, out)
-                return
-            if recipe.stage == "copies":  # nothing to see in a dashboard, as of scores
-                build_copies(own, made, out, False)
-                return
-            track = build(cfg.logger)
-            logger = tracking.enter_context(
-                track(store.artifact(recipe), recipe, inputs, cfg.name, tracked_keys(cfg))
-            )
-            if recipe.stage == "classify":
-                needs = {name: made[name].key for name in ("mix", "dataset", "copies")}
-                certify_training(store, needs, read(made["mix"]), out)
-            if several(cfg, recipe.stage):
-                build_spread(own, name, made, out, logger)
+            console.print(f"[bold]{step.name:<16}[/bold] {recipe.key}  building", highlight=False)
+            logger = False
+            if step.tracked:
+                track = build(cfg.logger)
+                run = track(store.artifact(recipe), recipe, inputs, cfg.name, tags(cfg))
+                logger = tracking.enter_context(run)
+            job = Build(for_step(cfg, step), made, out, logger)
+            if step.prepare:
+                step.prepare(job)
+            if is_spread(cfg, step):
+                build_spread(step, job)
             else:
-                BUILDERS[name](own, made, out, logger)
+                step.build(job)
 
-        artifact = store.get(recipe, build_tracked, about={"name": name, "job": plain(cfg)})
-    console.print(f"{name:<16} {recipe.key}  built in {artifact.record['seconds']:.1f} s", highlight=False)
+        artifact = store.get(recipe, build_tracked, about={"name": step.name, "job": plain(cfg)})
+    console.print(
+        f"{step.name:<16} {recipe.key}  built in {artifact.record['seconds']:.1f} s", highlight=False
+    )
     return artifact
 
 
-def why(cfg: DictConfig, stage: str) -> Iterator[tuple[str, str, list[str]]]:
-    """For each stage up to this one: name, key, and what makes it run (empty: its artifact is there)."""
+def why(cfg: DictConfig, target: str) -> Iterator[tuple[str, str, list[str]]]:
+    """For each step up to this one: name, key, and what makes it run (empty: its artifact is there)."""
     store = Store(Path(cfg.store))
-    for name, recipe in recipes(cfg, stage).items():
+    for name, recipe in recipes(cfg, target).items():
         yield name, recipe.key, store.why(recipe)
+
+
+def tags(cfg: DictConfig) -> dict[str, Any]:
+    """What a dashboard groups, filters and draws axes by: one flat value a key, whatever the stage."""
+    found = {"study": cfg.name, "seed": cfg.seed}
+    for stage in STAGES.values():
+        found |= stage.tags(cfg)
+    return found
+
+
+def _check_photographs(store: Store, step: Step, data: str) -> None:
+    """Refuse what was made before of other photographs than the job's."""
+    for name, key in step.digests.items():
+        lineage = store.lineage({name: key})
+        if lineage and data not in {artifact.key for artifact in lineage.values()}:
+            raise InputError(
+                f"{step.name} asks for {name.replace('.', '/')}, which was made for other photographs than those of this study "
+                f"(dataset {data}), so nothing could keep test patients out of it. Make one for this data set."
+            )
+
+
+def _check_writable(name: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made or written; makes nothing."""
+    there = Path(os.path.abspath(folder))
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{name}={folder} cannot be written: {there} is no writable folder. Choose another: {name}=<folder>."
+        )

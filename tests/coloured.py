@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from skinaug.images import sha256_file
 from skinaug.manifest import SYNTHETIC, Manifest
+from skinaug.store.digest import sha256_file
 
 COLOURS = {"blue": (60, 70, 200), "green": (60, 180, 80), "red": (200, 60, 70)}
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.store.digest import sha256_file
 
 settings.register_profile(
     "shared_cores", deadline=None

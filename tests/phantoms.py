@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from skinaug.dataset.phantom.source import Phantom, PhantomMorphology
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.store.digest import sha256_file
 
 
 def phantom_manifest(source: Phantom | PhantomMorphology, folder: Path) -> Manifest:

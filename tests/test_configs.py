@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from skinaug import configs
 from skinaug.errors import InputError
-from skinaug.recipes import recipes
+from skinaug.launch import configs
+from skinaug.pipeline import recipes
 
 CONF = configs.folder("conf")
 GROUPS = (

@@ -16,10 +16,11 @@ import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 
-from skinaug import configs, pipeline
+from skinaug import pipeline
 from skinaug.__main__ import main
-from skinaug.plan_command import Plan, plan_of, print_plan
-from skinaug.seen import read_seen
+from skinaug.cli.plan import Plan, plan_of, print_plan
+from skinaug.launch import configs
+from skinaug.leaks.seen import read_seen
 
 SMALL = [
     "scale.phantom_per_class=24",

@@ -11,14 +11,13 @@ import polars as pl
 from sklearn.preprocessing import normalize
 
 from skinaug.images import load_pixels
+from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hamming_matches
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-
-FILE_NAME = "copies.parquet"
 
 
 def find_held_out_copies(
@@ -70,7 +69,7 @@ def find_held_out_copies(
             "cosine": cosine,
         }
     )
-    found.filter(pl.col("cosine") >= min_cosine).write_parquet(out / FILE_NAME)
+    found.filter(pl.col("cosine") >= min_cosine).write_parquet(out / COPIES)
 
 
 def alike(

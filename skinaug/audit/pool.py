@@ -20,12 +20,12 @@ from scipy.stats import binomtest
 from torch import nn
 
 from skinaug.errors import InputError
-from skinaug.files import flush
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, read_features
 from skinaug.metrics.fidelity import fidelity, statistics, too_few, write_statistics
 from skinaug.metrics.memorisation import memorisation
 from skinaug.metrics.skin import realised
+from skinaug.store.files import flush
 
 ALL = "all"
 RAW, CURATED, HELD_OUT = "raw", "curated", "real, held out"

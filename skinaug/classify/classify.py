@@ -17,10 +17,10 @@ from torch import nn
 
 from skinaug.classify.fit import CHECKPOINTS, fit_classifier
 from skinaug.errors import InputError
-from skinaug.files import write_text
 from skinaug.manifest import Manifest
 from skinaug.metrics.classification import classification_metrics
 from skinaug.metrics.gap import unused_synthetic
+from skinaug.store.files import write_text
 
 
 def classify(

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
-from skinaug.trainer import share
+from skinaug.models.trainer import share
 
 Transform = Any  # PIL image -> float tensor [3, H, W]
 Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a batch's pictures and targets

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
-from skinaug.backbone import set_image_size
-from skinaug.checkpoints import resumable
 from skinaug.classify.data import (
     AugmentedPictures,
     DrawnVectors,
@@ -40,7 +38,9 @@ from skinaug.classify.probe import Standardised, frozen_features, untrained_head
 from skinaug.classify.settings import check_recipe
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
-from skinaug.trainer import ResumeCheckpoint
+from skinaug.models.backbone import set_image_size
+from skinaug.models.checkpoints import resumable
+from skinaug.models.trainer import ResumeCheckpoint
 
 CHECKPOINTS = "checkpoints"
 SAVE_EVERY = timedelta(minutes=2)  # a kill costs no more work than this

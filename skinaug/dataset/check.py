@@ -23,8 +23,9 @@ from rich.progress import (
 from rich.text import Text
 
 from skinaug.errors import InputError, listing
-from skinaug.files import strays
-from skinaug.images import FORMATS, open_image, sha256_file
+from skinaug.images import FORMATS, open_image
+from skinaug.store.digest import sha256_file
+from skinaug.store.files import strays
 
 THUMBNAIL_PX = 32  # what the perceptual hash looks at
 OUTSIDE = "leads out of the root"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from skinaug.finetune.latents import Batch, numbered_loader, to_signal
 from skinaug.finetune.loss import warmup_cosine
-from skinaug.trainer import share
+from skinaug.models.trainer import share
 
 
 def edge_error(reconstruction: Tensor, images: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from skinaug.finetune.cache import Moments
 from skinaug.finetune.latents import Batch, captioned_batch
+from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption
 from skinaug.manifest import Manifest
 

@@ -13,7 +13,6 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -28,58 +27,18 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 from torch import Tensor
 
-from skinaug.digest import module_digest
 from skinaug.errors import InputError
 from skinaug.finetune.entries import is_whole, read, write
 from skinaug.finetune.latents import to_signal
-from skinaug.images import open_image, sha256_file, square
+from skinaug.finetune.moments import Moments
+from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
+from skinaug.models.digest import module_digest
+from skinaug.store.digest import sha256_file
 
 VERSION = 2  # raised when this code makes other moments of the same picture
 RECENT_TEXTS = 256  # whose files stay mapped
 LEAST_SCALE = 0.8  # of a crop's side, relative to the picture's short side
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Mean and deviation of q(z|x) for several views of each picture, on disk; see `encode_moments`.
-
-    A view's number is `crop * sides + mirrored`, where there are two sides with mirror images and else one.
-
-    Attributes:
-        folder: of one network, precision and size.
-        digests: each picture's SHA-256, in the manifest's order.
-        crops: of a picture; mirror: whether there is the mirror image of each crop too.
-    """
-
-    folder: Path
-    digests: Sequence[str]
-    crops: int
-    mirror: bool
-
-    def __len__(self) -> int:
-        return len(self.digests)
-
-    @property
-    def views(self) -> int:
-        """Number of views of each picture."""
-        return self.crops * (1 + self.mirror)
-
-    def take(self, rows: np.ndarray, views: np.ndarray) -> Tensor:
-        """One view of each of B pictures: float32 [B, 2 (mean, deviation), C, S/f, S/f] in the VAE's own units."""
-        paths = [self.path(int(row), int(view)) for row, view in zip(rows, views, strict=True)]
-        return torch.stack([read(path)["moments"] for path in paths]).float()
-
-    def which(self, view: int) -> tuple[int, bool]:
-        """The crop that a view shows, and whether mirrored."""
-        crop, mirrored = divmod(view, 1 + self.mirror)
-        return crop, bool(mirrored)
-
-    def path(self, row: int, view: int) -> Path:
-        """File of a picture's view. Its name does not depend on how many crops and sides there are."""
-        crop, mirrored = self.which(view)
-        digest = self.digests[row]
-        return self.folder / digest[:2] / f"{digest}.{crop}{'m' if mirrored else ''}.safetensors"
 
 
 class View(NamedTuple):

@@ -13,8 +13,8 @@ from huggingface_hub import ModelCardData
 from markupsafe import Markup
 from safetensors import safe_open
 
-from skinaug.base import PACKAGE
 from skinaug.manifest import Manifest
+from skinaug.models.base import PACKAGE
 
 # Names of licences as the hub knows them; any other is written out.
 LICENCES = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.loss import per_image
-from skinaug.text_length import cut_off, unknown_tokens
+from skinaug.models.text_length import cut_off, unknown_tokens
 
 PREDICTION_TYPES = ("epsilon", "v_prediction")
 States = dict[str, Tensor]  # embeds [B, L, W], and pooled [B, P] where the family has it

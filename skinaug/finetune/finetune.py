@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
-from skinaug.files import flush, write_text
 from skinaug.finetune import families, resume
 from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
@@ -34,7 +32,9 @@ from skinaug.finetune.samples import SampleGrids
 from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
 from skinaug.finetune.text import caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
+from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
+from skinaug.store.files import flush
 
 SCOPES = ("all", "class")
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
@@ -349,8 +349,3 @@ def keep_base(captions: PromptSet, *, manifest: Manifest, out: Path, **_: Any) -
 def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list[str]:
     """One prompt a class, for the sample grids."""
     return [captions.sample(label, 1, seed, phrase)[0]["prompt"] for label, phrase in phrases.items()]
-
-
-def write_phrases(phrases: Mapping[str, str], out: Path) -> None:
-    """labels.json: what stands for each class in a prompt; whole or not at all."""
-    write_text(out / "labels.json", json.dumps(phrases, indent=2) + "\n")

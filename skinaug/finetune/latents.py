@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from lightning import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-if TYPE_CHECKING:
-    from skinaug.finetune.cache import Moments
+from skinaug.finetune.moments import Moments
 
 Batch = dict[str, Any]
 

@@ -21,8 +21,8 @@ from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
 from skinaug.finetune.sharding import shard
-from skinaug.text_length import text_encoders
-from skinaug.trainer import share
+from skinaug.models.text_length import text_encoders
+from skinaug.models.trainer import share
 
 EncodeTexts = Callable[[Sequence[str]], families.States]
 

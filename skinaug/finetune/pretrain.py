@@ -19,11 +19,12 @@ from transformers import CLIPTokenizer
 from skinaug.errors import InputError
 from skinaug.finetune import components, resume
 from skinaug.finetune.autoencoder import AutoencoderTrainer, pixel_batch, unit_scaling
-from skinaug.finetune.cache import Moments, encode_moments
+from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.colour_start import start_from_colours
 from skinaug.finetune.export import save_whole
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.latents import to_signal
+from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption, caption_rows
 from skinaug.finetune.tokenizer import train_tokenizer
 from skinaug.images import load_pixels

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lightning import LightningModule, Trainer
 
-from skinaug.checkpoints import newest
-from skinaug.trainer import ResumeCheckpoint
+from skinaug.models.checkpoints import newest
+from skinaug.models.trainer import ResumeCheckpoint
 
 
 def checkpoints(folder: Path, every_minutes: float) -> ResumeCheckpoint:

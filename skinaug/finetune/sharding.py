@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
 from skinaug.finetune import families
-from skinaug.text_length import text_encoders
+from skinaug.models.text_length import text_encoders
 
 
 def is_sharded(trainer: Trainer) -> bool:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from skinaug.digest import module_digest
 from skinaug.finetune import families
 from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
+from skinaug.models.digest import module_digest
+from skinaug.models.text_length import text_encoders
 from skinaug.prompts import PromptSet
-from skinaug.text_length import text_encoders
 
 Caption = Callable[[int, np.random.Generator], str]
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from skinaug.errors import InputError
 from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
-from skinaug.text_length import cut_off, unknown_tokens
+from skinaug.models.text_length import cut_off, unknown_tokens
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False}),  # latents are not bounded by [-1, 1]

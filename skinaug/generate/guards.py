@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skinaug.colour import lab
+from skinaug.metrics.colour import lab
 
 FLAWS = ("nan", "black", "blank", "cast")  # in the order in which they are looked for
 

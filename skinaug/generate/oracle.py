@@ -9,8 +9,8 @@ from typing import Protocol
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.store.digest import sha256_file
 
 
 class Renderer(Protocol):

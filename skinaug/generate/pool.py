@@ -11,8 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from skinaug.generate.writer import RECORD, read_part, read_picture, write_part
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.store.digest import sha256_file
 
 
 def missing(rows: pl.DataFrame, out: Path) -> pl.DataFrame:

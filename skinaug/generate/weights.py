@@ -15,28 +15,14 @@ from diffusers import DiffusionPipeline
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from skinaug.base import load_folder
-from skinaug.base_folder import CONVERT, PICKLES
 from skinaug.errors import InputError, listing
+from skinaug.models.base import load_folder
+from skinaug.models.base_folder import CONVERT, PICKLES
+from skinaug.models.phrases import all_phrases, read_phrases
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DENOISERS = ("unet", "transformer")
 ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}  # of SDXL
-
-
-def read_phrases(folder: Path, classes: Sequence[str]) -> dict[str, str]:
-    """What stands for each class in a prompt, from the artifact's labels.json.
-
-    Raises InputError where the file is missing, or lacks a class.
-    """
-    phrases = _labels(folder)
-    missing = [label for label in classes if label not in phrases]
-    if missing:
-        raise InputError(
-            f"The weights in {folder} were not taught these classes: {', '.join(missing)}. They know "
-            f"{', '.join(phrases)}. Fine-tune on the data set that you generate for."
-        )
-    return {label: phrases[label] for label in classes}
 
 
 def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, list[str]]]:
@@ -47,7 +33,7 @@ def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, lis
     if not (weights / "models").is_dir():
         read_phrases(weights, classes)
         return [(weights, list(classes))]
-    home = {label: path for path in sorted(weights.glob("models/*")) for label in _labels(path)}
+    home = {label: path for path in sorted(weights.glob("models/*")) for label in all_phrases(path)}
     missing = [label for label in classes if label not in home]
     if missing:
         raise InputError(
@@ -113,7 +99,7 @@ def _add_tokens(pipeline: DiffusionPipeline, folder: Path) -> None:
             f"{folder} holds textual inversions, which diffusers cannot load into a {type(pipeline).__name__}. Use the base "
             "that they were trained on."
         )
-    phrases = set(_labels(folder).values())
+    phrases = set(all_phrases(folder).values())
     taught = set()
     for path in sorted((folder / "textual_inversion").glob("*.safetensors")):
         for token, part, vectors in _vectors(pipeline, path, phrases):
@@ -194,19 +180,6 @@ def _contents(tensors: Iterable[Tensor]) -> Counter[bytes]:
         b"" if tensor.is_meta else tensor.detach().float().cpu().numpy().tobytes() for tensor in tensors
     )
     return Counter(hashlib.sha256(value).digest() for value in values)
-
-
-def _labels(folder: Path) -> dict[str, str]:
-    """All classes of an artifact, and what stands for each."""
-    path = folder / "labels.json"
-    if not path.is_file():
-        raise InputError(
-            f"{folder} is not a fine-tuning artifact: it has no labels.json with a phrase for each class."
-        )
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON: {error}. Fine-tune again.") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -12,12 +12,12 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 
-from skinaug.backbone import create_backbone, set_image_size
-from skinaug.blobs import read_blobs, write_blobs
-from skinaug.digest import module_digest
 from skinaug.errors import InputError, listing
 from skinaug.images import DECODING, load_pixels
 from skinaug.manifest import Manifest
+from skinaug.models.backbone import create_backbone, set_image_size
+from skinaug.models.digest import module_digest
+from skinaug.store.blobs import read_blobs, write_blobs
 
 BATCHES_AT_ONCE = 32  # bounds the memory that decoded pictures take
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from skinaug.colour import lab
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
+from skinaug.metrics.colour import lab
 from skinaug.metrics.features import embed
 from skinaug.metrics.neighbours import nearest, nearest_of_other_groups
 

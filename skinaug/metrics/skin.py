@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from scipy import ndimage
 
-from skinaug.colour import lab_of_pixels
 from skinaug.errors import InputError
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
+from skinaug.metrics.colour import lab_of_pixels
 
 COLUMNS = (
     "ita_deg",

@@ -19,6 +19,7 @@ from skinaug.manifest import FILE_NAME, Manifest
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
+RUN_FILE = "run.json"  # of each finished job, in its folder
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
         InputError: none there, or files that are no runs (all are named).
     """
-    files = sorted(Path(folder).rglob("run.json"), key=_natural)
+    files = sorted(Path(folder).rglob(RUN_FILE), key=_natural)
     if not files:
         raise InputError(
             f"No run.json below {folder}: give the folder of a sweep that has finished at least one job."

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from skinaug.files import write_text
 from skinaug.report import (
     audits,
     calibration,
@@ -35,6 +34,7 @@ from skinaug.report.latex import latex
 from skinaug.report.markdown import markdown
 from skinaug.report.measure import SCORES, Draws, Measured
 from skinaug.report.tables import Table
+from skinaug.store.files import write_text
 
 MOST_ARM_COLUMNS = 12  # that an arm's name may claim: the scores must fit beside it in 80
 MOST_CLASSES = 12  # of which a confusion table is still readable

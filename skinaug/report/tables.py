@@ -11,11 +11,11 @@ from typing import Any
 import polars as pl
 
 from skinaug.errors import InputError
+from skinaug.leaks.seen import read_seen
 from skinaug.manifest import EXPOSURES, Manifest
 from skinaug.report import collect, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES
-from skinaug.seen import read_seen
 
 TOPS = ("top1", "top2", "top3")
 MOST_COLUMNS = 8  # arms side by side

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image, ImageOps
 
 from skinaug.audit.copies import find_held_out_copies
-from skinaug.backbone import create_backbone
 from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.phantom.source import Phantom
 from skinaug.manifest import Manifest
+from skinaug.models.backbone import create_backbone
 
 FIND = partial(find_held_out_copies, partial(create_backbone, "tf_efficientnet_lite0"), 48)
 SAVED = {

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from skinaug.audit.pool import FIDELITY, attributes_table, audit_pool, copies_found, print_audit
-from skinaug.backbone import create_backbone
 from skinaug.dataset.phantom.source import Phantom
 from skinaug.errors import InputError
-from skinaug.images import sha256_file
 from skinaug.manifest import SYNTHETIC, Manifest
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
+from skinaug.store.digest import sha256_file
 
 AUDIT = partial(
     audit_pool,

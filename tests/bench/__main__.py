@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.trainer import pick_precision
+from skinaug.models.trainer import pick_precision
 from tests.bench import bases, finetuning, generation, measure, neighbours, parts, reporting, sweeping
 
 LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255

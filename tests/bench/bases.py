@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from skinaug.base import load_pipeline
+from skinaug.models.base import load_pipeline
 
 SIZES = {"tiny": 64, "sd15": 512}  # pixels a side
 

@@ -29,10 +29,10 @@ from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.samples import SampleGrids
 from skinaug.finetune.text import caption_rows
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
+from skinaug.models.trainer import make_trainer, pick_precision
 from skinaug.prompts import PromptSet
-from skinaug.trainer import make_trainer, pick_precision
+from skinaug.store.digest import sha256_file
 from tests.bench import bases, measure
 
 CLASSES = ("eczema", "psoriasis")

@@ -19,8 +19,8 @@ from PIL import Image
 from skinaug.generate.generate import generate
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
+from skinaug.models.trainer import make_trainer, pick_precision
 from skinaug.prompts import PromptSet
-from skinaug.trainer import make_trainer, pick_precision
 from tests.bench import bases, measure
 
 PHRASES = {"psoriasis": "red scaly patches", "nevus": "one brown spot"}

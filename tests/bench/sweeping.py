@@ -31,9 +31,9 @@ def main(folder: Path, *overrides: str) -> None:
     from hydra.core.plugins import Plugins
 
     Plugins.instance()  # loads Hydra's sweeper anew: whatever imports it must come after
-    from skinaug import commands
     from skinaug.__main__ import main as skinaug
     from skinaug.classify import fit
+    from skinaug.cli import execute as commands
 
     os.chdir(folder)
     ends: list[float] = []  # of jobs, in CPU seconds

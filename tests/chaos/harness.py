@@ -32,7 +32,7 @@ SERVER = get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
         "skinaug.pipeline",
-        "skinaug.commands",
+        "skinaug.cli.report",
         "skinaug.classify.classify",
         "skinaug.finetune.finetune",
         "skinaug.finetune.methods.lora",
@@ -320,8 +320,9 @@ def _run(cfg: dict[str, Any], target: str, folder: Path) -> int:
     """Returns the exit status."""
     from omegaconf import OmegaConf
 
-    from skinaug import commands, pipeline
-    from skinaug.store import Store
+    from skinaug import pipeline
+    from skinaug.cli import mix, report
+    from skinaug.store.store import Store
 
     if target == "command line":
         from skinaug.__main__ import main
@@ -329,14 +330,14 @@ def _run(cfg: dict[str, Any], target: str, folder: Path) -> int:
         return main(cfg["arguments"])
     config = OmegaConf.create(cfg)
     if target == "report":
-        commands.report(config, folder / "sweep")
+        report.report(config, folder / "sweep")
     elif target == "gc":
         store = Store(Path(config.store))
         for path in store.unused(days=-1.0):
             store.remove(path)
     elif target == "look":  # all that only reads
         assert all(not reasons for *_, reasons in pipeline.why(config, "classify"))
-        commands.print_mix(config)
+        mix.command(config, "mix")
         for artifact in Store(Path(config.store)).artifacts():
             assert artifact.record["key"] == artifact.key
     else:
@@ -430,8 +431,8 @@ class Study:
         """Folders of a stage's artifact, and of all that it needs, in the study's own store."""
         from omegaconf import OmegaConf
 
-        from skinaug.recipes import recipes
-        from skinaug.store import Store
+        from skinaug.pipeline import recipes
+        from skinaug.store.store import Store
 
         folder = self.root / "whole"
         cfg = self.compose(folder, *overrides)
@@ -504,7 +505,7 @@ def compose_plain(overrides: list[str]) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from skinaug import configs
+    from skinaug.launch import configs
 
     configs.register()
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):

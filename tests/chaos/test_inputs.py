@@ -27,10 +27,12 @@ from skinaug.dataset.check import check_images
 from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.sources import Csv, Folder
 from skinaug.errors import InputError
-from skinaug.images import load_pixels, open_image, sha256_file
+from skinaug.images import load_pixels, open_image
 from skinaug.manifest import REQUIRED, Manifest
 from skinaug.prompts import PromptSet
-from skinaug.store import Recipe, Store
+from skinaug.store.artifact import Recipe
+from skinaug.store.digest import sha256_file
+from skinaug.store.store import Store
 
 pytestmark = pytest.mark.chaos
 

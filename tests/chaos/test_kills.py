@@ -13,7 +13,7 @@ import pytest
 from chaos.conftest import Tally, finish
 from chaos.harness import STAGES, Arena, Death, Study
 
-from skinaug.checkpoints import newest
+from skinaug.models.checkpoints import newest
 
 pytestmark = pytest.mark.chaos
 

@@ -8,7 +8,7 @@ import pytest
 from chaos.conftest import Tally, finish
 from chaos.harness import STAGES, Death, Study, cached, power_cut, spoil
 
-from skinaug.tracking import STEP, _history
+from skinaug.models.tracking import STEP, _history
 
 pytestmark = pytest.mark.chaos
 

@@ -20,11 +20,11 @@ import polars as pl
 import pytest
 
 import skinaug
-from skinaug.backbone import create_backbone
-from skinaug.base import check_base, load_pipeline
 from skinaug.errors import InputError
 from skinaug.manifest import FILE_NAME, Manifest
 from skinaug.metrics.features import read_features
+from skinaug.models.backbone import create_backbone
+from skinaug.models.base import check_base, load_pipeline
 from skinaug.report import collect
 from skinaug.report.report import report
 from tests.report.conftest import write_sweep

@@ -30,7 +30,7 @@ from skinaug.classify.fit import fit_classifier
 from skinaug.classify.loss import ClassificationLoss
 from skinaug.classify.module import make_optimizer, warmup_cosine
 from skinaug.errors import InputError
-from skinaug.trainer import share
+from skinaug.models.trainer import share
 
 
 def test_learning_rate_rises_then_falls_along_half_a_cosine():

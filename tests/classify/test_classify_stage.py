@@ -21,13 +21,13 @@ from sklearn.metrics import balanced_accuracy_score
 
 from skinaug import images as pixels
 from skinaug import termination
-from skinaug.backbone import create_backbone
 from skinaug.classify import fit
 from skinaug.classify.classify import classify
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import Mix
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
 
 BACKBONE = partial(create_backbone, "test_resnet", pretrained=False)
 RECIPE = {

@@ -17,7 +17,6 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from skinaug.backbone import create_backbone, set_image_size
 from skinaug.classify import fit
 from skinaug.classify.classify import classify
 from skinaug.classify.fit import fit_classifier
@@ -26,7 +25,8 @@ from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, normalise
 from skinaug.mix.mix import Mix
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone, set_image_size
+from skinaug.models.trainer import make_trainer
 
 CPU = partial(make_trainer, accelerator="cpu")
 PROBE: dict[str, Any] = {

@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 from diffusion_components import save_tiny_pipeline
 
-from skinaug.launchers import queue
+from skinaug.launch.slurm import queue
 
 pytestmark = [
     pytest.mark.cluster,

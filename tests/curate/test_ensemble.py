@@ -11,12 +11,12 @@ import pytest
 import torch
 from coloured import coloured_images
 
-from skinaug.backbone import create_backbone
 from skinaug.classify.fit import fit_classifier
 from skinaug.curate.filters.ensemble import Ensemble, without_each_fold
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
 
 FIT = partial(
     fit_classifier,

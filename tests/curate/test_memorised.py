@@ -10,14 +10,14 @@ import polars as pl
 import pytest
 from PIL import Image, ImageFilter
 
-from skinaug.backbone import create_backbone
 from skinaug.curate.filters.memorised import Memorised
 from skinaug.dataset.phantom.source import Phantom
 from skinaug.errors import InputError
-from skinaug.images import sha256_file
 from skinaug.manifest import SYNTHETIC, Manifest
 from skinaug.metrics.memorisation import copies, distance_ratio
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
+from skinaug.store.digest import sha256_file
 
 TRAINER = partial(make_trainer, accelerator="cpu")
 FILTER = Memorised(partial(create_backbone, "tf_efficientnet_lite0"), image_size=64)

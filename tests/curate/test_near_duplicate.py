@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skinaug.backbone import create_backbone
 from skinaug.curate.filters import near_duplicate
 from skinaug.curate.filters.near_duplicate import NearDuplicate
 from skinaug.errors import InputError
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
 
 TRAINER = partial(make_trainer, accelerator="cpu")
 FILTER = NearDuplicate(partial(create_backbone, "test_resnet", pretrained=False), image_size=32)

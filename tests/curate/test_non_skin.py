@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 from PIL import Image, ImageDraw
 
-from skinaug.backbone import create_backbone
 from skinaug.curate.filters.non_skin import NonSkin, by_classifier, by_neighbours, folder_manifest
 from skinaug.errors import InputError
-from skinaug.images import sha256_file
 from skinaug.manifest import Manifest
-from skinaug.trainer import make_trainer
+from skinaug.models.backbone import create_backbone
+from skinaug.models.trainer import make_trainer
+from skinaug.store.digest import sha256_file
 
 TRAINER = partial(make_trainer, accelerator="cpu")
 LITE0 = partial(create_backbone, "tf_efficientnet_lite0")

@@ -41,7 +41,7 @@ def score(pool: Manifest, filter_: PromptAgreement = FILTER) -> pl.DataFrame:
 
 
 def cpu() -> object:
-    from skinaug.trainer import make_trainer
+    from skinaug.models.trainer import make_trainer
 
     return make_trainer(accelerator="cpu")
 

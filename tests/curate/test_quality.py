@@ -15,9 +15,10 @@ from scipy import ndimage
 from skinaug.curate.filters.quality import FAULTY_SIDES, Quality
 from skinaug.dataset.phantom.source import Phantom
 from skinaug.errors import InputError
-from skinaug.images import load_pixels, sha256_file
+from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 from skinaug.metrics.skin import measure
+from skinaug.store.digest import sha256_file
 
 SIZE = 64
 FILTER = Quality(SIZE)

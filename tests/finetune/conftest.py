@@ -14,8 +14,8 @@ from lightning import Callback
 
 from skinaug.finetune.finetune import Finetune
 from skinaug.manifest import Manifest
+from skinaug.models.trainer import make_trainer
 from skinaug.prompts import PromptSet
-from skinaug.trainer import make_trainer
 
 CAPTIONS = PromptSet("plain", ["a photo of {label}", "a close up of {label}"])
 

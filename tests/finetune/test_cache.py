@@ -15,13 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from skinaug.digest import module_digest
 from skinaug.errors import InputError
 from skinaug.finetune import cache
-from skinaug.finetune.cache import Moments, TextStates, encode_moments, random_square
+from skinaug.finetune.cache import TextStates, encode_moments, random_square
 from skinaug.finetune.entries import write
-from skinaug.images import open_image, sha256_file, square
+from skinaug.finetune.moments import Moments
+from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
+from skinaug.models.digest import module_digest
+from skinaug.store.digest import sha256_file
 
 CPU = torch.device("cpu")
 

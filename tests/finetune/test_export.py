@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from skinaug.finetune.export import save_whole, sort_metadata
-from skinaug.finetune.finetune import write_phrases
+from skinaug.models.phrases import write_phrases
 
 
 def save(folder: Path) -> None:

@@ -16,8 +16,8 @@ from skinaug.finetune.methods.full import Full
 from skinaug.finetune.pretrain import AutoencoderTraining, Sizes, pretrain
 from skinaug.finetune.tokenizer import WORDS, train_tokenizer
 from skinaug.manifest import Manifest
+from skinaug.models.trainer import make_trainer
 from skinaug.prompts import PromptSet
-from skinaug.trainer import make_trainer
 
 CAPTIONS = PromptSet("plain", ["a photo of a {label} spot", "{label} spots on skin"])
 ADAM = partial(torch.optim.AdamW, lr=1e-3)

@@ -33,14 +33,14 @@ import sys
 from functools import partial
 from pathlib import Path
 import torch
-from skinaug.base import load_pipeline
+from skinaug.models.base import load_pipeline
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import Objective
 from skinaug.manifest import Manifest
 from skinaug.prompts import PromptSet
-from skinaug.trainer import make_trainer
+from skinaug.models.trainer import make_trainer
 base, photographs, out, method, pause, devices = sys.argv[1:]
 out = Path(out)
 out.mkdir(exist_ok=True)

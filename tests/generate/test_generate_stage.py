@@ -20,9 +20,10 @@ from skinaug.generate import writer
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings
 from skinaug.generate.writer import OPTIONS, PictureWriter, read_picture, save_picture
-from skinaug.images import load_pixels, open_image, sha256_file
+from skinaug.images import load_pixels, open_image
 from skinaug.manifest import SYNTHETIC, Manifest
 from skinaug.prompts import PromptSet
+from skinaug.store.digest import sha256_file
 
 
 def pictures(manifest: Manifest) -> dict[str, np.ndarray]:
@@ -283,6 +284,6 @@ def test_labels_json_is_not_a_table(draw, weights: Path, tmp_path: Path):
 
 
 def test_trainer_of_the_package_draws_the_same(draw, pool: Manifest, tmp_path: Path):
-    from skinaug.trainer import make_trainer
+    from skinaug.models.trainer import make_trainer
 
     assert same(pool, draw(tmp_path / "other", trainer=partial(make_trainer, accelerator="cpu")), levels=0)

@@ -17,9 +17,10 @@ from peft.utils import get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from skinaug.base import load_pipeline
 from skinaug.errors import InputError
-from skinaug.generate.weights import digest, load, model_folders, read_phrases
+from skinaug.generate.weights import digest, load, model_folders
+from skinaug.models.base import load_pipeline
+from skinaug.models.phrases import read_phrases
 
 TOKEN = "<acne>"
 PROMPT = f"a photo of {TOKEN}"

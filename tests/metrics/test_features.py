@@ -11,10 +11,10 @@ import timm
 import torch
 from PIL import Image
 
-from skinaug.backbone import create_backbone
 from skinaug.images import load_pixels
 from skinaug.metrics import features
 from skinaug.metrics.features import embed, embed_pixels, normalise
+from skinaug.models.backbone import create_backbone
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
-from skinaug.backbone import create_backbone
 from skinaug.dataset.phantom.render import render
 from skinaug.dataset.phantom.source import condition_picture
 from skinaug.errors import InputError
@@ -33,6 +32,7 @@ from skinaug.metrics.fidelity import (
     vendi_score,
     write_statistics,
 )
+from skinaug.models.backbone import create_backbone
 
 
 def draw(seed: int, count: int, dimensions: int, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:

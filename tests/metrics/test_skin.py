@@ -11,11 +11,11 @@ from phantoms import phantom_manifest
 from scipy import ndimage
 from scipy.stats import spearmanr
 
-from skinaug.colour import lab, lab_of_pixels
 from skinaug.dataset.phantom.source import Phantom, PhantomMorphology
 from skinaug.errors import InputError
 from skinaug.images import load_pixels, open_image, square
 from skinaug.manifest import Manifest
+from skinaug.metrics.colour import lab, lab_of_pixels
 from skinaug.metrics.skin import COLUMNS, TONES, find_regions, measure, realised, tone_of_ita
 
 SKIN = (222, 172, 142)  # L* 74, a* 14, b* 22: typology angle 47 degrees, light

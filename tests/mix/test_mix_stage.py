@@ -11,13 +11,14 @@ from coloured import COLOURS, coloured_images
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from skinaug import configs, pipeline
-from skinaug.checks import check
 from skinaug.errors import InputError
 from skinaug.images import load_pixels
+from skinaug.launch import configs
 from skinaug.manifest import Manifest
-from skinaug.recipes import recipes
-from skinaug.store import Artifact
+from skinaug.mix import stage
+from skinaug.pipeline import check, recipes
+from skinaug.stage import Build
+from skinaug.store.artifact import Artifact
 
 SMALL = [
     "features.backbone.name=test_resnet",
@@ -36,7 +37,7 @@ def composed(store: Path, *overrides: str) -> DictConfig:
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[Manifest, Manifest]:
     """A mix of 2 synthetic images a class out of 12 and 2 real ones out of 4, and the pool."""
     certified = []
-    monkeypatch.setattr(pipeline, "certify_training", lambda *arguments: certified.append(arguments))
+    monkeypatch.setattr(stage, "certify_training", lambda *arguments: certified.append(arguments))
     made = {}
     for name, images in {
         "dataset": coloured_images(tmp_path / "real", {"train": 4, "val": 2, "test": 2}),
@@ -50,7 +51,8 @@ def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> t
     scores = pool.table.select("image_id").with_row_index("ensemble.probability")
     scores.write_parquet(tmp_path / "curate" / "scores.parquet")
     (tmp_path / "out").mkdir()
-    pipeline.build_mix(composed(tmp_path / "store", "mix=hybrid", *overrides), made, tmp_path / "out", False)
+    cfg = composed(tmp_path / "store", "mix=hybrid", *overrides)
+    stage.build_mix(Build(cfg, made, tmp_path / "out"))
     assert len(certified) == 1
     return Manifest.read(tmp_path / "out"), pool
 

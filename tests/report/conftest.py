@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from skinaug.images import sha256_file
+from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
-from skinaug.seen import write_seen
+from skinaug.store.digest import sha256_file
 
 CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
 ARMS = {

@@ -16,10 +16,11 @@ from torch import nn
 
 from skinaug.curate.thresholds import because, check_share
 from skinaug.errors import InputError, listing
-from skinaug.images import SUFFIXES, open_image, sha256_file
+from skinaug.images import SUFFIXES, open_image
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
 from skinaug.metrics.neighbours import nearest, nearest_of_other_groups
+from skinaug.store.digest import sha256_file
 
 FOLDS = 5
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from skinaug.finetune.export import save_pipeline
 from skinaug.finetune.families import denoiser
-from skinaug.text_length import text_encoders
+from skinaug.models.text_length import text_encoders
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from skinaug.errors import InputError
 from skinaug.finetune.export import sort_metadata
 from skinaug.finetune.families import denoiser, denoiser_name
-from skinaug.text_length import text_encoders
+from skinaug.models.text_length import text_encoders
 
 TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
-from skinaug.text_length import text_encoders
+from skinaug.models.text_length import text_encoders
 
 SDXL_KEYS = ("clip_l", "clip_g")  # of a file for two text encoders, as published ones have them
 

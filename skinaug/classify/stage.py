@@ -1,0 +1,74 @@
+"""The stage `classify`: a classifier is trained on a mix and judged on real photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import signature
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from skinaug.errors import InputError
+from skinaug.leaks.lineage import certify_training
+from skinaug.manifest import Manifest
+from skinaug.models.base import local_files
+from skinaug.pools import curated_pool
+from skinaug.stage import ONE, SEVERAL, Build, Plan, Stage, Step, build, plain
+from skinaug.store.store import Store
+
+
+def steps(cfg: DictConfig) -> Iterator[Step]:
+    """The classifier. A probe needs no second device: its features are computed once, and then it takes seconds."""
+    config = {**plain(cfg.classify), "backbone": plain(cfg.backbone), "precision": cfg.trainer.precision}
+    yield Step(
+        "classify",
+        config,
+        build_classify,
+        ["mix", "dataset", "copies"],
+        files=local_files(cfg.backbone.get("weights")),
+        devices=ONE if cfg.classify.learns == "head" else SEVERAL,
+        prepare=certify,
+    )
+
+
+def check(cfg: DictConfig) -> None:
+    from skinaug.classify.settings import check_recipe
+    from skinaug.models.backbone import check_backbone
+
+    recipe = plain(cfg.classify)
+    check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
+    check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
+
+
+def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
+    if len(data.classes) < 2:
+        raise InputError(
+            f"The data has one class, {', '.join(data.classes)}: a classifier tells two or more apart. Add images of another, "
+            "or look at dataset.classes."
+        )
+
+
+def certify(job: Build) -> None:
+    """The leak certificate once more, of what the store holds now."""
+    needs = {name: job.made[name].key for name in ("mix", "dataset", "copies")}
+    certify_training(Store(Path(job.cfg.store)), needs, job.manifest("mix"), job.out)
+
+
+def build_classify(job: Build) -> None:
+    build(job.cfg.classify)(
+        backbone=build(job.cfg.backbone),
+        mix=job.manifest("mix"),
+        real=job.manifest("dataset"),
+        pool=curated_pool(job.made),
+        cache=job.cache,
+        trainer=build(job.cfg.trainer),
+        logger=job.logger,
+        out=job.out,
+    )
+
+
+def tags(cfg: DictConfig) -> dict[str, str]:
+    return {"backbone": cfg.backbone.name}
+
+
+STAGE = Stage("classify", 4, steps, check, check_data=check_data, tags=tags)

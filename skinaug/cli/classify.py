@@ -1,0 +1,70 @@
+"""`skinaug classify`: train a classifier, and note where a report finds what it was made of."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.console import Console
+
+from skinaug.launch.controls import refuse_without_sweep
+from skinaug.pipeline import run
+from skinaug.report.collect import RUN_FILE
+from skinaug.stage import plain
+from skinaug.store.artifact import Artifact
+from skinaug.store.files import write_text
+
+console = Console()
+
+
+def command(cfg: DictConfig, stage: str) -> float:
+    refuse_without_sweep(cfg)
+    return record_run(cfg, run(cfg, "classify"))
+
+
+def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
+    """Write the job's run.json, from which a report finds its artifacts, print its metrics and return its validation score."""
+    hydra = HydraConfig.get()
+    sweep = hydra.mode == RunMode.MULTIRUN
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    folder = Path(hydra.runtime.output_dir) if sweep else Path(cfg.output) / cfg.name / stamp
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "experiment": cfg.name,
+        "arm": cfg.mix.name,
+        "seed": cfg.seed,
+        "overrides": dict(override.split("=", 1) for override in hydra.overrides.task),
+        "config": {name: value for name, value in plain(cfg).items() if name not in ("store", "output")},
+        "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
+    }
+    write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
+    metrics = json.loads((made["classify"].path / "metrics.json").read_text())
+    test = metrics["test"]
+    scores = "  ".join(
+        f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
+    )
+    console.print(
+        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return float(metrics["val"][cfg.classify.monitor])
+
+
+def forget_sweep(cfg: DictConfig) -> None:
+    """Remove the folder that Hydra made for a sweep of which no job has finished."""
+    if HydraConfig.get().mode != RunMode.MULTIRUN:
+        return
+    sweep = Path(HydraConfig.get().sweep.dir)
+    if not any(path.is_file() and path.name != "multirun.yaml" for path in sweep.rglob("*")):
+        shutil.rmtree(sweep, ignore_errors=True)
+        for folder in (sweep.parent, Path(cfg.output)):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

@@ -1,0 +1,28 @@
+"""`skinaug mix`: the mix as a table. Trains nothing: where the curated pool is not there yet, the counts are those asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from omegaconf import DictConfig
+
+from skinaug.manifest import Manifest
+from skinaug.mix.mix import show
+from skinaug.pipeline import check, check_data, recipes, run, steps
+from skinaug.stage import build
+from skinaug.store.store import Store
+
+CHEAP = ("dataset", "copies", "mix")
+
+
+def command(cfg: DictConfig, stage: str) -> None:
+    store = Store(Path(cfg.store))
+    if all(store.has(recipe) for name, recipe in recipes(cfg, "mix").items() if name not in CHEAP):
+        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
+        show(counts, cfg.mix.name)
+        return
+    check(cfg, "mix")
+    real = Manifest.read(run(cfg, "dataset")["dataset"].path)
+    check_data(cfg, steps(cfg, "mix"), real)
+    show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")

@@ -1,0 +1,69 @@
+"""`skinaug store ls | gc`: look at the store, and delete what nobody uses."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from skinaug.store.digest import folder_size
+from skinaug.store.store import Store
+
+
+def main(arguments: list[str]) -> int:
+    """List artifacts, or delete those that no run asked for in some days; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="skinaug store", description=__doc__)
+    default = os.environ.get("SKINAUG_STORE", "store")
+    commands = parser.add_subparsers(dest="command", required=True)
+    ls = commands.add_parser("ls", help="list the artifacts")
+    gc = commands.add_parser(
+        "gc", help="delete artifacts and abandoned work that no run has asked for lately"
+    )
+    for command in (ls, gc):
+        command.add_argument(
+            "--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})"
+        )
+    gc.add_argument(
+        "--days", type=float, default=30, help="keep what was used in the last DAYS days (default: 30)"
+    )
+    gc.add_argument("--yes", action="store_true", help="delete; without it only a list is printed")
+    options = parser.parse_args(arguments)
+    store = Store(options.store)
+    return _list(store) if options.command == "ls" else _collect(store, options.days, delete=options.yes)
+
+
+def _list(store: Store) -> int:
+    table = Table("stage", "key", "created", "seconds", "MB", "inputs", title=f"store {store.root}")
+    total = 0
+    for artifact in store.artifacts():
+        record = artifact.record
+        size = folder_size(artifact.path)
+        total += size
+        inputs = ", ".join(f"{name} {key[:8]}" for name, key in record["inputs"].items())
+        seconds = f"{record['seconds']:.1f}"
+        table.add_row(
+            artifact.stage, artifact.key, record["created"][:19], seconds, f"{size / 1e6:.1f}", inputs
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"{table.row_count} artifacts, {total / 1e6:.1f} MB")
+    return 0
+
+
+def _collect(store: Store, days: float, delete: bool) -> int:
+    console = Console()
+    unused = store.unused(days)
+    sizes = [folder_size(folder) for folder in unused]
+    for folder, size in zip(unused, sizes, strict=True):
+        if delete:
+            store.remove(folder)
+        console.print(
+            f"{'deleted' if delete else 'would delete'}  {folder}  {size / 1e6:.1f} MB", highlight=False
+        )
+    verb = "freed" if delete else "to free"
+    hint = "" if delete or not unused else "; add --yes to delete"
+    console.print(f"{len(unused)} folders, {sum(sizes) / 1e6:.1f} MB {verb}{hint}")
+    return 0

@@ -1,0 +1,30 @@
+"""The stage `dataset`: the real photographs, read, checked, de-duplicated and split by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from omegaconf import DictConfig
+
+from skinaug.stage import Build, Stage, Step, build, plain
+
+
+def steps(cfg: DictConfig) -> Iterator[Step]:
+    """The photographs. Of a folder its place and its files' names, sizes and times count: reading every byte of a large
+    collection before each command would cost minutes. A source that renders its images has none."""
+    from skinaug.dataset.dataset import check_root, root_digest
+
+    root = check_root(build(cfg.dataset.source), cfg.dataset.root)
+    digests = {"root": f"{root} {root_digest(root)}"} if root else {}
+    yield Step("dataset", plain(cfg.dataset), build_dataset, digests=digests)
+
+
+def build_dataset(job: Build) -> None:
+    build(job.cfg.dataset)(out=job.out)
+
+
+def tags(cfg: DictConfig) -> dict[str, str]:
+    return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
+
+
+STAGE = Stage("dataset", 4, steps, tags=tags)

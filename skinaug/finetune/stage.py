@@ -1,0 +1,64 @@
+"""The stage `finetune`: training photographs teach a base model the classes, or leave it as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from skinaug.errors import InputError
+from skinaug.leaks.seen import write_seen
+from skinaug.models.base import RENDERERS, check_base_settings, local_files
+from skinaug.stage import SHARDED, Build, Stage, Step, build, plain
+
+
+def steps(cfg: DictConfig) -> Iterator[Step]:
+    """The weights. Pictures of the base's own, where prior preservation asks for them, are a step of `generate`."""
+    config = {**plain(cfg.finetune), "base": plain(cfg.base), "precision": cfg.trainer.precision}
+    inputs = ["dataset", "generate.prior"] if cfg.finetune.get("prior") else ["dataset"]
+    yield Step(
+        "finetune",
+        config,
+        build_finetune,
+        inputs,
+        files=local_files(cfg.base.get("path")),
+        after=["copies"],
+        devices=SHARDED,
+    )
+
+
+def check(cfg: DictConfig) -> None:
+    if cfg.base["_target_"] in RENDERERS:
+        raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
+    check_base_settings(plain(cfg.base))
+
+
+def check_parts(cfg: DictConfig) -> None:
+    build(cfg.finetune)
+
+
+def build_finetune(job: Build) -> None:
+    cfg = job.cfg
+    build(cfg.finetune)(
+        manifest=write_seen(job.manifest("dataset").split("train"), job.out),
+        prior_images=job.manifest("generate.prior") if "generate.prior" in job.made else None,
+        base=build(cfg.base),
+        base_name=cfg.base.path or cfg.base.hub_ids[0],
+        licence=cfg.base.licence,
+        trainer=build(cfg.trainer),
+        cache=Path(cfg.store) / "encoded",
+        logger=job.logger,
+        out=job.out,
+    )
+
+
+def tags(cfg: DictConfig) -> dict[str, str]:
+    base = cfg.base.get("path") or next(iter(cfg.base.get("hub_ids") or []), None) or "oracle"
+    return {
+        "base": base,
+        "finetune": (cfg.finetune.get("method") or cfg.finetune)["_target_"].rpartition(".")[2],
+    }
+
+
+STAGE = Stage("finetune", 3, steps, check, check_parts, tags=tags)

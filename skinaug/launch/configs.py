@@ -1,0 +1,130 @@
+"""Where Hydra finds configurations: conf/, experiments/, the user's own folders, and every timm name as a backbone.
+
+A configuration is code: `_target_` names what is called. Only one's own, or those of people one trusts with one's account, are
+to be run; `yaml_check` keeps out what breaks the reader itself.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from skinaug.errors import InputError
+from skinaug.launch.yaml_check import check_yaml
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def folder(name: str) -> Path:
+    """`conf` or `experiments`: inside the package when installed from a wheel, beside it in a clone."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / name
+
+
+class CheckedSource(FileConfigSource):
+    """Hydra's folders of YAML files, each checked before it is read."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        if file.is_file():
+            check_yaml(file)
+        try:
+            return super().load_config(config_path)
+        except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{file} cannot be used as a configuration: {error}.") from error
+
+
+class ExperimentSource(CheckedSource):
+    """A folder of studies as the group `experiment`, so that experiments/x.yaml is `experiment=x`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "experiments"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        return super().load_config(config_path.removeprefix("experiment/"))
+
+    def is_config(self, config_path: str) -> bool:
+        return config_path.startswith("experiment/") and super().is_config(
+            config_path.removeprefix("experiment/")
+        )
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path in ("", "experiment")
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        if config_path == "":
+            return [] if results_filter == ObjectType.CONFIG else ["experiment"]
+        return (
+            []
+            if results_filter == ObjectType.GROUP
+            else sorted(p.stem for p in Path(self.path).glob("*.yaml"))
+        )
+
+
+class TimmSource(ConfigSource):
+    """Any timm name as a member of the group `backbone`. The name itself is checked before anything is built."""
+
+    NAME = re.compile(r"backbone/([A-Za-z0-9_.\-]+)")
+
+    @staticmethod
+    def scheme() -> str:
+        return "timm"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        name = config_path.removeprefix("backbone/").removesuffix(".yaml")
+        config = OmegaConf.create(
+            {
+                "_target_": "skinaug.models.backbone.create_backbone",
+                "_partial_": True,
+                "name": name,
+                "pretrained": True,
+                "weights": None,
+            }
+        )
+        header = ConfigSource._get_header_dict("")
+        return ConfigResult(config=config, path="timm://", provider=self.provider, header=header)
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path == "backbone"
+
+    def is_config(self, config_path: str) -> bool:
+        return self.NAME.fullmatch(config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return []
+
+
+class SearchPath(SearchPathPlugin):
+    """The user's own conf/ and experiments/ come first, then the project's, then timm's names."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own.resolve() != folder("conf").resolve():
+            search_path.prepend("user", own.as_uri())
+        for studies in dict.fromkeys([Path.cwd() / "experiments", folder("experiments")]):
+            if studies.is_dir():
+                search_path.append("experiments", f"experiments://{studies}")
+        search_path.append("timm", "timm://")
+
+
+def register() -> None:
+    """Make the sources known to Hydra; once a process."""
+    for plugin in (ExperimentSource, TimmSource, SearchPath):
+        Plugins.instance().register(plugin)
+    SourcesRegistry.instance().types["file"] = (
+        CheckedSource  # in the place of Hydra's own, --config-dir included
+    )

@@ -1,0 +1,94 @@
+"""The certificate of an artifact: what it is made of is walked back to the photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from skinaug.errors import InputError
+from skinaug.leaks.certificate import certify, require, write_certificate
+from skinaug.leaks.seen import read_seen, real_rows
+from skinaug.manifest import Manifest
+from skinaug.store.artifact import Artifact
+from skinaug.store.store import Store
+
+GIVEN_PHOTOGRAPHS = ("finetune", "generate", "score")  # stages that note what they were given
+PLACES = {"generate": "prompts, generate"}  # the prompts' attributes are part of the stage that draws
+TRAINING = "training"
+COPIES = "copies.parquet"  # of the stage `copies`: pairs of a training and a held-out photograph
+
+
+def certify_training(store: Store, inputs: Mapping[str, str], mix: Manifest, out: Path) -> None:
+    """Write the certificate of training on a mix to `out`/certificate.json, and stop where it does not hold.
+
+    Args:
+        store: where the lineage lies.
+        inputs: what the training stands on, name -> key: the data set, its near-copies, and the curated pool or the mix.
+        mix: the training images.
+        out: receives the file.
+
+    Raises:
+        InputError: a leak, or something that cannot be shown.
+    """
+    certificate = certificate_of(store, inputs, mix)
+    require(certificate, "training images and of what made them")
+    write_certificate(certificate, out)
+
+
+def certificate_of(
+    store: Store, inputs: Mapping[str, str], training: Manifest | None = None
+) -> dict[str, Any]:
+    """The certificate (`certificate.certify`) of what is made of `inputs`, and of training images if there are any.
+
+    Raises:
+        InputError: an artifact of the lineage is gone, or it holds no or several data sets.
+    """
+    lineage = store.lineage(inputs)
+    data = [artifact for artifact in lineage.values() if artifact.stage == "dataset"]
+    if len(data) != 1:
+        raise InputError(f"What leads here holds {len(data)} data sets: a certificate speaks of one.")
+    reached = {
+        PLACES.get(name, name): read_seen(artifact.path)
+        for name, artifact in lineage.items()
+        if artifact.stage in GIVEN_PHOTOGRAPHS
+    }
+    if training is not None:
+        reached[TRAINING] = real_rows(training)
+    return certify(
+        Manifest.read(data[0].path), _copies(store, lineage, data[0]), reached, _not_covered(lineage)
+    )
+
+
+def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
+    """The certificate of any artifact but a report's; that of a mix or a classifier covers its training images."""
+    inputs = {artifact.stage: artifact.key}
+    mixes = [found for found in store.lineage(inputs).values() if found.stage == "mix"]
+    return certificate_of(store, inputs, Manifest.read(mixes[0].path) if mixes else None)
+
+
+def _copies(store: Store, lineage: Mapping[str, Artifact], data: Artifact) -> pl.DataFrame | None:
+    """The near-copies that were looked for in the data set, in the lineage or else anywhere in the store."""
+    known = chain(
+        lineage.values(), store.artifacts()
+    )  # the store is only searched where the lineage has none
+    own = (
+        artifact
+        for artifact in known
+        if artifact.stage == "copies" and artifact.record["inputs"].get("dataset") == data.key
+    )
+    found = next(own, None)
+    return None if found is None else pl.read_parquet(found.path / COPIES)
+
+
+def _not_covered(lineage: Mapping[str, Artifact]) -> list[str]:
+    """What the photographs that stages noted cannot tell."""
+    notes = []
+    if any(artifact.stage == "finetune" for artifact in lineage.values()):
+        notes.append("what the base model was trained on before it came here")
+    if any(artifact.stage in ("score", "classify") for artifact in lineage.values()):
+        notes.append("what pretrained networks were trained on before they came here")
+    return notes

@@ -1,0 +1,122 @@
+"""The stage `mix`: real and synthetic images in exact proportions, and the certificate that nothing leaked into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from skinaug.errors import InputError, listing
+from skinaug.leaks.lineage import certify_training
+from skinaug.manifest import Manifest
+from skinaug.pools import curated_pool, curated_pools, in_pool
+from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain
+from skinaug.store.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def steps(cfg: DictConfig) -> Iterator[Step]:
+    """The mix, of the study's own pool, of others that it names, or of none. Equal draws of other names are one artifact."""
+    config = {name: value for name, value in plain(cfg.mix).items() if name != "name"}
+    given, needs_pool = given_pools(cfg), build(cfg.mix).needs_pool
+    own = ["curate"] if needs_pool and not given else []
+    if (own or config["pools"]) and config["selection"] == "diverse":
+        config["features"] = plain(cfg.features)
+    yield Step(
+        "mix",
+        config,
+        build_mix,
+        ["dataset", "copies", *own],
+        files=named_files(config),
+        digests=given,
+        after=["audit"] if own else [],  # what a report tells of the pool
+    )
+
+
+def given_pools(cfg: DictConfig) -> dict[str, str]:
+    """{`curate.<key>`: key} of the pools that the mix draws from instead of the study's own; {} for that one."""
+    if not build(cfg.mix).needs_pool:
+        return {}
+    keys = [name.rpartition("/")[2] for name, weight in (cfg.mix.pools or {}).items() if weight]
+    return {f"curate.{key}": key for key in keys}
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuse a selection by the score of a filter that is not used, and pools that are none."""
+    mix = build(cfg.mix)
+    if (
+        mix.needs_pool
+        and not mix.pools
+        and mix.selection == "best"
+        and mix.score.partition(".")[0] not in cfg.curate.filters
+    ):
+        raise InputError(
+            f"mix.score={mix.score}: there is no such filter; the pool's are {', '.join(cfg.curate.filters) or 'none'}. Choose "
+            "one of their scores, or add the filter."
+        )
+    store = Store(Path(cfg.store))
+    for key in given_pools(cfg).values():
+        found = store.find(key)
+        if found.stage != "curate":
+            raise InputError(
+                f"mix.pools names {found.stage}/{key}, which is no curated pool: name curate/<key>, as `skinaug store ls` does."
+            )
+
+
+def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
+    """Refuse more synthetic images than the study's own pool will have."""
+    most = plan["generate"].images_per_class if "generate" in plan else None
+    if most is None:
+        return
+    counts = build(cfg.mix).counts(data)
+    few = counts.filter(counts["synthetic"] > most)
+    if few.height:
+        asked = listing(
+            f"{label}: asked {count}" for label, count in few.select("label", "synthetic").iter_rows()
+        )
+        raise InputError(
+            f"The mix {cfg.mix.name} asks for more synthetic images than the pool will have ({most} a class before curation):\n"
+            f"{asked}\nRaise generate.per_class or ask for fewer."
+        )
+
+
+def build_mix(job: Build) -> None:
+    import polars as pl
+
+    from skinaug.mix.mix import mix
+
+    cfg, pools = job.cfg, curated_pools(job.made)
+    scores = {name: pl.read_parquet(artifact.path / "scores.parquet") for name, artifact in pools.items()}
+    if "curate" not in job.made:
+        scores = {name: in_pool(table, name) for name, table in scores.items()}
+
+    def features(images: Manifest) -> np.ndarray:
+        from skinaug.metrics.features import embed
+
+        network, device = build(cfg.features.backbone), build(cfg.trainer)().strategy.root_device
+        return embed(images, network, cfg.features.image_size, cache=job.cache, device=device)
+
+    table = pl.concat(scores.values(), how="diagonal_relaxed") if scores else None
+    mix(build(cfg.mix), job.manifest("dataset"), curated_pool(job.made), job.out, table, features)
+    needs = {
+        name: artifact.key
+        for name, artifact in job.made.items()
+        if artifact.stage in ("dataset", "copies", "curate")
+    }
+    certify_training(Store(Path(cfg.store)), needs, Manifest.read(job.out), job.out)
+
+
+def tags(cfg: DictConfig) -> dict[str, Any]:
+    scalars = {
+        name: value
+        for name, value in plain(cfg.mix).items()
+        if not isinstance(value, dict | list) and name[0] != "_"
+    }
+    return {f"mix.{name}": value for name, value in scalars.items()}
+
+
+STAGE = Stage("mix", 2, steps, check, check_data=check_data, tags=tags)

@@ -1,0 +1,394 @@
+"""Run tracking: the only module that writes to Weights & Biases. Each tracker is a context manager around one stage's
+build, and tells what the finished artifact holds."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skinaug.errors import InputError
+from skinaug.store.artifact import Artifact, Recipe
+
+if TYPE_CHECKING:
+    import polars as pl
+    from lightning.pytorch.loggers import Logger
+
+TYPES = {
+    "dataset": "dataset",
+    "finetune": "weights",
+    "generate": "pool",
+    "curate": "pool",
+    "mix": "mix",
+    "classify": "run",
+}
+
+
+@contextmanager
+def track_none(
+    artifact: Artifact, recipe: Recipe, inputs: Mapping[str, Artifact], group: str, keys: Mapping[str, Any]
+) -> Iterator[bool]:
+    """No tracking: `False`, which Lightning takes for no logger."""
+    yield False
+
+
+@contextmanager
+def track_csv(
+    artifact: Artifact,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    group: str,
+    keys: Mapping[str, Any],
+    *,
+    folder: str,
+) -> Iterator[Logger]:
+    """Metrics as `<folder>/<group>/<stage>-<key>/metrics.csv`."""
+    from lightning.pytorch.loggers import CSVLogger
+
+    logger = CSVLogger(save_dir=folder, name=group, version=f"{recipe.stage}-{recipe.key}")
+    logger.log_hyperparams(_config(recipe, keys))
+    yield logger
+    logger.finalize("success")
+
+
+@contextmanager
+def track_wandb(
+    artifact: Artifact,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    group: str,
+    keys: Mapping[str, Any],
+    *,
+    project: str,
+    folder: str,
+    offline: bool = True,
+    entity: str | None = None,
+    rows: int = 500,
+    images: int = 24,
+    photographs: bool = False,
+) -> Iterator[Logger]:
+    """One W&B run a stage: `job_type` is the stage, `group` the experiment, the id comes from the artifact's key.
+
+    The artifacts that it read and wrote are logged by reference, which draws the lineage dataset -> weights -> pool ->
+    mix -> run. The finished artifact's scores become the run's summary (`summary`), its predictions or samples a table.
+    Offline by default, with no account: `wandb leet` reads the files, `wandb sync` sends them later.
+
+    A build that fails, or is interrupted or killed, shows as failed. Built again, it goes on as the same run: offline,
+    the curve that it had is written into the new try's file, which then stands alone, since of two files of one id
+    `wandb sync` lets the second overwrite the first; steps that the run already has are not logged twice.
+
+    Args:
+        keys: what a dashboard groups and filters by, flat: mix, filters, backbone, ...
+        project, entity: where the run belongs.
+        folder: where the `wandb` folder lies.
+        rows: of a table of predictions, at most.
+        images: synthetic pictures of a pool that are shown, at most.
+        photographs: whether real photographs, and pictures made from one, may be sent as pictures.
+    """
+    import wandb
+
+    made = not Path(folder).exists()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    name = f"{recipe.stage}-{recipe.key}"
+    earlier = _earlier(Path(folder), name) if offline else []
+    with _data_beside_runs(Path(folder)):
+        run = wandb.init(
+            project=project,
+            entity=entity,
+            mode="offline" if offline else "online",
+            dir=folder,
+            id=name,
+            name=name,
+            resume="allow" if not offline else None,
+            group=group,
+            job_type=recipe.stage,
+            config=_config(recipe, {key.replace(".", "_"): value for key, value in keys.items()}),
+            settings=wandb.Settings(**SETTINGS),
+        )
+        try:
+            _define_metrics(run)
+            known = _replay(run, earlier)
+            for read in inputs.values():
+                _use(run, _reference(read))
+            yield _logger(run, known)
+            run.summary.update(summary(artifact))
+            if recipe.stage == "classify":
+                run.log({"predictions": _table(predictions(artifact, inputs, rows, photographs))})
+            elif recipe.stage in ("generate", "curate"):
+                run.log({"pool": _table(samples(artifact, inputs, images, photographs))})
+            run.log_artifact(_reference(artifact))
+        except InputError:
+            run.finish(exit_code=2)
+            _forget(run, Path(folder), made)
+            raise
+        except BaseException as error:
+            with suppress(Exception):  # a signal to all processes of a job ends W&B's own before ours
+                killed = isinstance(error, KeyboardInterrupt)
+                run.finish(exit_code=255 if killed else 1)  # W&B's "killed"
+            _remove(earlier)
+            raise
+        run.finish()
+        _remove(earlier)
+
+
+# What takes W&B most of its start is not needed: packages, revision and device are in every artifact.json.
+SETTINGS: dict[str, Any] = {
+    "silent": True,
+    "console": "off",
+    "disable_git": True,
+    "disable_code": True,
+    "disable_job_creation": True,
+    "x_disable_meta": True,
+    "x_disable_machine_info": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+    "x_transaction_log_flush_interval": 1.0,  # seconds; a kill loses what came after, of a short job all at W&B's 15
+}
+STEP = "trainer/global_step"  # Lightning's name of the optimizer step
+LESS_IS_BETTER = ("loss", "ece", "brier", "aurc")
+PICTURE_SIZE = 256  # pixels of the long side of a picture in a table
+
+
+def summary(artifact: Artifact) -> dict[str, float]:
+    """What a dashboard compares finished runs by, of any stage: cost/seconds; further
+
+    - classify: test/<score>, test/recall/<class>, best/<score> (validation, of the chosen checkpoint) and train/<number>;
+    - curate: curate/generated and curate/kept, in images;
+    - mix: mix/real and mix/synthetic, in images.
+    """
+    import polars as pl
+
+    told: dict[str, float] = {"cost/seconds": artifact.record["seconds"]}
+    if artifact.stage == "classify":
+        metrics = json.loads((artifact.path / "metrics.json").read_text())
+        for prefix, split in {"test": "test", "best": "val", "train": "train"}.items():
+            numbers = {name: value for name, value in metrics[split].items() if _is_number(value)}
+            told |= {f"{prefix}/{name}": value for name, value in numbers.items()}
+        classes = metrics["test"]["per_class"].items()
+        told |= {f"test/recall/{label}": scores["recall"] for label, scores in classes}
+    elif artifact.stage == "curate":
+        kept = len(pl.read_parquet(artifact.path / "manifest.parquet", columns=["image_id"]))
+        generated = len(pl.read_parquet(artifact.path / "scores.parquet", columns=["image_id"]))
+        told |= {"curate/generated": generated, "curate/kept": kept}
+    elif artifact.stage == "mix":
+        table = pl.read_csv(artifact.path / "table.csv")
+        told |= {f"mix/{source}": int(table[source].sum()) for source in ("real", "synthetic")}
+    return {name: value for name, value in told.items() if math.isfinite(value)}
+
+
+def predictions(
+    artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool
+) -> pl.DataFrame:
+    """Test predictions of a classifier, at most so many, drawn at random: image_id, label, prediction, confidence (probability of
+    the prediction), correct; with `photographs` also `picture`, the file that was judged."""
+    import polars as pl
+
+    table = pl.read_parquet(artifact.path / "predictions.parquet").filter(pl.col("split") == "test")
+    table = table.sample(min(most, table.height), seed=0).select(
+        "image_id",
+        "label",
+        "prediction",
+        confidence=pl.max_horizontal(pl.selectors.starts_with("p:")),
+        correct=pl.col("label") == pl.col("prediction"),
+    )
+    return table.join(_files(_of(inputs, "dataset")), on="image_id", how="left") if photographs else table
+
+
+def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool) -> pl.DataFrame:
+    """Of a pool, as many images of each class, and of a curated one of those kept and those rejected: image_id, label,
+    prompt, prompt_set, the filters' scores, kept, and `picture`, the file.
+
+    Pictures that were made from a photograph are left out unless `photographs`: they may look like it.
+    """
+    import polars as pl
+
+    pool = artifact if artifact.stage == "generate" else _of(inputs, "generate")
+    table = pl.read_parquet(pool.path / "manifest.parquet")
+    table = table.select(c for c in ("image_id", "label", "prompt", "prompt_set") if c in table.columns)
+    groups = ["label"]
+    if artifact.stage == "curate":
+        scores = pl.read_parquet(artifact.path / "scores.parquet")
+        kept = pl.read_parquet(artifact.path / "manifest.parquet", columns=["image_id"])["image_id"]
+        table = table.join(scores.select("image_id", pl.selectors.contains(".")), on="image_id", how="left")
+        table = table.with_columns(kept=pl.col("image_id").is_in(kept.implode()))
+        groups = ["label", "kept"]
+    each = max(most // max(table.n_unique(groups), 1), 1)
+    table = table.group_by(groups, maintain_order=True).head(each).head(most).select(table.columns)
+    from_photographs = pool.record["config"].get("mode") == "image"
+    if from_photographs and not photographs:
+        return table
+    return table.join(_files(pool), on="image_id", how="left")
+
+
+def _of(inputs: Mapping[str, Artifact], stage: str) -> Artifact:
+    """The input that a stage made, whatever its name: of several pools, each has one of its own."""
+    return next(read for read in inputs.values() if read.stage == stage)
+
+
+def _files(images: Artifact) -> pl.DataFrame:
+    """image_id and the absolute path of its file, as `picture`, of the images of an artifact."""
+    import polars as pl
+
+    from skinaug.manifest import Manifest
+
+    manifest = Manifest.read(images.path)
+    paths = [str(path) for path in manifest.paths()]
+    return pl.DataFrame({"image_id": manifest.table["image_id"], "picture": paths})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _config(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **keys,
+        recipe.stage: dict(recipe.config),
+        "inputs": dict(recipe.inputs),
+        "version": recipe.version,
+    }
+
+
+def _define_metrics(run: Any) -> None:
+    """Draw every curve against the optimizer step; the summary of a validation score is its best value."""
+    run.define_metric(STEP, hidden=True)
+    for name in LESS_IS_BETTER:
+        run.define_metric(f"val/{name}", step_metric=STEP, step_sync=True, summary="min")
+    run.define_metric("val/*", step_metric=STEP, step_sync=True, summary="max")
+    run.define_metric("train/*", step_metric=STEP, step_sync=True)
+
+
+Row = tuple[int, frozenset[str]]  # an optimizer step and what was logged of it
+
+
+def _earlier(folder: Path, name: str) -> list[Path]:
+    """The offline folders of earlier tries of a run, the oldest first."""
+    return sorted(file.parent for file in (folder / "wandb").glob(f"offline-run-*/run-{name}.wandb"))
+
+
+def _replay(run: Any, earlier: list[Path]) -> Callable[[int, frozenset[str]], bool]:
+    """Write the curves of earlier tries into a run. Returns which rows the run has: of a step, with these names.
+
+    A run that goes on online knows its last step only.
+    """
+    if not run.offline:
+        last = run.summary.get(STEP, -1) if run.resumed else -1
+        return lambda step, names: step <= last
+    rows: dict[Row, dict[str, Any]] = {}
+    for folder in earlier:
+        for row in _history(folder):
+            if STEP in row:  # the others are logged at the end of a build, and come again
+                names = frozenset(name for name in row if name != STEP and name[0] != "_")
+                rows[int(row[STEP]), names] = row
+    for _, row in sorted(rows.items(), key=lambda item: item[0][0]):
+        run.log(row)
+    return lambda step, names: (step, names) in rows
+
+
+def _history(folder: Path) -> Iterator[dict[str, Any]]:
+    """What was logged in an offline folder, row by row, with pictures as files; of a killed run, what had been written."""
+    import wandb
+
+    (file,) = folder.glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
+        record = json.loads(line)
+        if record["type"] == "history":
+            row = record["history"]["item"]
+            media = {key.removesuffix("._type") for key in row if key.endswith("._type")}
+            values = {key: value for key, value in row.items() if key.rpartition(".")[0] not in media}
+            for key in media:  # W&B's own tables of one run are not there before its end
+                files = row.get(f"{key}.filenames", [])
+                captions = row.get(f"{key}.captions") or [None] * len(files)
+                values[key] = [
+                    wandb.Image(str(folder / "files" / file), caption=caption)
+                    for file, caption in zip(files, captions, strict=True)
+                ]
+            yield {key: value for key, value in values.items() if key not in ("_step", "_runtime")}
+
+
+def _logger(run: Any, known: Callable[[int, frozenset[str]], bool]) -> Logger:
+    """A Lightning logger that leaves out what the run has."""
+    from lightning.pytorch.loggers import WandbLogger
+    from lightning.pytorch.utilities import rank_zero_only
+
+    class Continued(WandbLogger):
+        @rank_zero_only
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            if step is None or not known(step, frozenset(metrics)):
+                super().log_metrics(metrics, step)
+
+    return Continued(experiment=run)
+
+
+def _table(frame: pl.DataFrame) -> Any:
+    """A W&B table; the files named in the column `picture` become small JPEG pictures."""
+    import wandb
+
+    from skinaug.images import open_image
+
+    rows = []
+    for row in frame.iter_rows(named=True):
+        if row.get("picture") is not None:
+            picture = open_image(row["picture"])
+            picture.thumbnail((PICTURE_SIZE, PICTURE_SIZE))
+            row["picture"] = wandb.Image(picture, file_type="jpg")
+        rows.append(list(row.values()))
+    return wandb.Table(columns=frame.columns, data=rows, allow_mixed_types=True)
+
+
+@contextmanager
+def _data_beside_runs(folder: Path) -> Iterator[None]:
+    """Tables wait for `wandb sync` beside their runs, and not in the user's home; WANDB_DATA_DIR says otherwise."""
+    if "WANDB_DATA_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
+    try:
+        yield
+    finally:
+        del os.environ["WANDB_DATA_DIR"]
+
+
+def _reference(artifact: Artifact) -> Any:
+    import wandb
+
+    kind = TYPES.get(artifact.stage, artifact.stage)
+    reference = wandb.Artifact(f"{artifact.stage}-{artifact.key}", type=kind, metadata={"key": artifact.key})
+    reference.add_reference(artifact.path.as_uri(), checksum=False)
+    return reference
+
+
+def _use(run: Any, artifact: Any) -> None:
+    """Record an input. W&B's `use_artifact` refuses to work offline, although the record that it would send can wait in
+    the run's file like any other; so offline that record is written by the call beneath it."""
+    if run.offline:
+        run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+    else:
+        run.use_artifact(artifact)
+
+
+def _remove(folders: list[Path]) -> None:
+    """Remove earlier tries of a run once a later one holds all that they had: its end is written in the background."""
+    import wandb
+
+    if folders:
+        wandb.teardown()  # waits for that
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _forget(run: Any, folder: Path, made: bool) -> None:
+    """Remove the files of a run whose input was refused: bad input leaves nothing behind."""
+    shutil.rmtree(run.settings.sync_dir, ignore_errors=True)
+    if not any((folder / "wandb").glob("*run-*/")):
+        shutil.rmtree(folder / "wandb", ignore_errors=True)
+    if made and not any(folder.iterdir()):
+        folder.rmdir()

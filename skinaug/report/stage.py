@@ -1,0 +1,53 @@
+"""The stage `report`: tables, figures and intervals of many jobs. Its inputs are their classifiers, so it stands after the
+pipeline, which makes one job's artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from skinaug.report.collect import Run
+from skinaug.stage import build, keyed, plain
+from skinaug.store.artifact import Artifact, Recipe
+from skinaug.store.store import Store
+
+NAME = "report"
+VERSION = 5  # raised by hand when its code changes what it makes from the same config and inputs
+
+
+def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
+    """What identifies the report of runs whose arms are named."""
+    return recipe_of(settings, {f"{run.arm}/{run.seed}": run.artifacts["classify"].name for run in runs})
+
+
+def recipe_of(settings: DictConfig, inputs: Mapping[str, str]) -> Recipe:
+    """What identifies the report of classifiers: `<arm>/<seed>` -> key."""
+    return Recipe(NAME, VERSION, keyed(plain(settings)), inputs)
+
+
+def make_report(store: Store, settings: DictConfig, runs: Sequence[Run]) -> Artifact:
+    """The report of runs whose arms are named: found, or written."""
+    about: dict[str, Any] = {
+        "name": NAME,
+        "job": {"report": plain(settings)},
+        "runs": [asdict(run) for run in runs],
+    }
+    return store.get(
+        report_recipe(settings, runs),
+        lambda out: build(settings)(runs=runs, out=out),
+        about=json.loads(json.dumps(about, default=str)),  # folders as text
+    )
+
+
+def recorded_runs(artifact: Artifact) -> list[Run]:
+    """The runs that a report is of, as its record tells."""
+    runs = []
+    for told in artifact.record["runs"]:
+        artifacts = {stage: Path(folder) for stage, folder in told["artifacts"].items()}
+        runs.append(Run(**{**told, "artifacts": artifacts, "folder": Path(told["folder"])}))
+    return runs

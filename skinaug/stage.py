@@ -1,0 +1,164 @@
+"""What a stage is: each `skinaug/<stage>/stage.py` fills in a `Stage`, and says there all that others need to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from skinaug.manifest import Manifest
+from skinaug.store.artifact import Artifact
+
+ONE, SEVERAL, SHARDED = "one", "several", "sharded"  # devices that a step computes on
+
+# Functions that have moved, by the name under which the keys and records of artifacts know them. Keys keep the old names, so
+# that nobody's store is lost; configurations may use either.
+MOVED = {
+    "skinaug.backbone.create_backbone": "skinaug.models.backbone.create_backbone",
+    "skinaug.base.load_pipeline": "skinaug.models.base.load_pipeline",
+    "skinaug.trainer.make_trainer": "skinaug.models.trainer.make_trainer",
+    "skinaug.trainer.fully_sharded": "skinaug.models.trainer.fully_sharded",
+    "skinaug.tracking.track_wandb": "skinaug.models.tracking.track_wandb",
+    "skinaug.tracking.track_csv": "skinaug.models.tracking.track_csv",
+    "skinaug.tracking.track_none": "skinaug.models.tracking.track_none",
+}
+KEYED = {new: old for old, new in MOVED.items()}
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a step is built from.
+
+    Attributes:
+        cfg: the job's configuration, with the trainer that the step has.
+        made: the artifacts so far, by step.
+        out: folder that receives what is made.
+        logger: Lightning's, or False for steps that nobody tracks.
+    """
+
+    cfg: DictConfig
+    made: Mapping[str, Artifact]
+    out: Path
+    logger: Any = False
+
+    def manifest(self, step: str) -> Manifest:
+        """The images that a step has made."""
+        return Manifest.read(self.made[step].path)
+
+    @property
+    def cache(self) -> Path:
+        """The file of what was computed of each picture, shared by all runs of a store."""
+        return picture_cache(self.cfg)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One artifact of a stage, for one configuration.
+
+    Attributes:
+        name: the stage's, or `<stage>.<what>` where it makes several.
+        config: values that decide the content.
+        build: makes it; a function of a module, which processes on several devices can find.
+        inputs: steps of which it is made.
+        files: files and folders whose content decides the content, by name; those that are not there are left out.
+        digests: what else does, by name: a text that changes with it, or the key of an artifact that was made before.
+        after: steps that are built earlier though it is not made of them.
+        devices: ONE, SEVERAL, or SHARDED where each may hold a piece of the weights.
+        tracked: whether a dashboard has something to see.
+        prepare: done once before `build`, by the process that started the others.
+        images_per_class: of a pool, at most; None where that is not known.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    build: Callable[[Build], None]
+    inputs: Sequence[str] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    after: Sequence[str] = ()
+    devices: str = ONE
+    tracked: bool = True
+    prepare: Callable[[Build], None] | None = None
+    images_per_class: int | None = None
+
+
+Plan = Mapping[str, Step]  # steps by name, in the order in which they are built
+
+
+def _accept(*_: Any) -> None:
+    """Refuses nothing."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline.
+
+    Attributes:
+        name: also its folder in the store.
+        version: raised by hand when its code changes what it makes from the same config and inputs.
+        steps: what it makes of a configuration.
+        check: refuses a configuration that cannot work, in a second and without importing torch.
+        check_parts: refuses settings that only the parts themselves can judge; asked where the stage will be built.
+        check_data: refuses what the data cannot serve, given the job's steps, before anything is trained.
+        tags: what a dashboard groups and filters jobs by: flat values by name.
+
+    The checks raise InputError.
+    """
+
+    name: str
+    version: int
+    steps: Callable[[DictConfig], Iterable[Step]]
+    check: Callable[[DictConfig], None] = _accept
+    check_parts: Callable[[DictConfig], None] = _accept
+    check_data: Callable[[DictConfig, Manifest, Plan], None] = _accept
+    tags: Callable[[DictConfig], Mapping[str, Any]] = lambda cfg: {}
+
+
+def plain(node: Any) -> Any:
+    """A config node as resolved dicts, lists and scalars."""
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def build(node: DictConfig) -> Any:
+    """The object or partial that a config node describes, its values as plain Python."""
+    values = plain(node)
+    current = _renamed(values, MOVED)
+    # The node itself where it can be: it knows its place in the configuration, of which error messages speak.
+    return instantiate(node if current == values else current, _convert_="object")
+
+
+def keyed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as keys and records tell them: functions that have moved under their first names."""
+    return _renamed(config, KEYED)
+
+
+def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str, Path]:
+    """The files and folders that settings name: values with a "/", by dotted name."""
+    found: dict[str, Path] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            found |= named_files(value, f"{prefix}.{name}")
+        elif isinstance(value, str) and "/" in value:
+            found[f"{prefix}.{name}"] = Path(value)
+    return found
+
+
+def picture_cache(cfg: DictConfig) -> Path:
+    """The store's file of what was computed of each picture."""
+    return Path(cfg.store) / "pictures.sqlite"
+
+
+def _renamed(node: Any, names: Mapping[str, str]) -> Any:
+    """Plain values with other names of `_target_`s."""
+    if isinstance(node, Mapping):
+        return {
+            key: names.get(value, value)
+            if key == "_target_" and isinstance(value, str)
+            else _renamed(value, names)
+            for key, value in node.items()
+        }
+    return [_renamed(value, names) for value in node] if isinstance(node, list) else node

@@ -1,0 +1,97 @@
+"""Controls of a sweep, through Hydra's own command line with a job that writes down its configuration."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JOB = """
+import json, sys
+from pathlib import Path
+import hydra
+from skinaug.launch import configs
+
+configs.register()
+sys.argv = ["job", *sys.argv[1:]]
+
+def task(cfg):
+    about = {"mix": cfg.mix.name, "control": cfg.mix.control, "seed": cfg.seed, "base": "gap" in cfg.base}
+    about |= {"filters": list(cfg.filter), "augmentation": "auto_augment" in cfg.augmentation}
+    with open("jobs.jsonl", "a") as file:
+        print(json.dumps(about), file=file)
+
+hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
+"""
+
+
+def jobs(folder: Path, *overrides: str) -> list[dict]:
+    (folder / "job.py").write_text(JOB)
+    quiet = "hydra.callbacks.report._target_=hydra.experimental.callback.Callback"
+    command = [sys.executable, "job.py", "-m", "logger=none", quiet, *overrides]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+    return [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
+
+
+def test_every_job_with_synthetic_images_gets_its_controls(tmp_path: Path):
+    names = "controls=[real_alone,duplicated_real,label_permuted,standard_augmentation,oracle]"
+    found = jobs(tmp_path, "mix=real,hybrid,synthetic", "seed=0,1", names)
+    own, controls = found[:6], found[6:]
+    assert [(job["mix"], job["control"], job["seed"]) for job in own] == [
+        (mix, None, seed) for mix in ("real", "hybrid", "synthetic") for seed in (0, 1)
+    ]
+    assert not [job for job in controls if job["mix"] == "real"], "there is nothing to control"
+    of_hybrid = [job for job in controls if job["mix"] == "hybrid" and job["seed"] == 1]
+    assert [job["control"] for job in of_hybrid] == [
+        "real_alone",
+        "duplicated_real",
+        "label_permuted",
+        "real_alone",
+        None,
+    ]
+    assert [job["augmentation"] for job in of_hybrid] == [False, False, False, True, False]
+    assert [(job["base"], job["filters"]) for job in of_hybrid] == [(False, ["non_skin", "ensemble"])] * 4 + [
+        (True, [])
+    ]
+    of_synthetic = [job["control"] for job in controls if job["mix"] == "synthetic" and job["seed"] == 0]
+    assert of_synthetic == ["label_permuted", None], (
+        "without real images there is nothing to repeat or to augment"
+    )
+
+
+def test_photographs_stand_in_where_nothing_can_be_rendered(tmp_path: Path):
+    (tmp_path / "photographs").mkdir()
+    found = jobs(
+        tmp_path, "mix=hybrid", "dataset=folder", "dataset.root=photographs", "controls=[oracle]", "seed=0"
+    )
+    assert [(job["control"], job["base"]) for job in found] == [(None, False), ("fresh_real", False)]
+
+
+def test_a_swept_value_gives_way_to_the_control_and_equal_jobs_are_one(tmp_path: Path):
+    found = jobs(tmp_path, "mix=hybrid", "filter=[],[non_skin]", "controls=[oracle]")
+    assert [(job["base"], job["filters"]) for job in found] == [
+        (False, []),
+        (False, ["non_skin"]),
+        (True, []),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["-m", "seed=0,1", "controls=[oracle,placebo]"],
+            "there is no placebo. Controls: real_alone, duplicated_real",
+        ),
+        (["controls=[oracle]"], "controls are jobs of a sweep, and this is a single job: add -m"),
+    ],
+)
+def test_controls_that_cannot_be_are_refused(tmp_path: Path, overrides: list[str], said: str):
+    command = [sys.executable, "-m", "skinaug", "classify", *overrides]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert list(tmp_path.iterdir()) == []
