@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
@@ -41,12 +39,3 @@ def newest_sweep(cfg: DictConfig) -> Path:
             "folder of runs with report.runs=<folder>."
         )
     return Path(cfg.output) / cfg.name / runs[-1].relative_to(Path(cfg.output) / cfg.name).parts[0]
-
-
-class ReportWhenDone(Callback):
-    """Writes the report when a multirun of classifiers ends."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        sweep = Path(config.hydra.sweep.dir)
-        if any(sweep.rglob(RUN_FILE)):
-            report(config, sweep)
