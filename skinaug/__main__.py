@@ -115,14 +115,14 @@ def _hydra(command: str, overrides: list[str]) -> int:
     configs.register()
 
     def task(cfg):
-        from skinaug.cli import classify, execute
+        from skinaug.cli.execute import execute, forget_sweep
 
         try:
-            return execute.execute(cfg, command, stage)
+            return execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
-            classify.forget_sweep(cfg)
+            forget_sweep(cfg)
             raise Ended(2, message) from None
 
     task.stage = stage  # type: ignore[attr-defined]  # for launchers

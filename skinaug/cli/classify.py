@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -56,15 +55,3 @@ def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
         soft_wrap=True,
     )
     return float(metrics["val"][cfg.classify.monitor])
-
-
-def forget_sweep(cfg: DictConfig) -> None:
-    """Remove the folder that Hydra made for a sweep of which no job has finished."""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        return
-    sweep = Path(HydraConfig.get().sweep.dir)
-    if not any(path.is_file() and path.name != "multirun.yaml" for path in sweep.rglob("*")):
-        shutil.rmtree(sweep, ignore_errors=True)
-        for folder in (sweep.parent, Path(cfg.output)):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
