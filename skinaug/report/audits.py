@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skinaug.report import collect, samples
-from skinaug.report.collect import Study
+from skinaug.report import artifacts, samples
+from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.samples import Thumbnail
 from skinaug.report.tables import Cell, Table, number, table
@@ -54,7 +54,7 @@ def pool_audits(study: Study) -> dict[str, Path]:
 
 def fidelity_table(folder: Path, label: str | None = ALL) -> Table:
     """Every metric with its interval: a row a set; or, without a label, a row a class and set."""
-    frame = collect.fidelity(folder)
+    frame = artifacts.fidelity(folder)
     raw, curated = (frame.filter(pl.col("set") == name)["value"] for name in ("raw", "curated"))
     if raw.equals(curated):  # nothing was filtered
         frame = frame.filter(pl.col("set") != "curated")
@@ -86,14 +86,14 @@ def short(value: float) -> str:
 def warnings(folder: Path) -> list[str]:
     """What must be known of the values over all classes."""
     return [
-        text for text in collect.fidelity(folder).filter(pl.col("label") == ALL)["warning"].unique() if text
+        text for text in artifacts.fidelity(folder).filter(pl.col("label") == ALL)["warning"].unique() if text
     ]
 
 
 def memorisation_table(folder: Path) -> Table:
     """Near-copies of training photographs, raw and curated, against the photographs among themselves."""
     rows: list[list[Any]] = []
-    found = collect.memorisation(folder)
+    found = artifacts.memorisation(folder)
     for name, counts in found.items():
         if counts["images"]:
             verdict = "copies among them" if counts["accused"] else "no sign of copying"
@@ -114,7 +114,7 @@ def nearest_pairs(folder: Path, curate: Path, generate: Path, dataset: Path) -> 
     """The pairs that are most likely to be copies, one a photograph."""
     table = pl.read_parquet(folder / "memorisation.parquet").sort("copy_p", "ratio", "image_id")
     chosen = table.unique("nearest", keep="first", maintain_order=True).head(PAIRS)
-    pool, data = collect.manifest(generate), collect.manifest(dataset)
+    pool, data = artifacts.manifest(generate), artifacts.manifest(dataset)
     paths = dict(zip(pool.table["image_id"], pool.paths(), strict=True))
     photographs = dict(zip(data.table["image_id"], data.paths(), strict=True))
     return [
@@ -132,7 +132,7 @@ def tones_table(folder: Path) -> Table | None:
 
     None where none was asked for.
     """
-    asked = collect.attributes(folder).filter(pl.col("skin_type") != "")
+    asked = artifacts.attributes(folder).filter(pl.col("skin_type") != "")
     if asked.is_empty():
         return None
     return _crossed(asked, "skin_type", "tone", "Asked", [str(tone) for tone in range(1, 7)], "tone ")
@@ -141,7 +141,7 @@ def tones_table(folder: Path) -> Table | None:
 def sizes_table(folder: Path) -> Table:
     """Of the images kept, class (rows) against the size of lesions that came out (columns), in per cent of the row."""
     return _crossed(
-        collect.attributes(folder), "label", "size", "Class", ["none", "small", "medium", "large"], ""
+        artifacts.attributes(folder), "label", "size", "Class", ["none", "small", "medium", "large"], ""
     )
 
 
@@ -160,7 +160,7 @@ def _crossed(
 
 def coverage_table(folder: Path) -> Table | None:
     """Images kept of those asked for, by body site (rows) and skin type (columns); None where neither was asked for."""
-    asked = collect.attributes(folder).filter((pl.col("skin_type") != "") & (pl.col("body_site") != ""))
+    asked = artifacts.attributes(folder).filter((pl.col("skin_type") != "") & (pl.col("body_site") != ""))
     if asked.is_empty():
         return None
     sums = asked.group_by("body_site", "skin_type").agg(pl.col("images").sum(), pl.col("kept").sum())
@@ -179,7 +179,7 @@ def certificates_table(study: Study) -> Table:
     """What each arm's certificates cover: photographs that reached each place, and leaks."""
     rows = []
     for arm in study.arms:
-        certificates = [collect.certificate(run) for run in study.of(arm)]
+        certificates = [artifacts.certificate(run) for run in study.of(arm)]
         made = [certificate for certificate in certificates if certificate is not None]
         holding = sum(certificate["holds"] for certificate in made)
         places = {name: counts for certificate in made for name, counts in certificate["places"].items()}
@@ -197,7 +197,7 @@ def certificates_table(study: Study) -> Table:
 
 def not_covered(study: Study) -> list[str]:
     """What the certificates cannot speak of."""
-    found = [certificate for run in study.runs if (certificate := collect.certificate(run))]
+    found = [certificate for run in study.runs if (certificate := artifacts.certificate(run))]
     return list(dict.fromkeys(text for certificate in found for text in certificate["not_covered"]))
 
 
@@ -234,7 +234,7 @@ def validity_frame(study: Study, measured: Measured) -> pl.DataFrame:
     )
     rng, rows = np.random.default_rng(measured.seed), []
     frames = [
-        collect.fidelity(folder).filter((pl.col("label") == ALL) & (pl.col("set") == "curated"))
+        artifacts.fidelity(folder).filter((pl.col("label") == ALL) & (pl.col("set") == "curated"))
         for folder in used
     ]
     for metric, (_, more_is_better) in METRICS.items():
@@ -263,7 +263,7 @@ def validity_frame(study: Study, measured: Measured) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=VALIDITY, orient="row")
 
 
-def _design(run: collect.Run) -> tuple[str, int]:
+def _design(run: Run) -> tuple[str, int]:
     """What two runs on different pools have in common: the mix and the seed."""
     mix = run.config.get("mix", {})
     return (repr(sorted(mix.items())) if isinstance(mix, dict) else str(mix), run.seed)

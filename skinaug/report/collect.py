@@ -1,13 +1,13 @@
-"""The runs of a sweep and what their artifacts hold, read into plain tables."""
+"""The runs of a sweep and the study that they make, with its predictions."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
-from skinaug.manifest import FILE_NAME, Manifest
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
@@ -97,6 +96,17 @@ def name_arms(runs: Sequence[Run]) -> list[Run]:
         mixes = [] if parts and "mix" not in keys else [run.arm]
         named.append(replace(run, arm=", ".join([*mixes, *parts])))
     return named
+
+
+def varying(runs: Sequence[Run]) -> list[str]:
+    """Overrides but the seed that are not the same in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
+    return [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
+
+
+def listed(arms: Sequence[str]) -> str:
+    """Names of arms in a sentence, told apart where they have commas."""
+    return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
 
 
 def _read_run(file: Path) -> Run:
@@ -258,143 +268,3 @@ def _predictions(table: pl.DataFrame, classes: list[str], prefix: str) -> Predic
         labels=np.array([index[label] for label in table["label"]]),
         probabilities=table.select(PROBABILITY + name for name in classes).to_numpy().astype(float),
     )
-
-
-@lru_cache(maxsize=16)
-def manifest(folder: Path) -> Manifest:
-    """An artifact's manifest, read once."""
-    return Manifest.read(folder)
-
-
-def metrics(run: Run) -> dict[str, Any]:
-    """A run's metrics.json: `val`, `test` and `train`."""
-    return json.loads((run.artifacts["classify"] / "metrics.json").read_text())
-
-
-def curves(run: Run) -> pl.DataFrame:
-    """A run's curves.csv: `step` and what was logged at it."""
-    return pl.read_csv(run.artifacts["classify"] / "curves.csv", infer_schema_length=None)
-
-
-def mix_table(run: Run) -> pl.DataFrame:
-    """Training images a class: `label`, `real` (distinct photographs), `repeated` (further copies of them), `synthetic`."""
-    return _mix_table(run.artifacts["mix"])
-
-
-@lru_cache(maxsize=4096)
-def _mix_table(folder: Path) -> pl.DataFrame:
-    rows = pl.read_parquet(folder / FILE_NAME, columns=["label", "source", "sha256"])
-    real = rows.filter(pl.col("source") == "real").group_by("label").agg(pl.col("sha256").n_unique())
-    distinct = dict(real.iter_rows())
-    table = pl.read_csv(
-        folder / "table.csv"
-    )  # counts the copies that stand in for synthetic images as real ones
-    counts = pl.Series("real", [distinct.get(label, 0) for label in table["label"]], dtype=pl.Int64)
-    return table.select("label", counts, (pl.col("real") - counts).alias("repeated"), "synthetic")
-
-
-def funnel(folder: Path) -> pl.DataFrame:
-    """A curated pool's funnel.csv: label, prompt_set, subgroup, step, kept, reason, images; the first step is `generated`."""
-    table = pl.read_csv(folder / "funnel.csv", schema_overrides={"subgroup": pl.String, "reason": pl.String})
-    return table.with_columns(pl.col("prompt_set", "subgroup", "reason").cast(pl.String).fill_null(""))
-
-
-def fidelity(folder: Path) -> pl.DataFrame:
-    """An audit's fidelity.csv: set, label (or `all`), metric, value, low, high, images, real_images, warning."""
-    return pl.read_csv(folder / "fidelity.csv", schema_overrides={"low": pl.Float64, "high": pl.Float64})
-
-
-def memorisation(folder: Path) -> dict[str, Any]:
-    """An audit's memorisation.json: what `copies_found` tells of the raw and the curated pool."""
-    return json.loads((folder / "memorisation.json").read_text())
-
-
-def attributes(folder: Path) -> pl.DataFrame:
-    """An audit's attributes.csv: label, body_site, skin_type, tone, size, images, kept."""
-    table = pl.read_csv(folder / "attributes.csv", schema_overrides={"skin_type": pl.String})
-    return table.with_columns(pl.col("body_site", "skin_type").cast(pl.String).fill_null(""))
-
-
-def certificate(run: Run) -> dict[str, Any] | None:
-    """A run's leak certificate; None where it has none."""
-    file = run.artifacts["classify"] / "certificate.json"
-    return json.loads(file.read_text()) if file.is_file() else None
-
-
-def record(folder: Path) -> dict[str, Any]:
-    """An artifact's artifact.json."""
-    return json.loads((folder / "artifact.json").read_text())
-
-
-def swept_numbers(study: Study) -> dict[str, dict[str, float]]:
-    """Overrides that give three or more arms different numbers: config key -> arm -> number."""
-    keys = dict.fromkeys(key for run in study.runs for key in run.overrides if key != "seed")
-    found = {}
-    for key in keys:
-        numbers = {arm: _number(study.of(arm)[0].overrides.get(key)) for arm in study.arms}
-        known = {arm: value for arm, value in numbers.items() if value is not None}
-        if len(set(known.values())) >= 3:
-            found[key] = known
-    return found
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def series(study: Study, key: str) -> dict[str, list[str]]:
-    """Arms that differ in nothing but the seed and one swept key, by what the others that vary are set to."""
-    keys = [name for name in varying(study.runs) if name != key]
-    found: dict[str, list[str]] = {}
-    for arm in study.arms:
-        overrides = study.of(arm)[0].overrides
-        told = ", ".join(setting(name, overrides[name]) for name in keys if name in overrides)
-        found.setdefault(told, []).append(arm)
-    return found
-
-
-def varying(runs: Sequence[Run]) -> list[str]:
-    """Overrides but the seed that are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
-    return [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
-
-
-WORDS = {  # swept config key -> (heading, after a value)
-    "mix.real_per_class": ("Real images / class", "real / class"),
-    "mix.synthetic_per_class": ("Synthetic images / class", "synthetic / class"),
-    "mix.synthetic_ratio": ("Synthetic images to a real one", "synthetic to a real one"),
-    "generate.guidance_scale": ("Guidance scale", "guidance"),
-}
-
-
-def setting(key: str, value: Any) -> str:
-    """A swept value in words."""
-    return f"{value} {WORDS[key][1]}" if key in WORDS else f"{key.rpartition('.')[2]}={value}"
-
-
-def listed(arms: Sequence[str]) -> str:
-    """Names of arms in a sentence, told apart where they have commas."""
-    return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
-
-
-def heading(key: str) -> str:
-    """A swept key in words."""
-    return WORDS[key][0] if key in WORDS else key
-
-
-def settings(study: Study) -> list[tuple[str, str]]:
-    """The values of the config that all runs share, as dotted names."""
-    flat = [dict(_flatten("", run.config)) for run in study.runs]
-    shared = set.intersection(*(set(values.items()) for values in flat))
-    return [(name, value) for name, value in flat[0].items() if (name, value) in shared]
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _flatten(f"{prefix}.{name}" if prefix else str(name), inner)
-    else:
-        yield prefix, str(value)

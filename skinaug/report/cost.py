@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from skinaug.report import collect
+from skinaug.report import artifacts
 from skinaug.report.collect import Study
 from skinaug.report.tables import Cell, Table, table
 
@@ -40,9 +40,9 @@ def stages_frame(study: Study) -> pl.DataFrame:
     for stage in sorted({stage for run in study.runs for stage in run.artifacts}, key=_place):
         by_device: dict[str, list[Path]] = {}
         for folder in study.artifacts(stage):
-            by_device.setdefault(str(collect.record(folder)["device"]), []).append(folder)
+            by_device.setdefault(str(artifacts.record(folder)["device"]), []).append(folder)
         for device, folders in by_device.items():
-            records = [collect.record(folder) for folder in folders]
+            records = [artifacts.record(folder) for folder in folders]
             seconds = sum(float(record["seconds"]) for record in records)
             built = max(str(record["created"]) for record in records)
             rate = _images_per_second(study, stage, set(folders), seconds)
@@ -58,11 +58,11 @@ def _place(stage: str) -> tuple[int, str]:
 
 def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: float) -> float | None:
     if stage == "generate" and seconds:
-        return sum(collect.manifest(folder).table.height for folder in folders) / seconds
+        return sum(artifacts.manifest(folder).table.height for folder in folders) / seconds
     if stage != "classify":
         return None
     runs = [run for run in study.runs if run.artifacts["classify"] in folders]
-    rates = [collect.metrics(run)["train"].get("images_per_second") for run in runs]
+    rates = [artifacts.metrics(run)["train"].get("images_per_second") for run in runs]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known else None
 
@@ -74,7 +74,7 @@ def arms_frame(study: Study) -> pl.DataFrame:
     for run in study.runs:
         for folder in run.artifacts.values():
             users.setdefault(folder, set()).add(run.arm)
-    records = {folder: collect.record(folder) for folder in users}
+    records = {folder: artifacts.record(folder) for folder in users}
     rows = []
     for arm in study.arms:
         needed = [folder for folder, arms in users.items() if arm in arms]

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import isotonic_regression
 
-from skinaug.report import collect, statistics
+from skinaug.report import artifacts, collect, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Cell, Table, number, table
@@ -285,7 +285,7 @@ def counts(study: Study) -> dict[str, tuple[float, float]]:
     """Real (distinct) and synthetic training images a class of each arm, mean over classes and seeds."""
     found = {}
     for arm in study.arms:
-        mixes = pl.concat([collect.mix_table(run) for run in study.of(arm)])
+        mixes = pl.concat([artifacts.mix_table(run) for run in study.of(arm)])
         found[arm] = float(mixes["real"].to_numpy().mean()), float(mixes["synthetic"].to_numpy().mean())
     return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from skinaug.report import collect, exchange
+from skinaug.report import collect, exchange, swept
 from skinaug.report.collect import Run, Study
 from skinaug.report.tables import Cell, Table, number, percent, table
 
@@ -92,7 +92,7 @@ def _names(grids: list[list[Run]]) -> list[str]:
     names = []
     for runs in grids:
         own = runs[0].overrides
-        names.append(", ".join(collect.setting(key, own[key]) for key in keys if key in own))
+        names.append(", ".join(swept.setting(key, own[key]) for key in keys if key in own))
     return [name if names.count(name) == 1 else f"{name} ({i + 1})".strip() for i, name in enumerate(names)]
 
 

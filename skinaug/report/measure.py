@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.report import collect, statistics
+from skinaug.report import artifacts, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.statistics import Estimate, Sums, Variance
 
@@ -183,7 +183,7 @@ def arms_frame(study: Study, measured: Measured) -> pl.DataFrame:
 
 
 def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:
-    images = pl.concat([collect.mix_table(run) for run in study.of(arm)])
+    images = pl.concat([artifacts.mix_table(run) for run in study.of(arm)])
     tests = [len(p.images) for run, p in zip(study.runs, study.predictions, strict=True) if run.arm == arm]
     row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(measured.seeds(arm))}
     for source in ("real", "repeated", "synthetic"):
@@ -321,7 +321,7 @@ def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """One row a job, those that are missing included: images, steps, seconds, validation and test scores."""
     rows = []
     for run in sorted(study.runs, key=lambda run: (study.arms.index(run.arm), run.seed)):
-        saved = collect.metrics(run)
+        saved = artifacts.metrics(run)
         train = {name: value for name, value in saved["train"].items() if isinstance(value, int | float)}
         validation = {f"val_{name}": saved["val"].get(name) for name in ("top1", "balanced_accuracy")}
         test = {name: float(measured.scores[run.arm, run.seed][name]) for name in metric_names(study)}

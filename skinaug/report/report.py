@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from skinaug.report import (
+    artifacts,
     audits,
     calibration,
     collect,
@@ -26,6 +27,7 @@ from skinaug.report import (
     measure,
     samples,
     subgroups,
+    swept,
     tables,
     text,
 )
@@ -170,8 +172,8 @@ def _content(
     arms, differences = frames["arms"], frames["differences"]
     shown = measure.shown_arms(arms)
     metrics = measure.metric_names(study)
-    data = [collect.manifest(folder) for folder in study.artifacts("dataset")]
-    record = collect.record(study.runs[-1].artifacts["classify"])
+    data = [artifacts.manifest(folder) for folder in study.artifacts("dataset")]
+    record = artifacts.record(study.runs[-1].artifacts["classify"])
     return {
         "experiment": study.experiment,
         "compare": compare,
@@ -212,7 +214,7 @@ def _content(
         "cost_table": cost.arms_table(frames["cost"]),
         "stages_table": cost.stages_table(frames["stages"]),
         "record": record,
-        "settings": collect.settings(study),
+        "settings": swept.shared_settings(study),
         "research_use_only": text.RESEARCH_USE_ONLY,
     }
 
@@ -270,7 +272,7 @@ def _figures(
             for name in ("top1", "balanced_accuracy")
             if frames["differences"].height
         ],
-        "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in collect.swept_numbers(study)],
+        "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in swept.numbers(study)],
         "exchange": _exchange_figures(study, measured, frames["exchange"]),
         "curves": _curves_figures(study, drawn, colours),
         "calibration": calibration.calibration_figures(study, draws, measure.shown_arms(frames["arms"])),
@@ -315,19 +317,19 @@ def _differences_figure(
 
 
 def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:
-    numbers = collect.swept_numbers(study)[key]
+    numbers = swept.numbers(study)[key]
     by_arm = {
         row["arm"]: tuple(100 * row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
         for row in arms.iter_rows(named=True)
     }
     found = {
         name: sorted(figures.Point(numbers[arm], arm, *by_arm[arm]) for arm in members if arm in numbers)
-        for name, members in collect.series(study, key).items()
+        for name, members in swept.series(study, key).items()
     }
     known = {name: points for name, points in found.items() if points}
     chosen = {name: known[name] for name in figures.spread(list(known))}
     several = f" ({len(chosen)} of {len(known)} series)" if len(chosen) < len(known) else ""
-    return figures.bands(chosen, f"{SCORES[metric]}, %{several}", collect.heading(key))
+    return figures.bands(chosen, f"{SCORES[metric]}, %{several}", swept.heading(key))
 
 
 def _exchange_figures(study: Study, measured: Measured, frame: pl.DataFrame) -> list[str]:
@@ -358,7 +360,7 @@ def _join(study: Study, measured: Measured, row: Mapping[str, Any]) -> figures.J
     arm = row["arm"]
     overrides = study.of(arm)[0].overrides
     keys = [key for key in collect.varying(study.runs) if not key.startswith("mix.real") and key in overrides]
-    label = ", ".join(collect.setting(key, overrides[key]) for key in keys) or arm
+    label = ", ".join(swept.setting(key, overrides[key]) for key in keys) or arm
     score = 100 * float(measured.estimate(arm, exchange.JUDGE).mean)
     equivalent, worth = exchange.told(row)
     said = f"{arm}: {score:.1f}, as much as {equivalent} real / class; a synthetic image is worth {worth}"
@@ -366,7 +368,7 @@ def _join(study: Study, measured: Measured, row: Mapping[str, Any]) -> figures.J
 
 
 def _curves_figures(study: Study, drawn: Sequence[str], colours: Mapping[str, str]) -> list[str]:
-    tables = {arm: {run.seed: collect.curves(run) for run in study.of(arm)} for arm in drawn}
+    tables = {arm: {run.seed: artifacts.curves(run) for run in study.of(arm)} for arm in drawn}
     svgs = []
     for column, (title, scale) in CURVES.items():
         found = {

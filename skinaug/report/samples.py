@@ -13,7 +13,7 @@ from PIL import Image
 
 from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
-from skinaug.report import collect
+from skinaug.report import artifacts
 from skinaug.report.collect import Run, Study
 
 THUMBNAIL = 96  # pixels a side
@@ -42,7 +42,7 @@ def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
 
     Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones.
     """
-    data = [collect.manifest(folder).split("train") for folder in study.artifacts("dataset")]
+    data = [artifacts.manifest(folder).split("train") for folder in study.artifacts("dataset")]
     places = {"real": data[0]} | pools(study)
     return {
         label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()]
@@ -54,7 +54,7 @@ def pools(study: Study) -> dict[str, Manifest]:
     """The curated pools (as generated, where there is no curation), named by what tells them apart."""
     found = list((study.artifacts("curate") or study.artifacts("generate")).items())[:MOST_POOLS]
     names = _pool_names([runs for _, runs in found])
-    return {name: collect.manifest(folder) for name, (folder, _) in zip(names, found, strict=True)}
+    return {name: artifacts.manifest(folder) for name, (folder, _) in zip(names, found, strict=True)}
 
 
 def _pool_names(runs: Sequence[Sequence[Run]]) -> list[str]:

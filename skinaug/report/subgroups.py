@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from skinaug.report import collect, statistics
+from skinaug.report import artifacts, statistics
 from skinaug.report.collect import Study
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
@@ -111,7 +111,7 @@ def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
 
 def _attributes(folder: Path) -> dict[str, dict[str, str]]:
     """The attributes of a data set's test images in words, by image_id."""
-    images = collect.manifest(folder).split("test").table
+    images = artifacts.manifest(folder).split("test").table
     words = {name: pl.col(name).cast(pl.String) for name in ATTRIBUTES if name in images.columns}
     if "age" in words:
         years = pl.col("age").cast(pl.Float64, strict=False)

@@ -13,7 +13,7 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.leaks.seen import read_seen
 from skinaug.manifest import EXPOSURES, Manifest
-from skinaug.report import collect, statistics
+from skinaug.report import artifacts, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES
 
@@ -177,7 +177,7 @@ def _score(row: Mapping[str, Any], metric: str) -> Cell:
 
 def funnel_table(folder: Path) -> Table:
     """Images a class that were generated and that each filter in turn left over; what filled a class up is told apart."""
-    funnel = collect.funnel(folder)
+    funnel = artifacts.funnel(folder)
     steps = list(dict.fromkeys(funnel["step"]))
     kept = funnel.filter("kept").with_columns(filled=pl.col("images") * (pl.col("reason") != ""))
     labels = list(dict.fromkeys(funnel["label"]))
@@ -199,8 +199,8 @@ def _funnel_cells(kept: pl.DataFrame, steps: Sequence[str]) -> list[Cell]:
 
 def reasons_table(folder: Path) -> Table:
     """Why images went, or stayed against the rule: a row a filter and reason, by class."""
-    funnel = collect.funnel(folder).filter(pl.col("reason") != "")
-    labels = list(dict.fromkeys(collect.funnel(folder)["label"]))
+    funnel = artifacts.funnel(folder).filter(pl.col("reason") != "")
+    labels = list(dict.fromkeys(artifacts.funnel(folder)["label"]))
     rows = []
     for (step, kept, reason), part in funnel.group_by("step", "kept", "reason", maintain_order=True):
         counts = dict(part.group_by("label").agg(pl.col("images").sum()).iter_rows())
@@ -214,7 +214,7 @@ def reasons_table(folder: Path) -> Table:
 
 def subgroups_table(folder: Path) -> Table | None:
     """Share of each prompt set's and subgroup's images that stay to the end, by class; None where there is one cell only."""
-    funnel = collect.funnel(folder).filter("kept")
+    funnel = artifacts.funnel(folder).filter("kept")
     last = funnel["step"][-1]
     cells = ["prompt_set", "subgroup"]
     if funnel.select(cells).unique().height < 2:
@@ -300,14 +300,14 @@ def exposure_table(study: Study) -> Table:
 
 
 def _exposure(run: Run) -> list[Any]:
-    trained = int(collect.mix_table(run)["real"].sum())
+    trained = int(artifacts.mix_table(run)["real"].sum())
     return [run.arm, _generator(run), ", ".join(_filters(run)) or "none", exposure(run), trained, seen(run)]
 
 
 def exposure(run: Run) -> str:
     """The exposure labels of the run's pools, in words."""
     pools = [folder for stage, folder in run.artifacts.items() if stage.partition(".")[0] == "curate"]
-    tables = [collect.manifest(folder).table for folder in pools]
+    tables = [artifacts.manifest(folder).table for folder in pools]
     labels = {
         label for table in tables if "exposure" in table.columns for label in table["exposure"].unique()
     }
@@ -358,7 +358,7 @@ def _methods(run: Run) -> list[str]:
 
 def _filters(run: Run) -> list[str]:
     folder = run.artifacts.get("curate")
-    return [] if folder is None else list(dict.fromkeys(collect.funnel(folder)["step"]))[1:]
+    return [] if folder is None else list(dict.fromkeys(artifacts.funnel(folder)["step"]))[1:]
 
 
 def supports(study: Study) -> dict[str, int]:

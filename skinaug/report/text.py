@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from skinaug.report import collect, tables
+from skinaug.report import artifacts, collect, tables
 from skinaug.report.collect import Study
 from skinaug.report.measure import HARMS, IMPROVES, UNDECIDED
 from skinaug.report.statistics import half_width
@@ -153,7 +153,7 @@ def _test_sets(study: Study) -> Iterator[str]:
 
 def _accuracy_scores(study: Study) -> Iterator[str]:
     """Arms without real images: what they measure has a name."""
-    mixes = {arm: collect.mix_table(study.of(arm)[0]) for arm in study.arms}
+    mixes = {arm: artifacts.mix_table(study.of(arm)[0]) for arm in study.arms}
     alone = [arm for arm, mix in mixes.items() if mix["real"].sum() == 0 and mix["synthetic"].sum() > 0]
     if alone and len(alone) <= MOST_NAMED:
         yield (
@@ -167,7 +167,7 @@ def _exposures(study: Study) -> Iterator[str]:
     alike: dict[tuple[int, int, str], list[str]] = {}
     for arm in study.arms:
         run = study.of(arm)[0]
-        mix = collect.mix_table(run)
+        mix = artifacts.mix_table(run)
         if mix["synthetic"].sum() > 0:
             alike.setdefault((int(mix["real"].sum()), seen(run), seers(run)), []).append(arm)
     owing = {key: arms for key, arms in alike.items() if key[1] > key[0]}

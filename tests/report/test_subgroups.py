@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from skinaug.manifest import Manifest
-from skinaug.report import collect, measure, statistics, subgroups
+from skinaug.report import artifacts, collect, measure, statistics, subgroups
 from skinaug.report.collect import Study
 
 
@@ -109,7 +109,7 @@ def test_without_attributes_there_are_no_subgroups(study: Study):
     folder = study.runs[0].artifacts["dataset"]
     real = Manifest.read(folder)
     real.with_table(real.table.drop("skin_type", "sex", "age")).write(folder)
-    collect.manifest.cache_clear()
+    artifacts.manifest.cache_clear()
     frame = frame_of(study)
     assert frame.height == 0
     assert frame.columns == list(subgroups.SUBGROUPS)

@@ -1,0 +1,79 @@
+"""What the artifacts of a sweep's runs hold, read into plain tables."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from skinaug.manifest import FILE_NAME, Manifest
+from skinaug.report.collect import Run
+
+
+@lru_cache(maxsize=16)
+def manifest(folder: Path) -> Manifest:
+    """An artifact's manifest, read once."""
+    return Manifest.read(folder)
+
+
+def metrics(run: Run) -> dict[str, Any]:
+    """A run's metrics.json: `val`, `test` and `train`."""
+    return json.loads((run.artifacts["classify"] / "metrics.json").read_text())
+
+
+def curves(run: Run) -> pl.DataFrame:
+    """A run's curves.csv: `step` and what was logged at it."""
+    return pl.read_csv(run.artifacts["classify"] / "curves.csv", infer_schema_length=None)
+
+
+def mix_table(run: Run) -> pl.DataFrame:
+    """Training images a class: `label`, `real` (distinct photographs), `repeated` (further copies of them), `synthetic`."""
+    return _mix_table(run.artifacts["mix"])
+
+
+@lru_cache(maxsize=4096)
+def _mix_table(folder: Path) -> pl.DataFrame:
+    rows = pl.read_parquet(folder / FILE_NAME, columns=["label", "source", "sha256"])
+    real = rows.filter(pl.col("source") == "real").group_by("label").agg(pl.col("sha256").n_unique())
+    distinct = dict(real.iter_rows())
+    table = pl.read_csv(
+        folder / "table.csv"
+    )  # counts the copies that stand in for synthetic images as real ones
+    counts = pl.Series("real", [distinct.get(label, 0) for label in table["label"]], dtype=pl.Int64)
+    return table.select("label", counts, (pl.col("real") - counts).alias("repeated"), "synthetic")
+
+
+def funnel(folder: Path) -> pl.DataFrame:
+    """A curated pool's funnel.csv: label, prompt_set, subgroup, step, kept, reason, images; the first step is `generated`."""
+    table = pl.read_csv(folder / "funnel.csv", schema_overrides={"subgroup": pl.String, "reason": pl.String})
+    return table.with_columns(pl.col("prompt_set", "subgroup", "reason").cast(pl.String).fill_null(""))
+
+
+def fidelity(folder: Path) -> pl.DataFrame:
+    """An audit's fidelity.csv: set, label (or `all`), metric, value, low, high, images, real_images, warning."""
+    return pl.read_csv(folder / "fidelity.csv", schema_overrides={"low": pl.Float64, "high": pl.Float64})
+
+
+def memorisation(folder: Path) -> dict[str, Any]:
+    """An audit's memorisation.json: what `copies_found` tells of the raw and the curated pool."""
+    return json.loads((folder / "memorisation.json").read_text())
+
+
+def attributes(folder: Path) -> pl.DataFrame:
+    """An audit's attributes.csv: label, body_site, skin_type, tone, size, images, kept."""
+    table = pl.read_csv(folder / "attributes.csv", schema_overrides={"skin_type": pl.String})
+    return table.with_columns(pl.col("body_site", "skin_type").cast(pl.String).fill_null(""))
+
+
+def certificate(run: Run) -> dict[str, Any] | None:
+    """A run's leak certificate; None where it has none."""
+    file = run.artifacts["classify"] / "certificate.json"
+    return json.loads(file.read_text()) if file.is_file() else None
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """An artifact's artifact.json."""
+    return json.loads((folder / "artifact.json").read_text())
