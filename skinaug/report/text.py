@@ -9,9 +9,10 @@ import polars as pl
 
 from skinaug.report import artifacts, collect, tables
 from skinaug.report.collect import Study
+from skinaug.report.exposure import seen, seers
 from skinaug.report.measure import HARMS, IMPROVES, UNDECIDED
 from skinaug.report.statistics import half_width
-from skinaug.report.tables import number, percent, points, seen, seers
+from skinaug.report.tables import number, percent, points
 
 RESEARCH_USE_ONLY = (
     "For research use only: not a medical device, and no basis for any decision about a patient."
