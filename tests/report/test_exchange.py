@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skinaug.report import collect, exchange, measure, statistics
+from skinaug.report import collect, exchange, learning_curve, measure, statistics
 
 COUNTS = np.array([10, 20, 40, 80])
 NUM_PATIENTS = 200
@@ -29,11 +29,15 @@ def simulate(rng, strengths, num_seeds: int = 5, seed_sd: float = 0.05, num_resa
     return right.mean(-1), resampled
 
 
-def study(rng, rate: float, real: int = 20, synthetic: int = 20, **settings) -> tuple[str, exchange.Worth]:
+def study(
+    rng, rate: float, real: int = 20, synthetic: int = 20, **settings
+) -> tuple[str, learning_curve.Worth]:
     strengths = [*strength(COUNTS), strength(real + rate * synthetic)]
     scores, resampled = simulate(rng, strengths, **settings)
-    curve = exchange.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
-    return exchange.no_curve(curve), exchange.worth(curve, scores[:, -1], resampled[..., -1], real, synthetic)
+    curve = learning_curve.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
+    return learning_curve.no_curve(curve), learning_curve.worth(
+        curve, scores[:, -1], resampled[..., -1], real, synthetic
+    )
 
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
@@ -50,8 +54,8 @@ def test_intervals_hold_the_rate_that_studies_were_made_with(rate: float, num_se
 
 def test_hardly_any_chance_gives_the_rate_itself():
     scores, resampled = noiseless([0.4, 0.5, 0.6, 0.7, 0.55])
-    curve = exchange.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
-    worth = exchange.worth(curve, scores[:, -1], resampled[..., -1], 20, 10)
+    curve = learning_curve.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
+    worth = learning_curve.worth(curve, scores[:, -1], resampled[..., -1], 20, 10)
     count = 20 * 2**0.5  # half of a doubling
     assert worth.equivalent == pytest.approx(count)
     assert worth.rate == pytest.approx((count - 20) / 10)
@@ -62,8 +66,8 @@ def test_hardly_any_chance_gives_the_rate_itself():
 @pytest.mark.parametrize(("score", "end"), [(0.8, np.inf), (0.3, -np.inf)])
 def test_scores_beyond_the_curve_are_not_extrapolated(score: float, end: float):
     scores, resampled = noiseless([0.4, 0.5, 0.6, 0.7, score])
-    curve = exchange.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
-    worth = exchange.worth(curve, scores[:, -1], resampled[..., -1], 20, 10)
+    curve = learning_curve.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
+    worth = learning_curve.worth(curve, scores[:, -1], resampled[..., -1], 20, 10)
     assert worth.equivalent == worth.rate == end
     bounds = ((80 - 20) / 10, np.inf) if end > 0 else (-np.inf, (10 - 20) / 10)
     assert (worth.low, worth.high) == pytest.approx(bounds)
@@ -71,8 +75,10 @@ def test_scores_beyond_the_curve_are_not_extrapolated(score: float, end: float):
 
 def test_a_dip_in_the_curve_is_levelled():
     scores, resampled = noiseless([0.4, 0.62, 0.58, 0.7, 0.6])
-    curve = exchange.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
-    assert exchange.worth(curve, scores[:, -1], resampled[..., -1], 10, 10).equivalent == pytest.approx(20)
+    curve = learning_curve.Curve(COUNTS.astype(float), scores[:, :-1], resampled[..., :-1])
+    assert learning_curve.worth(curve, scores[:, -1], resampled[..., -1], 10, 10).equivalent == pytest.approx(
+        20
+    )
 
 
 def noiseless(scores: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +91,11 @@ def noiseless(scores: list[float]) -> tuple[np.ndarray, np.ndarray]:
 def test_curves_that_cannot_tell_say_why():
     rng = np.random.default_rng(3)
     scores, resampled = simulate(rng, [0.0, 0.0, 0.0])
-    flat = exchange.no_curve(exchange.Curve(COUNTS[:3].astype(float), scores, resampled))
+    flat = learning_curve.no_curve(learning_curve.Curve(COUNTS[:3].astype(float), scores, resampled))
     assert flat.startswith("top-1 is not shown to rise from 10 to 40 real images a class")
-    few = exchange.no_curve(exchange.Curve(COUNTS[:2].astype(float), scores[:, :2], resampled[..., :2]))
+    few = learning_curve.no_curve(
+        learning_curve.Curve(COUNTS[:2].astype(float), scores[:, :2], resampled[..., :2])
+    )
     assert few.endswith("at 3 counts a class or more, and there are 2")
 
 
