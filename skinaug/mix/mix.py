@@ -8,8 +8,7 @@ has a fixed place in its class's queue (`selection`).
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,23 +20,10 @@ from rich.table import Table
 
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.mix.selection import (
-    SELECTIONS,
-    Features,
-    allot,
-    by_diversity,
-    by_score,
-    first,
-    permute_labels,
-    queue,
-    repeat,
-)
+from skinaug.mix.selection import Features, by_diversity, by_score, first, permute_labels, queue, repeat
+from skinaug.mix.settings import LARGEST, REAL_CONTROLS, recipe_problems
+from skinaug.mix.shares import shared_among
 
-REFERENCES = ("all_real", "kept_real")
-ENTRIES = ("add", "replace", "sample", "weight", "pretrain")
-REAL_CONTROLS = ("real_alone", "duplicated_real", "fresh_real")  # without any synthetic image
-CONTROLS = (*REAL_CONTROLS, "label_permuted")
-LARGEST = "largest"
 POOL_ADVICE = "Lower mix.synthetic_ratio, mix.synthetic_per_class or mix.balance, raise generate.per_class, or filter less."
 
 
@@ -97,7 +83,7 @@ class Mix:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = _problems(self)
+        problems = recipe_problems(vars(self))
         if problems:
             raise InputError(f"The mix {self.name} cannot be made:\n{listing(problems)}")
 
@@ -233,8 +219,8 @@ class Mix:
     ) -> Manifest:
         """Images of the pool: from the whole of it, or from each pool and prompt set its share."""
         parts = []
-        of_pools = _split([("images in the pool", pool, asked)], "pool", self.pools)
-        for what, part, wanted in _split(of_pools, "prompt_set", self.prompt_sets):
+        of_pools = shared_among([("images in the pool", pool, asked)], "pool", self.pools)
+        for what, part, wanted in shared_among(of_pools, "prompt_set", self.prompt_sets):
             require(wanted, _count(part), what, POOL_ADVICE)
             queued = queue(part.table, self.seed)
             if self.selection == "best":
@@ -316,79 +302,10 @@ def scale(ratio: float, count: int) -> int:
     return math.floor(Fraction(repr(float(ratio))) * count + Fraction(1, 2))
 
 
-def _problems(recipe: Mix) -> list[str]:
-    """What is out of range, one line each."""
-    problems = []
-    if not _in_range(recipe.real_ratio, 0, 1):
-        problems.append(f"mix.real_ratio={recipe.real_ratio}: it is a share, from 0 to 1")
-    if not _in_range(recipe.synthetic_ratio, 0):
-        problems.append(f"mix.synthetic_ratio={recipe.synthetic_ratio}: it is a number of at least 0")
-    for name in ("real_per_class", "real_limit", "synthetic_per_class", "max_per_class"):
-        value = getattr(recipe, name)
-        if value is not None and not _is_count(value):
-            problems.append(f"mix.{name}={value}: it is a count, a whole number of at least 0")
-    if recipe.reference not in REFERENCES and not _is_count(recipe.reference):
-        problems.append(f"mix.reference={recipe.reference}: it is one of {', '.join(REFERENCES)}, or a count")
-    if recipe.balance not in (None, LARGEST) and not _is_count(recipe.balance):
-        problems.append(f"mix.balance={recipe.balance}: it is {LARGEST} or a count; null for none")
-    for name, known in (("selection", SELECTIONS), ("entry", ENTRIES), ("control", (None, *CONTROLS))):
-        value = getattr(recipe, name)
-        if value not in known:
-            problems.append(
-                f"mix.{name}={value}: it is one of {', '.join(str(word) for word in known if word)}"
-            )
-    for name in ("sample_probability", "pretrain_share"):
-        value = getattr(recipe, name)
-        if not _in_range(value, 0, 1) or value in (0, 1):
-            problems.append(f"mix.{name}={value}: it is a number between 0 and 1")
-    if not _in_range(recipe.loss_weight, 0) or recipe.loss_weight == 0:
-        problems.append(f"mix.loss_weight={recipe.loss_weight}: it is a number above 0")
-    for name in ("pools", "prompt_sets"):
-        weights = getattr(recipe, name)
-        if weights is not None and not (
-            all(_in_range(weight, 0) for weight in weights.values()) and any(weights.values())
-        ):
-            problems.append(
-                f"mix.{name}={dict(weights)}: weights are numbers of at least 0, one of them above 0"
-            )
-    return problems
-
-
-def _in_range(value: object, least: float, most: float = sys.float_info.max) -> bool:
-    return isinstance(value, (int, float)) and least <= value <= most
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and _in_range(value, 0)
-
-
 def _count(manifest: Manifest) -> dict[str, int]:
     """Images of each class, 0 included, in the order of the classes."""
     counts = dict(manifest.table.group_by("label").len().iter_rows())
     return {label: counts.get(label, 0) for label in manifest.classes}
-
-
-Part = tuple[str, Manifest, Mapping[str, int]]  # its name in an error, its images, how many of each class
-
-
-def _split(parts: Iterable[Part], column: str, weights: Mapping[str, float] | None) -> Iterator[Part]:
-    """Each part as parts of one value of a column, among which it is shared by weight; None: as it is."""
-    for what, pool, asked in parts:
-        if weights is None:
-            yield what, pool, asked
-            continue
-        known = sorted(pool.table[column].drop_nulls().unique()) if column in pool.table.columns else []
-        names = sorted(name for name, weight in weights.items() if weight > 0)
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise InputError(
-                f"mix.{column}s names {', '.join(unknown)}; the pool has {', '.join(known) or 'none'}."
-            )
-        shares = {label: allot(count, weights) for label, count in asked.items()}
-        for name in names:
-            own = pool.where(pl.col(column) == name)
-            wanted = {label: share[name] for label, share in shares.items()}
-            yield f"images of the {column.replace('_', ' ')} {name} in the pool", own, wanted
 
 
 def require(asked: Mapping[str, int], has: Mapping[str, int], what: str, advice: str) -> None:

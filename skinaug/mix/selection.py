@@ -124,17 +124,6 @@ def permute_labels(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     return table.with_columns(label=pl.Series(shuffled, dtype=pl.String))
 
 
-def allot(count: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Share a count among names by weight, with the divisor method of Webster (Sainte-Lague).
-
-    Unlike rounding each share, a larger count never gives a name fewer, so draws stay nested.
-    """
-    names = sorted(name for name in weights if weights[name] > 0)
-    steps = (np.arange(count) + 0.5)[:, None] / np.array([weights[name] for name in names])
-    owners = np.argsort(steps.reshape(-1), kind="stable")[:count] % len(names)
-    return dict(zip(names, np.bincount(owners, minlength=len(names)).tolist(), strict=True))
-
-
 def _number(table: pl.DataFrame) -> pl.DataFrame:
     """The rows with `place`: their position among those of equal label and source."""
     return table.with_columns(place=pl.int_range(pl.len()).over("source", "label"))

@@ -16,7 +16,8 @@ from mixing import CLASSES, counts, ids, pool, real
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import Mix, mix, scale
-from skinaug.mix.selection import allot, queue
+from skinaug.mix.selection import queue
+from skinaug.mix.shares import allot
 
 SEEDS = st.integers(0, 3)
 REAL, POOL = real(), pool()

@@ -16,7 +16,7 @@ from mixing import CLASSES, ids, pool, real
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import Mix
-from skinaug.mix.selection import allot
+from skinaug.mix.shares import allot
 from skinaug.pools import join_pools
 
 REAL = real()
