@@ -21,7 +21,7 @@ import skinaug.mix.stage as mix
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.stage import Build, Stage, Step, build, keyed, plain
+from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
 from skinaug.store.store import Store
@@ -74,7 +74,7 @@ def recipes(cfg: DictConfig, target: str) -> dict[str, Recipe]:
     return recipes_of(steps(cfg, target))
 
 
-def recipes_of(plan: Mapping[str, Step]) -> dict[str, Recipe]:
+def recipes_of(plan: Plan) -> dict[str, Recipe]:
     """What identifies the results of steps."""
     found: dict[str, Recipe] = {}
     for name, step in plan.items():
@@ -85,27 +85,26 @@ def recipes_of(plan: Mapping[str, Step]) -> dict[str, Recipe]:
     return found
 
 
-def check(cfg: DictConfig, target: str) -> None:
+def check(cfg: DictConfig, plan: Plan) -> None:
     """Refuse what can be seen to be wrong from the config alone.
 
     Raises:
         InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
     """
-    check_values(cfg, target)
+    check_values(cfg, plan)
     store = Store(Path(cfg.store))
-    for name, recipe in recipes(cfg, target).items():
+    for name, recipe in recipes_of(plan).items():
         if name in STAGES and not store.has(recipe):
             STAGES[name].check_parts(cfg)
 
 
-def check_values(cfg: DictConfig, target: str) -> None:
+def check_values(cfg: DictConfig, plan: Plan) -> None:
     """What `check` refuses, but for what the parts themselves must judge, without importing torch.
 
     Raises:
         InputError: as `check`.
     """
     _check_writable("output", Path(cfg.output))
-    plan = steps(cfg, target)
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
@@ -118,7 +117,7 @@ def check_values(cfg: DictConfig, target: str) -> None:
             raise  # one in which all is there can be read
 
 
-def check_data(cfg: DictConfig, plan: Mapping[str, Step], data: Manifest) -> None:
+def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
     """Refuse what the data cannot serve, before anything is trained.
 
     Raises:
@@ -130,8 +129,8 @@ def check_data(cfg: DictConfig, plan: Mapping[str, Step], data: Manifest) -> Non
 
 def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
     """Build what a step needs and the step itself, reusing all that is there. Returns every artifact by step."""
-    check(cfg, target)
     store, plan = Store(Path(cfg.store)), steps(cfg, target)
+    check(cfg, plan)
     own = set(map(stage_of, plan))
     made = {  # by others, before, with all that led to them
         name: artifact

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import show
-from skinaug.pipeline import check, check_data, recipes, run, steps
+from skinaug.pipeline import check, check_data, recipes_of, run, steps
 from skinaug.stage import build
 from skinaug.store.store import Store
 
@@ -17,12 +17,12 @@ CHEAP = ("dataset", "copies", "mix")
 
 
 def command(cfg: DictConfig, stage: str) -> None:
-    store = Store(Path(cfg.store))
-    if all(store.has(recipe) for name, recipe in recipes(cfg, "mix").items() if name not in CHEAP):
+    store, plan = Store(Path(cfg.store)), steps(cfg, "mix")
+    if all(store.has(recipe) for name, recipe in recipes_of(plan).items() if name not in CHEAP):
         counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
         show(counts, cfg.mix.name)
         return
-    check(cfg, "mix")
+    check(cfg, plan)
     real = Manifest.read(run(cfg, "dataset")["dataset"].path)
-    check_data(cfg, steps(cfg, "mix"), real)
+    check_data(cfg, plan, real)
     show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")

@@ -122,8 +122,8 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     runs = []
     for job in jobs:
         try:
-            check_values(job, stage)
             planned = steps(job, stage)
+            check_values(job, planned)
             plan = recipes_of(planned)
             if store.has(plan["dataset"]):
                 check_data(job, planned, Manifest.read(store.artifact(plan["dataset"]).path))

@@ -123,7 +123,7 @@ class SweepLauncher(Launcher):
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """A job's configuration, which is refused here if it cannot work."""
-        from skinaug.pipeline import check
+        from skinaug.pipeline import check, steps
 
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
@@ -132,7 +132,8 @@ class SweepLauncher(Launcher):
                 cfg.hydra.sweep.dir
             )  # a name with the time in it stays as it is
         HydraConfig.instance().set_config(cfg)
-        check(without_hydra(cfg), self.task.stage)  # type: ignore[attr-defined]
+        job = without_hydra(cfg)
+        check(job, steps(job, self.task.stage))  # type: ignore[attr-defined]
         return cfg
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:

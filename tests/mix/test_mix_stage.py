@@ -16,7 +16,7 @@ from skinaug.images import load_pixels
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.mix import stage
-from skinaug.pipeline import check, recipes
+from skinaug.pipeline import check, recipes, steps
 from skinaug.stage import Build
 from skinaug.store.artifact import Artifact
 
@@ -32,6 +32,10 @@ def composed(store: Path, *overrides: str) -> DictConfig:
     configs.register()
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
         return compose("config", [f"store={store}", *SMALL, *overrides])
+
+
+def checked(cfg: DictConfig) -> None:
+    check(cfg, steps(cfg, "mix"))
 
 
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> tuple[Manifest, Manifest]:
@@ -98,5 +102,5 @@ def test_a_score_of_a_filter_that_is_not_used_is_refused_at_once(tmp_path: Path)
     with pytest.raises(
         InputError, match=r"mix\.score=ensemble\.probability: there is no such filter; .* non_skin"
     ):
-        check(composed(tmp_path, *best), "mix")
-    check(composed(tmp_path, *best, "mix=real"), "mix")
+        checked(composed(tmp_path, *best))
+    checked(composed(tmp_path, *best, "mix=real"))
