@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from skinaug.manifest import Manifest
 from skinaug.store.artifact import Artifact
+
+if TYPE_CHECKING:
+    from skinaug.manifest import Manifest
 
 ONE, SEVERAL, SHARDED = "one", "several", "sharded"  # devices that a step computes on
 
@@ -47,6 +49,8 @@ class Build:
 
     def manifest(self, step: str) -> Manifest:
         """The images that a step has made."""
+        from skinaug.manifest import Manifest  # which loads polars, and every command imports this module
+
         return Manifest.read(self.made[step].path)
 
     @property
