@@ -20,7 +20,7 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
-    from skinaug.report.report import print_report
+    from skinaug.report.terminal import print_report
 
     runs = name_arms(distinct(read_runs(sweep)))
     artifact = make_report(Store(Path(cfg.store)), cfg.report, runs)

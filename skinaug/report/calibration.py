@@ -11,7 +11,7 @@ import polars as pl
 
 from skinaug.metrics import calibration
 from skinaug.metrics.operating_points import verdict_terms, youden_thresholds
-from skinaug.report import figures, statistics
+from skinaug.report import plots, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws, known_variance, share_interval
 from skinaug.report.statistics import Sums
@@ -174,7 +174,7 @@ def _rate(row: Mapping[str, Any], name: str) -> Cell:
     return Cell(percent(row[name]), "–".join(percent(row[f"{name}_{end}"]) for end in ("low", "high")))
 
 
-def reliability(study: Study, draws: Draws, arm: str) -> list[figures.Bin]:
+def reliability(study: Study, draws: Draws, arm: str) -> list[plots.Bin]:
     """Bins of an arm's confidences that have 10 images or more at every seed: means over seeds, in per cent."""
     sums = []
     for _, predictions in _of(study, arm):
@@ -193,7 +193,7 @@ def reliability(study: Study, draws: Draws, arm: str) -> list[figures.Bin]:
     confidence = (on_test["confidence"][:, enough] / images).mean(0)
     share = (images / on_test["images"].sum(1, keepdims=True)).mean(0)
     columns = (confidence, found.mean, found.low, found.high, share)
-    return [figures.Bin(*(100 * float(value) for value in values)) for values in zip(*columns, strict=True)]
+    return [plots.Bin(*(100 * float(value) for value in values)) for values in zip(*columns, strict=True)]
 
 
 def risks(study: Study, arm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -212,12 +212,12 @@ def risks(study: Study, arm: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
 
 def calibration_figures(study: Study, draws: Draws, arms: Sequence[str]) -> list[str]:
     """A reliability diagram of each of some arms, the baseline among them, and their risk-coverage curves."""
-    colours = figures.arm_colours(arms, study.baseline)
-    diagrams = [figures.reliability(reliability(study, draws, arm), arm, colours[arm]) for arm in arms]
+    colours = plots.arm_colours(arms, study.baseline)
+    diagrams = [plots.reliability(reliability(study, draws, arm), arm, colours[arm]) for arm in arms]
     curves = {arm: risks(study, arm) for arm in arms}
     return [
         *diagrams,
-        figures.lines(curves, colours, "Errors among images answered, %", "Images answered, %"),
+        plots.lines(curves, colours, "Errors among images answered, %", "Images answered, %"),
     ]
 
 

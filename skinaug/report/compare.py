@@ -12,7 +12,7 @@ from rich.console import Console
 from skinaug.errors import InputError
 from skinaug.report import collect, measure, tables
 from skinaug.report.collect import Run
-from skinaug.report.report import TERMINAL, terminal_table
+from skinaug.report.terminal import TERMINAL, terminal_table
 
 
 def compare(folders: Sequence[Path], num_resamples: int = 2000, seed: int = 0) -> None:

@@ -47,9 +47,9 @@ def exchange_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """One row an arm with synthetic images: how many real images each of them is worth, by top-1.
 
     Columns: `real` and `synthetic` images a class (mean over classes and seeds), `ratio` of the two; `equivalent`, `rate`,
-    `low` and `high` as in `learning_curve.Worth`, null where not measurable, for the `reason` given; `least` and `most`, the rates between
-    which the curve can measure; `saturation`, the smallest ratio of the arm's series after which no larger one differs by
-    more than the design had 80 % power to see; null where that is the series' last, or there is no series.
+    `low` and `high` as in `learning_curve.Worth`, null where not measurable, for the `reason` given; `least` and `most`, the
+    rates between which the curve can measure; `saturation`, the smallest ratio of the arm's series after which no larger one
+    differs by more than the design had 80 % power to see; null where that is the series' last, or there is no series.
     """
     images = counts(study)
     saturated = saturation(study, measured, images)

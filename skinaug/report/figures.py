@@ -1,377 +1,145 @@
-"""Figures as inline SVG: text stays text, widths suit a phone, colours suit colour-blind readers, marks tell what they are."""
+"""The figures of a report: a study's numbers, handed to the kind of plot that shows them."""
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Mapping, Sequence
-from html import escape
-from io import StringIO
-from textwrap import wrap
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote
+from typing import Any
 
-import numpy as np
 import polars as pl
 
-if TYPE_CHECKING:  # matplotlib takes a second to import: only when something is drawn
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from skinaug.report import artifacts, calibration, collect, exchange, measure, plots, swept
+from skinaug.report.collect import Study
+from skinaug.report.measure import SCORES, Draws, Measured
 
-INK, FAINT = "#222222", "#bbbbbb"
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1")  # Okabe and Ito 2008
-MOST_POINTS = 60  # of one curve; more would only make the file larger
-MOST_ARMS = 24  # of one figure
-MOST_SERIES = 7  # lines of one figure: as many as colours are told apart
-MOST_TICKS, NEAREST_TICKS = 8, 0.06  # labels of an axis, and their least distance as a share of it
-LONG_LABEL = 22  # characters of a legend
-TIP = "tip:"  # starts the id of a group whose marks say something when they are pointed at
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a $ in an arm's name is a $
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 9,
-    "axes.titlelocation": "left",
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+CURVES = {
+    "train/loss": ("Training loss", 1),
+    "val/loss": ("Validation loss", 1),
+    "val/top1": ("Validation top-1, %", 100),
 }
 
 
-def arm_colours(arms: Sequence[str], baseline: str) -> dict[str, str]:
-    """A colour for each arm: the baseline is dark grey, many arms get a graded scale in their order."""
-    others = [arm for arm in arms if arm != baseline]
-    colours = PALETTE[: len(others)] if len(others) <= len(PALETTE) else _graded(len(others))
-    chosen = {**dict(zip(others, colours, strict=True)), baseline: "#444444"}
-    return {arm: chosen[arm] for arm in arms}
-
-
-def _graded(count: int) -> list[str]:
-    from matplotlib import colormaps
-    from matplotlib.colors import to_hex
-
-    return [to_hex(colour) for colour in colormaps["viridis"](np.linspace(0, 0.9, count))]
-
-
-def ends(scores: Mapping[str, float], keep: str, most: int = MOST_ARMS) -> list[str]:
-    """The arms to draw where there are too many: half of them from either end of the scores, and one that must be there."""
-    if len(scores) <= most:
-        return list(scores)
-    ranked = sorted((arm for arm in scores if arm != keep), key=lambda arm: scores[arm])
-    half = (most - 1) // 2
-    chosen = {keep, *ranked[:half], *ranked[-half:]}
-    return [arm for arm in scores if arm in chosen]
-
-
-class Row(NamedTuple):
-    """An arm in a forest plot, in per cent or points: estimate with its interval, and the value of each seed."""
-
-    arm: str
-    estimate: float
-    low: float
-    high: float
-    seeds: Mapping[int, float]
-
-
-def dots(rows: Sequence[Row], colours: Mapping[str, str], title: str, zero: bool = False) -> str:
-    """One line an arm, top to bottom: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference."""
-    longest = max(len(row.arm) for row in rows)
-    figure, axes = _figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), "")
-    figure.suptitle(
-        title, x=0.01, ha="left", fontsize=9
-    )  # over the names too: beside long ones it has no room
-    for y, row in enumerate(rows):
-        colour, said = colours[row.arm], f"{row.arm}: {_told(row.estimate, row.low, row.high, zero)}"
-        marks = [
-            *axes.plot([row.low, row.high], [y, y], color=colour, linewidth=1.8, solid_capstyle="butt"),
-            *axes.plot([row.estimate], [y], "s", color=colour, markersize=5),
-        ]
-        for mark in marks:
-            _tell(mark, [said])
-        below = [y + 0.28] * len(row.seeds)
-        (points,) = axes.plot(
-            list(row.seeds.values()), below, "o", color=colour, markersize=3, alpha=0.7, markeredgewidth=0
-        )
-        _tell(
-            points,
-            [f"{row.arm}, seed {seed}: {_number(value, zero)}" for seed, value in row.seeds.items()],
-        )
-    if zero:
-        axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
-    axes.set_yticks(range(len(rows)), [row.arm for row in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    return _svg(figure, title)
-
-
-def lines(
-    arms: Mapping[str, Mapping[int, tuple[np.ndarray, np.ndarray]]],
-    colours: Mapping[str, str],
-    title: str,
-    xlabel: str = "Optimizer step",
-) -> str:
-    """Curves of each arm: seeds as thin lines, their mean as a thick one. arms: name -> seed -> (x [n], y [n])."""
-    figure, axes = _figure(3.3, 2.3, title)
-    for arm, curves in arms.items():
-        for seed, (x, y) in curves.items():
-            (thin,) = axes.plot(*_thin(x, y), color=colours[arm], linewidth=0.5, alpha=0.5)
-            _tell(thin, [f"{arm}, seed {seed}"])
-        (thick,) = axes.plot(*_thin(*_mean_curve(list(curves.values()))), color=colours[arm], linewidth=1.7)
-        _tell(thick, [f"{arm}, mean of {len(curves)} seed{'s' * (len(curves) > 1)}"])
-    axes.set_xlabel(xlabel)
-    axes.locator_params(nbins=5)
-    return _svg(figure, title)
-
-
-class Point(NamedTuple):
-    """A score in per cent, with its interval, at a swept number."""
-
-    x: float
-    arm: str
-    estimate: float
-    low: float
-    high: float
-
-
-def bands(series: Mapping[str, Sequence[Point]], title: str, xlabel: str) -> str:
-    """Score against a swept number, with a band. series: name -> points, by x."""
-    figure, axes = _figure(3.9, 2.5 + _legend_height(list(series)), title)
-    for (name, points), colour in zip(series.items(), series_colours(len(series)), strict=True):
-        x = [point.x for point in points]
-        low, high = [point.low for point in points], [point.high for point in points]
-        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-        (line,) = axes.plot(
-            x, [p.estimate for p in points], "o-", color=colour, markersize=3.5, linewidth=1.4, label=name
-        )
-        _tell(line, [f"{p.arm}: {_told(p.estimate, p.low, p.high)}" for p in points])
-    if len(series) > 1:
-        _legend(figure, list(series))
-    axes.set_xlabel(xlabel)
-    ticks = _apart(sorted({point.x for points in series.values() for point in points}))
-    if len(ticks) <= MOST_TICKS:
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    return _svg(figure, title)
-
-
-class Join(NamedTuple):
-    """An arm with synthetic images beside the learning curve of real ones.
-
-    Attributes:
-        label: arms of one label have one colour.
-        real: images a class that it trains on.
-        score: in per cent.
-        equivalent: real images a class that do as much; inf above the curve, -inf below.
-        text: what its mark says.
-    """
-
-    label: str
-    real: float
-    score: float
-    equivalent: float
-    text: str
-
-
-def exchange(
-    points: Sequence[Point], risen: Sequence[float], joins: Sequence[Join], title: str, xlabel: str
-) -> str:
-    """A learning curve with its band, and arms joined to the count of real images that they are worth.
-
-    points: of the arms of real images only, by count; `risen`: the curve at the same counts.
-    """
-    labels = list(dict.fromkeys(join.label for join in joins))
-    figure, axes = _figure(4.6, 2.9 + _legend_height(labels), title)
-    x = [point.x for point in points]
-    left, right = (
-        x[0] / 1.4,
-        x[-1] * 1.25,
-    )  # where arms below and above the curve end; no real images stand on the left
-    axes.set_xscale("log")
-    axes.fill_between(x, [p.low for p in points], [p.high for p in points], color=INK, alpha=0.1, linewidth=0)
-    axes.plot(x, risen, color=INK, linewidth=1.4)
-    (marks,) = axes.plot(
-        x, [p.estimate for p in points], "s", color=INK, markersize=4, label="real images only"
-    )
-    _tell(marks, [f"{p.arm}: {_told(p.estimate, p.low, p.high)}" for p in points])
-    colours = dict(zip(labels, series_colours(len(labels)), strict=True))
-    for join in joins:
-        own, end = max(join.real, left), float(np.clip(join.equivalent, left, right))
-        mark = ">" if join.equivalent == np.inf else "<" if join.equivalent == -np.inf else "|"
-        style: dict[str, Any] = {"color": colours[join.label], "markeredgewidth": 1.2}
-        axes.plot([own, end], [join.score] * 2, ":", linewidth=1, **style)
-        (point,) = axes.plot([own], [join.score], "o", markersize=4.5, **style)
-        (ending,) = axes.plot([end], [join.score], mark, markersize=6, **style)
-        _tell(point, [join.text])
-        _tell(ending, [join.text])
-    for label, colour in colours.items():
-        axes.plot([], [], "o", color=colour, markersize=4.5, label=label)
-    axes.set_xlabel(xlabel)
-    ticks = {
-        **({left: "0"} if any(join.real == 0 for join in joins) else {}),
-        **{place: f"{place:,.4g}" for place in x},
+def draw_figures(
+    study: Study, measured: Measured, draws: Draws, frames: Mapping[str, pl.DataFrame]
+) -> dict[str, list[str]]:
+    """Each part of the page with its figures, as SVG."""
+    colours = plots.arm_colours(study.arms, study.baseline)
+    drawn = drawn_arms(study, frames["arms"])
+    return {
+        "scores": [
+            _scores_figure(study, measured, drawn, name, colours) for name in ("top1", "balanced_accuracy")
+        ],
+        "differences": [
+            _differences_figure(measured, frames["differences"], drawn, name, colours)
+            for name in ("top1", "balanced_accuracy")
+            if frames["differences"].height
+        ],
+        "sweeps": [_sweep_figure(study, frames["arms"], key, "top1") for key in swept.numbers(study)],
+        "exchange": _exchange_figures(study, measured, frames["exchange"]),
+        "curves": _curves_figures(study, drawn, colours),
+        "calibration": calibration.calibration_figures(study, draws, measure.shown_arms(frames["arms"])),
     }
-    axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_xticks([], minor=True)
-    axes.set_xlim(left / 1.05, right * 1.05)
-    _legend(figure, labels)
-    return _svg(figure, title)
 
 
-class Bin(NamedTuple):
-    """Images of about one confidence, in per cent: mean confidence, share that is right with its interval, share of all."""
-
-    confidence: float
-    right: float
-    low: float
-    high: float
-    share: float
+def drawn_arms(study: Study, arms: pl.DataFrame) -> list[str]:
+    """Arms that figures show, where one has a line or a colour of its own."""
+    return plots.ends(dict(arms.select("arm", "top1").iter_rows()), study.baseline)
 
 
-def reliability(bins: Sequence[Bin], arm: str, colour: str) -> str:
-    """Accuracy against confidence: a dot a bin, the larger the more images, its bar the interval; true ones lie on the line."""
-    figure, axes = _figure(2.9, 2.7, "\n".join(wrap(arm, 30)))
-    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, zorder=0)
-    for each in bins:
-        (bar,) = axes.plot([each.confidence] * 2, [each.low, each.high], color=colour, linewidth=1, alpha=0.6)
-        size = 2 + 1.6 * each.share**0.5
-        (dot,) = axes.plot([each.confidence], [each.right], "o", color=colour, markersize=size)
-        said = f"{arm}, confidence {_number(each.confidence)}: right {_told(each.right, each.low, each.high)}"
-        for mark in (bar, dot):
-            _tell(mark, [f"{said}, {_number(each.share)} of the images"])
-    axes.set_xlabel("Confidence, %")
-    axes.set_ylabel("Right, %")
-    axes.set_xlim(0, 103)
-    axes.set_ylim(0, 103)
-    axes.set_aspect("equal")
-    return _svg(figure, arm)
+def _scores_figure(
+    study: Study, measured: Measured, drawn: Sequence[str], metric: str, colours: Mapping[str, str]
+) -> str:
+    rows = []
+    for arm in drawn:
+        estimate = measured.estimate(arm, metric)
+        mean, low, high = (100 * float(value) for value in (estimate.mean, estimate.low, estimate.high))
+        seeds = {seed: 100 * float(measured.scores[arm, seed][metric]) for seed in measured.seeds(arm)}
+        rows.append(plots.Row(arm, mean, low, high, seeds))
+    return plots.dots(rows, colours, f"{SCORES[metric]}, %")
 
 
-def _legend(figure: Figure, labels: Sequence[str]) -> None:
-    """A legend below the axes, of one column where names are long."""
-    figure.legend(frameon=False, fontsize=8, loc="outside lower left", ncols=_legend_columns(labels))
+def _differences_figure(
+    measured: Measured,
+    differences: pl.DataFrame,
+    drawn: Sequence[str],
+    metric: str,
+    colours: Mapping[str, str],
+) -> str:
+    rows = []
+    chosen = (pl.col("metric") == metric) & pl.col("arm").is_in(list(drawn))
+    for row in differences.filter(chosen).iter_rows(named=True):
+        arm, baseline = row["arm"], row["baseline"]
+        seeds = {
+            seed: 100 * float(measured.scores[arm, seed][metric] - measured.scores[baseline, seed][metric])
+            for seed in measured.seeds(arm, baseline)
+        }
+        bounds = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
+        rows.append(plots.Row(arm, 100 * row["difference"], *bounds, seeds))
+    return plots.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
 
 
-def _legend_height(labels: Sequence[str]) -> float:
-    return 0.18 * (1 + len(labels) / _legend_columns(labels))  # inches
+def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:
+    numbers = swept.numbers(study)[key]
+    by_arm = {
+        row["arm"]: tuple(100 * row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
+        for row in arms.iter_rows(named=True)
+    }
+    found = {
+        name: sorted(plots.Point(numbers[arm], arm, *by_arm[arm]) for arm in members if arm in numbers)
+        for name, members in swept.series(study, key).items()
+    }
+    known = {name: points for name, points in found.items() if points}
+    chosen = {name: known[name] for name in plots.spread(list(known))}
+    several = f" ({len(chosen)} of {len(known)} series)" if len(chosen) < len(known) else ""
+    return plots.bands(chosen, f"{SCORES[metric]}, %{several}", swept.heading(key))
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
-    return 1 if max(len(label) for label in labels) > LONG_LABEL else 2
-
-
-def series_colours(count: int) -> Sequence[str]:
-    """Colours that are told apart, or, of many, a graded scale."""
-    return PALETTE[:count] if count <= len(PALETTE) else _graded(count)
-
-
-def spread(names: Sequence[str], most: int = MOST_SERIES) -> list[str]:
-    """The first, the last and others evenly between, where there are too many."""
-    if len(names) <= most:
-        return list(names)
-    return [names[round(place)] for place in np.linspace(0, len(names) - 1, most)]
-
-
-def _apart(ticks: Sequence[float]) -> list[float]:
-    """Rising numbers without those whose labels would lie over the one before."""
-    kept = list(ticks[:1])
-    for tick in ticks[1:]:
-        if tick - kept[-1] > NEAREST_TICKS * (ticks[-1] - ticks[0]):
-            kept.append(tick)
-    return kept
-
-
-def _told(estimate: float, low: float, high: float, signed: bool = False) -> str:
-    return f"{_number(estimate, signed)} ({_number(low, signed)} to {_number(high, signed)})"
-
-
-def _number(value: float, signed: bool = False) -> str:
-    return (f"{value:+.1f}" if signed else f"{value:.1f}").replace("-", "−")
-
-
-def curve(table: pl.DataFrame, column: str, scale: float = 1) -> tuple[np.ndarray, np.ndarray] | None:
-    """Step and scaled value where a column of curves.csv has one: float [n] each; None without the column."""
-    if column not in table.columns or "step" not in table.columns:
-        return None
-    rows = table.select(pl.col("step", column).cast(pl.Float64)).drop_nulls().drop_nans()
-    return (rows["step"].to_numpy(), scale * rows[column].to_numpy()) if rows.height else None
-
-
-def _mean_curve(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over seeds at the steps that all of them logged: early stopping must not bend it."""
-    by_step = [dict(zip(x.tolist(), y.tolist(), strict=True)) for x, y in curves]
-    steps = sorted(set.intersection(*(set(values) for values in by_step)))
-    return np.array(steps), np.array([np.mean([values[step] for values in by_step]) for step in steps])
-
-
-def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MOST_POINTS points, each the mean of neighbours."""
-    if len(x) <= MOST_POINTS:
-        return x, y
-    parts = np.array_split(np.arange(len(x)), MOST_POINTS)
-    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
-
-
-def _figure(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """A figure of a size in inches with one pair of axes in the house style."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.set_title(title)
-    return figure, axes
-
-
-def _tell(artist: Artist, texts: Sequence[str]) -> None:
-    """Let a line say one text, or each of its markers one of several, when it is pointed at."""
-    artist.set_gid(TIP + quote("\n".join(" ".join(text.split()) for text in texts)))
-
-
-def _svg(figure: Figure, title: str) -> str:
-    """An <svg> element without names that could clash with those of another figure on the page."""
-    import matplotlib
-
-    buffer: Any = StringIO()
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has fonts of all scripts
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", buffer.getvalue(), flags=re.DOTALL)
-    svg = re.sub(r"font-family: [^;]*; ?", "", svg[svg.index("<svg") :])  # the page's is inherited
-    svg = _with_tips(svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    width = figure.get_figwidth() * 96  # CSS pixels to the inch
-    return re.sub(r'<svg height="[^"]*" ', "<svg ", _resize(svg, width)).strip()
-
-
-def _with_tips(svg: str) -> str:
-    """Titles for the marks of groups whose id starts with TIP: of the group, or, of several, of each marker in turn."""
-    first, *rest = svg.split(f'<g id="{TIP}')
-    told = [first]
-    for part in rest:
-        said, _, content = part.partition('">')
-        titles = [f"<title>{escape(text)}</title>" for text in unquote(said).split("\n")]
-        if len(titles) == 1:
-            told.append(f"<g>{titles[0]}{content}")
-            continue
-        before, *markers = re.split(r"(?=<use )", content, maxsplit=len(titles))
-        marked = [
-            mark.replace("/>", f">{title}</use>", 1) for mark, title in zip(markers, titles, strict=True)
+def _exchange_figures(study: Study, measured: Measured, frame: pl.DataFrame) -> list[str]:
+    """Learning curves of real images, each with the arms that are held against it: all counts of real images of some series."""
+    svgs = []
+    for drawing in exchange.drawings(study, measured, frame):
+        points = [
+            plots.Point(
+                count, f"{count:,.4g} real / class", *(100 * float(v) for v in (own.mean, own.low, own.high))
+            )
+            for count, own in drawing.points.items()
         ]
-        told.append("".join(["<g>", before, *marked]))
-    return "".join(told)
+        joins: dict[str, list[plots.Join]] = {}
+        for row in drawing.arms:
+            join = _join(study, measured, row)
+            joins.setdefault(join.label, []).append(join)
+        most = max(1, plots.MOST_ARMS // max(len(own) for own in joins.values()))
+        chosen = [join for label in plots.spread(list(joins), most) for join in joins[label]]
+        several = f" ({len(chosen)} of {len(drawing.arms)} arms)" if len(chosen) < len(drawing.arms) else ""
+        title = f"{SCORES[exchange.JUDGE]}, %{several}"
+        svgs.append(
+            plots.exchange(points, (100 * drawing.risen).tolist(), chosen, title, "Real images / class")
+        )
+    return svgs
 
 
-def _resize(svg: str, width: float) -> str:
-    """Let the page scale the picture down, never up."""
-    head, body = svg.split(">", 1)
-    head = re.sub(r'\s(width|height|version)="[^"]*"', "", head)
-    return f'{head} style="width: 100%; max-width: {width:.0f}px">{body}'
+def _join(study: Study, measured: Measured, row: Mapping[str, Any]) -> plots.Join:
+    arm = row["arm"]
+    overrides = study.of(arm)[0].overrides
+    keys = [key for key in collect.varying(study.runs) if not key.startswith("mix.real") and key in overrides]
+    label = ", ".join(swept.setting(key, overrides[key]) for key in keys) or arm
+    score = 100 * float(measured.estimate(arm, exchange.JUDGE).mean)
+    equivalent, worth = exchange.told(row)
+    said = f"{arm}: {score:.1f}, as much as {equivalent} real / class; a synthetic image is worth {worth}"
+    return plots.Join(label, row["real"], score, row["equivalent"], said)
+
+
+def _curves_figures(study: Study, drawn: Sequence[str], colours: Mapping[str, str]) -> list[str]:
+    tables = {arm: {run.seed: artifacts.curves(run) for run in study.of(arm)} for arm in drawn}
+    svgs = []
+    for column, (title, scale) in CURVES.items():
+        found = {
+            arm: {seed: plots.curve(table, column, scale) for seed, table in own.items()}
+            for arm, own in tables.items()
+        }
+        known = {
+            arm: {seed: curve for seed, curve in own.items() if curve is not None}
+            for arm, own in found.items()
+        }
+        known = {arm: own for arm, own in known.items() if own}
+        svgs += [plots.lines(known, colours, title)] * bool(known)
+    return svgs

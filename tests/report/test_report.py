@@ -17,7 +17,8 @@ from sklearn import metrics
 
 from skinaug.errors import InputError
 from skinaug.report import audits, collect, samples
-from skinaug.report.report import print_report, report
+from skinaug.report.report import report
+from skinaug.report.terminal import print_report
 from tests.report.conftest import CLASSES, write_mix
 
 CONF = Path(__file__).parents[2] / "conf" / "report"
