@@ -27,6 +27,17 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
             yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in sentences)
     if content["notes"]:
         yield "\n".join(f"- {escape(note)}" for note in content["notes"])
+    yield from _scores(content)
+    yield from _exchange(content)
+    yield from _published(content)
+    yield from _pools(content)
+    yield from _classifiers(content)
+    yield from _sources(content)
+    yield content["research_use_only"]
+
+
+def _scores(content: Mapping[str, Any]) -> Iterator[str]:
+    """Each arm's scores, and what is shown to differ."""
     yield "## Arms\n\nScore on real test images in per cent: mean over seeds, 95 % interval over seeds and test patients."
     yield markdown_table(content["arms_table"])
     if content["differences_table"]:
@@ -35,6 +46,10 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])
+
+
+def _exchange(content: Mapping[str, Any]) -> Iterator[str]:
+    """What synthetic images are worth in real ones, where it can be told."""
     if content["exchange_table"] or content["exchange_notes"]:
         yield (
             "## What one synthetic image is worth\n\nIn real images, from the top-1 of arms without synthetic ones: "
@@ -43,10 +58,18 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
         if content["exchange_table"]:
             yield markdown_table(content["exchange_table"])
         yield "\n".join(f"- {escape(note)}" for note in content["exchange_notes"])
+
+
+def _published(content: Mapping[str, Any]) -> Iterator[str]:
+    """Results of others."""
     if content["published"]:
         yield f"## Published results beside ours\n\n{escape(content['published']['citation'])}"
         yield markdown_table(content["published_table"])
         yield escape(content["published_reading"])
+
+
+def _pools(content: Mapping[str, Any]) -> Iterator[str]:
+    """What filters kept, what audits found, and what leaks were looked for."""
     for name, funnel in content["funnels"].items():
         yield f"## Images kept by the filters: {escape(name)}"
         yield from (markdown_table(table) for table in funnel.values() if table is not None and table.rows)
@@ -64,6 +87,10 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["certificates_table"])
     if content["not_covered"]:
         yield f"Not covered: {escape('; '.join(content['not_covered']))}."
+
+
+def _classifiers(content: Mapping[str, Any]) -> Iterator[str]:
+    """Beyond the scores: classes, confidences, synthetic against real images, subgroups."""
     yield "## Recall of each class"
     yield markdown_table(content["recall_table"])
     yield "## Calibration and selective risk"
@@ -77,6 +104,10 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Worst subgroup of each arm\n\n{escape(content['caution'])}"
         yield markdown_table(content["worst_table"])
         yield markdown_table(content["top1_table"])
+
+
+def _sources(content: Mapping[str, Any]) -> Iterator[str]:
+    """What the figures were made from, and what that took."""
     yield "## Data"
     yield from (markdown_table(table) for table in content["data_tables"])
     yield from (f"Licence: {escape(licence)}. {escape(cite)}" for licence, cite in content["licences"])
@@ -89,7 +120,6 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["cost_table"])
     packages = ", ".join(f"{name} {version}" for name, version in content["record"]["packages"].items())
     yield escape(f"Git revision {content['record']['git_revision']}; {packages}")
-    yield content["research_use_only"]
 
 
 def markdown_table(table: Table) -> str:
