@@ -4,49 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 from rich.console import Console
 
-from skinaug.curate.decisions import IMAGE, agreement, check_reviewer, read_decisions
+from skinaug.curate.decisions import check_reviewer
 from skinaug.curate.deck import Deck
 from skinaug.curate.gate import Gate, new_token
+from skinaug.curate.page import Page, known_beside
 from skinaug.errors import InputError
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
 
-STYLE = Path(__file__).with_name("review.css")
 ICON = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="3" fill="#1d5c8f"/></svg>'
 SHOWN_BY_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 HEADERS = {  # patients' pictures stay out of the browser's files, and a page with a picture's name is not run
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
-# Small pictures are shown as the pixels that they are; larger ones would lose whole rows of theirs.
-SHARPEN = "(e) => {const i = e.target; i.style.imageRendering = i.naturalWidth < i.clientWidth ? 'pixelated' : 'auto'}"
-SHARPEN_AND_TELL = f"(e) => {{({SHARPEN})(e); emit(e.target.src)}}"
-RATE_OVER = 20  # decisions that the pace is taken from
-
-ACTIONS = {  # action: keys, as the button shows them and as the browser calls them
-    "keep": ("Keep", {"K": "k", "→": "arrowright"}),
-    "reject": ("Reject", {"R": "r", "←": "arrowleft"}),
-    "previous": ("Back", {"P": "p", "⌫": "backspace"}),
-    "next": ("Skip", {"N": "n"}),
-    "undo": ("Undo", {"U": "u"}),
-}
-KEYS = {key: action for action, (_, keys) in ACTIONS.items() for key in keys.values()}
-DONE = {"keep": "Kept", "reject": "Rejected"}
-SHOW = {"unreviewed": "Unreviewed", "all": "All", "rejects": "My rejects"}
-HELP = (
-    "A decision is saved before the next picture comes. Each reviewer has a file of their own and does not see what "
-    "others decided: judge on your own."
-)
 
 
 def review(
@@ -85,60 +64,22 @@ def review(
     if len(pool) == 0:
         raise InputError("The pool is empty: there is nothing to review.")
     deck = Deck(pool, folder, reviewer)
-    beside = _beside(deck, scores, nearest)
+    beside = known_beside(deck, scores, nearest)
     files = dict(zip(pool.table["image_id"], pool.paths(), strict=True))
-    pictures = [files[image["image_id"]] for image in deck.images]
-    photographs = [about.get("nearest") for about in beside]
-    console = Console()
-
-    _serve(nicegui.app, "/pool", pictures)
-    _serve(nicegui.app, "/real", photographs)
+    _serve(nicegui.app, "/pool", [files[image["image_id"]] for image in deck.images])
+    _serve(nicegui.app, "/real", [about.get("nearest") for about in beside])
 
     @nicegui.ui.page("/", title=f"Review by {reviewer}", language="en-US")
     def page() -> None:
         Page(nicegui.ui, Deck(pool, folder, reviewer), beside).build()
 
-    if host in ("127.0.0.1", "localhost", "::1"):
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-        # A foreign web page cannot reach this one by giving its own name this machine's address.
-        nicegui.app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
-    else:
-        console.print(
-            f"[yellow]host={host}: whoever reaches this machine and knows the token can see and judge the pictures.[/yellow]"
-        )
-    token = new_token()
-    nicegui.app.add_middleware(
-        Gate, token=token, cookie=f"skinaug-review-{port}"
-    )  # the last one added is asked first
-    page_path = f"/?token={token}"
+    page_path = f"/?token={_guard(nicegui.app, host, port)}"
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}{page_path}"
-    nicegui.app.on_startup(
-        lambda: console.print(
-            f"Review by {reviewer} at {address}   (Ctrl-C ends)",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    )
-    with suppress(KeyboardInterrupt):
-        nicegui.ui.run(
-            host=host,
-            port=port,
-            show=page_path if open_browser else False,
-            reload=False,
-            favicon=ICON,
-            tailwind=False,
-            show_welcome_message=False,
-            timeout_graceful_shutdown=1,  # an open page would keep the server waiting
-        )
+    nicegui.app.on_startup(lambda: _say(f"Review by {reviewer} at {address}   (Ctrl-C ends)"))
+    _listen(nicegui.ui, host, port, page_path if open_browser else False)
     deck.reload()
-    console.print(
-        f"{len(deck.judged)} of {len(deck.images)} pictures are judged, in {Path(folder) / f'{reviewer}.csv'}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    judged = f"{len(deck.judged)} of {len(deck.images)} pictures are judged"
+    _say(f"{judged}, in {Path(folder) / f'{reviewer}.csv'}")
 
 
 def check_settings(reviewer: str, host: str, port: int) -> None:
@@ -190,233 +131,38 @@ def _serve(app: Any, prefix: str, paths: list[Any]) -> None:
         return Response(content.getvalue(), media_type="image/png", headers=HEADERS)
 
 
-def _beside(deck: Deck, *tables: pl.DataFrame | None) -> list[dict[str, Any]]:
-    """What is known of each picture besides its row, in the deck's order; `nearest` and its columns apart from scores."""
-    scores, nearest = tables
-    found: dict[str, dict[str, Any]] = {image["image_id"]: {} for image in deck.images}
-    for name, table in (("scores", scores), (None, nearest)):
-        for row in table.iter_rows(named=True) if table is not None else ():
-            image_id = row.pop("image_id")
-            if image_id in found:
-                found[image_id].update({name: row} if name else row)
-    return [found[image["image_id"]] for image in deck.images]
+def _guard(app: Any, host: str, port: int) -> str:
+    """Let in whoever has the token alone, and at this machine's address no foreign page. Returns the token."""
+    if host in ("127.0.0.1", "localhost", "::1"):
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-
-class Page:
-    """The page of one browser tab. Its elements are made once and changed in place, so that nothing flickers."""
-
-    def __init__(self, ui: Any, deck: Deck, beside: list[dict[str, Any]]) -> None:
-        self.ui, self.deck, self.beside = ui, deck, beside
-        self.view = "pictures"
-        self.painted: int | None = None  # position of the picture that the browser has on its screen
-        self.times: list[float] = []
-
-    def build(self) -> None:
-        """Make the elements."""
-        ui = self.ui
-        ui.add_css(STYLE.read_text())
-        ui.keyboard(on_key=self.on_key, repeating=False, ignore=["input", "select", "textarea"])
-        with self.box("page", "main"):
-            with self.box("top", "header"):
-                ui.html("<h1>Review</h1>", sanitize=False)
-                self.who = self.text("who")
-                with self.box("choices", "nav"):
-                    self.shows = {show: self.button(name, self.on_show, show) for show, name in SHOW.items()}
-                    self.shows["agreement"] = self.button("Agreement", self.on_show, "agreement")
-            with self.box("pictures") as self.pictures:
-                with self.box("classes", "nav"):
-                    self.classes = {
-                        label: self.button("", self.on_class, label) for label in (None, *self.deck.totals)
-                    }
-                with self.box("table"):
-                    with self.box("pair") as self.pair:
-                        with self.box("picture", "figure"):
-                            self.title = self.text("caption")
-                            self.picture = ui.element("img").props('alt="The picture to judge"')
-                            self.picture.on("load", self.on_painted, js_handler=SHARPEN_AND_TELL)
-                            self.picture.on("error", self.on_broken, [])
-                            self.prompt = self.text("prompt")
-                        with self.box("known"):
-                            with self.box("photograph", "figure") as self.beside_it:
-                                ui.html("<h2>Nearest real photograph</h2>", sanitize=False).classes("caption")
-                                self.photograph = ui.element("img").props('alt="Nearest real photograph"')
-                                self.photograph.on("load", js_handler=SHARPEN)
-                                self.likeness = self.text("likeness")
-                            self.scores = self.text("scores")
-                    self.end = self.text("end")
-                    with self.box("actions"):
-                        for action, (name, keys) in ACTIONS.items():
-                            hint = Markup("").join(Markup("<kbd>{}</kbd>").format(key) for key in keys)
-                            button = self.button(
-                                Markup("<span>{}</span>{}").format(name, hint), self.on_action, action
-                            )
-                            button.classes(action).props(f'aria-keyshortcuts="{" ".join(keys.values())}"')
-                    self.news = self.text("news").props("aria-live=polite")
-            self.agreement = self.text("agreement")
-            ui.html(HELP, sanitize=False).classes("help")
-        self.update()
-
-    def box(self, name: str, tag: str = "div") -> Any:
-        return self.ui.element(tag).classes(name)
-
-    def text(self, name: str) -> Any:
-        """A place for text whose `content` is escaped where it is made."""
-        return self.ui.html("", sanitize=False).classes(name)
-
-    def button(self, content: str, do: Any, argument: Any) -> Any:
-        with self.ui.element("button").props("type=button").on("click", lambda: do(argument), []) as button:
-            button.inside = self.ui.html(Markup.escape(content), sanitize=False)
-        return button
-
-    # What the reviewer does
-
-    def on_key(self, event: Any) -> None:
-        held = event.modifiers
-        action = KEYS.get(str(event.key.name).lower())
-        if (
-            event.action.keydown and action and not (held.ctrl or held.alt or held.meta)
-        ):  # ctrl+r reloads the page
-            self.on_action(action)
-
-    def on_action(self, action: str) -> None:
-        if self.view != "pictures":
-            return
-        deck, news = self.deck, ""
-        try:
-            if action in DONE:
-                # A key that was pressed before the picture was on the screen was not meant for it.
-                if deck.current is None or deck.current != self.painted:
-                    return
-                deck.decide(action)
-                self.times = [*self.times[1 - RATE_OVER :], time.monotonic()]
-                news = f"{DONE[action]}."
-            elif action == "undo":
-                news = "Taken back." if deck.undo() else "There is no decision to take back."
-            elif action == "next":
-                before = deck.current
-                deck.next()
-                news = "This is the last one left." if before is not None and before == deck.current else ""
-            else:
-                deck.previous()
-        except (InputError, OSError) as error:
-            news = f"Not saved: {error}"
-        self.update(news)
-
-    def on_show(self, show: str) -> None:
-        self.view = "agreement" if show == "agreement" else "pictures"
-        if self.view == "pictures":
-            self.deck.select(self.deck.label, show)
-        self.update()
-
-    def on_class(self, label: str | None) -> None:
-        self.deck.select(label, self.deck.show)
-        self.update()
-
-    def on_painted(self, event: Any) -> None:
-        self.painted = int(str(event.args).rpartition("/")[2])
-
-    def on_broken(self) -> None:
-        self.news.content = "This picture cannot be read: skip it."
-
-    # What the page shows
-
-    def update(self, news: str = "") -> None:
-        """Show where the deck stands."""
-        deck = self.deck
-        self.who.content = Markup("by <b>{}</b> · {}").format(deck.reviewer, self.progress())
-        for show, button in self.shows.items():
-            chosen = show == (deck.show if self.view == "pictures" else "agreement")
-            button.props["aria-pressed"] = "true" if chosen else "false"
-        self.pictures.set_visibility(self.view == "pictures")
-        self.agreement.set_visibility(self.view == "agreement")
-        self.news.content = Markup.escape(news)
-        if self.view == "agreement":
-            self.agreement.content = agreement_html(own_pool(deck))
-            return
-        self.update_classes()
-        self.pair.set_visibility(deck.current is not None)
-        self.end.set_visibility(deck.current is None)
-        self.end.content = self.ending()
-        if deck.current is not None:
-            self.update_picture(deck.current)
-
-    def progress(self) -> str:
-        judged, total = len(self.deck.judged), len(self.deck.images)
-        parts = [f"{judged} of {total} judged"]
-        if judged:
-            parts.append(f"{list(self.deck.judged.values()).count('keep') / judged:.0%} kept")
-        if len(self.times) > 2:
-            pace = (len(self.times) - 1) / (self.times[-1] - self.times[0]) * 60
-            parts.append(f"{pace:.0f} a minute")
-        return " · ".join(parts)
-
-    def update_classes(self) -> None:
-        everything = {None: (len(self.deck.judged), len(self.deck.images))}
-        for label, (judged, total) in (everything | self.deck.counts()).items():
-            button = self.classes[label]
-            button.props["aria-pressed"] = "true" if label == self.deck.label else "false"
-            button.inside.content = Markup(
-                '<span class="name">{}</span><span class="count">{}/{}</span>'
-                '<span class="bar"><span style="width: {:.1f}%"></span></span>'
-            ).format("All classes" if label is None else label, judged, total, 100 * judged / total)
-
-    def update_picture(self, at: int) -> None:
-        image, beside = self.deck.images[at], self.beside[at]
-        label = image["label"]
-        judged, total = self.deck.counts()[label]
-        word = self.deck.judged.get(at)
-        state = Markup('<span class="state {}">{}</span>').format(word, DONE[word]) if word else ""
-        self.title.content = Markup("<h2>{}</h2>{}<span>{} of {} judged</span>").format(
-            label, state, judged, total
+        # A foreign web page cannot reach this one by giving its own name this machine's address.
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    else:
+        Console().print(
+            f"[yellow]host={host}: whoever reaches this machine and knows the token can see and judge the pictures.[/yellow]"
         )
-        self.picture.props["src"] = f"/pool/{at}"
-        self.prompt.content = Markup("<span>Prompt</span><q>{}</q>").format(image.get("prompt") or "")
-        self.beside_it.set_visibility(bool(beside.get("nearest")))
-        if beside.get("nearest"):
-            self.photograph.props["src"] = f"/real/{at}"
-            real = f"{beside['nearest_label']} · " if beside.get("nearest_label") else ""
-            self.likeness.content = Markup("{}similarity {:.2f}").format(real, beside["similarity"])
-        rows = [
-            Markup("<tr><th>{}</th><td>{}</td></tr>").format(name.replace(".", " · "), _short(value))
-            for name, value in (beside.get("scores") or {}).items()
-        ]
-        self.scores.content = Markup("<table>{}</table>").format(Markup("").join(rows)) if rows else ""
-
-    def ending(self) -> str:
-        deck = self.deck
-        where = "all classes" if deck.label is None else deck.label
-        if deck.show == "rejects" and not deck.queue:
-            return Markup("<h2>No rejects</h2>You have rejected nothing of {}.").format(where)
-        if deck.show == "unreviewed":
-            return Markup("<h2>All judged</h2>Nothing is left to review of {}.").format(where)
-        return Markup("<h2>The end</h2>That was the last picture of {}.").format(where)
+    token = new_token()
+    # The last one added is asked first.
+    app.add_middleware(Gate, token=token, cookie=f"skinaug-review-{port}")
+    return token
 
 
-def own_pool(deck: Deck) -> pl.DataFrame:
-    """All reviewers' decisions about the deck's pictures."""
-    images = pl.DataFrame([{name: image[name] for name in IMAGE} for image in deck.images])
-    return read_decisions(deck.folder).join(images, on=IMAGE, how="semi")
-
-
-def agreement_html(decisions: pl.DataFrame) -> str:
-    """A table of pairs of reviewers, or why there is none."""
-    pairs = agreement(decisions).filter(pl.col("images") > 0)
-    if pairs.is_empty():
-        return "<h2>Agreement</h2><p>Shown once two reviewers have judged the same pictures.</p>"
-    rows = [
-        Markup("<tr><th>{}</th><th>{}</th><td>{}</td><td>{:.0%}</td><td>{}</td></tr>").format(
-            first, second, images, agreed, "undefined" if kappa is None else f"{kappa:.2f}"
+def _listen(ui: Any, host: str, port: int, show: str | bool) -> None:
+    """Serve until Ctrl-C. show: the path that a browser opens, or False."""
+    with suppress(KeyboardInterrupt):
+        ui.run(
+            host=host,
+            port=port,
+            show=show,
+            reload=False,
+            favicon=ICON,
+            tailwind=False,
+            show_welcome_message=False,
+            timeout_graceful_shutdown=1,  # an open page would keep the server waiting
         )
-        for first, second, images, agreed, kappa in pairs.iter_rows()
-    ]
-    return Markup(
-        "<h2>Agreement</h2><table><thead><tr><th>Reviewer</th><th>Reviewer</th><td>Both judged</td><td>Agree</td>"
-        "<td>Cohen's kappa</td></tr></thead><tbody>{}</tbody></table><p>Kappa is 1 where two always agree and 0 where they "
-        "agree as often as chance would have it; it is undefined while both use only one word.</p>"
-    ).format(Markup("").join(rows))
 
 
-def _short(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+def _say(text: str) -> None:
+    """Print a line with an address or a path, which are to be copied: as it is, and unbroken."""
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

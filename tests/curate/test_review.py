@@ -20,7 +20,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from skinaug.curate.decisions import read_own, record
 from skinaug.curate.deck import Deck
-from skinaug.curate.review import agreement_html, review
+from skinaug.curate.page import agreement_html
+from skinaug.curate.review import review
 from skinaug.errors import InputError
 
 PICTURE = "document.querySelector('.picture img')"
