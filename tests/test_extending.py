@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import polars as pl
 import pytest
@@ -39,12 +38,7 @@ def block(after: str, language: str) -> str:
 
 def skinaug(*arguments: str, cwd: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(cwd), "COLUMNS": "160"}
-    command = [sys.executable, "-m", "skinaug", *arguments]
-    result = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
+    return commands.skinaug(*arguments, cwd=cwd, env=environment, timeout=600, check=True).stdout
 
 
 def write(path: Path, text: str) -> None:

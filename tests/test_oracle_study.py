@@ -7,10 +7,9 @@ their class (gap 1). Classifiers are linear probes.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import polars as pl
 import pytest
 
@@ -33,10 +32,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("oracle")
 
     def skinaug(command: str, *overrides: str) -> None:
-        words = [sys.executable, "-m", "skinaug", command, *overrides]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        commands.skinaug(command, *overrides, cwd=folder, env=environment, check=True)
 
     for sweep in (ALONE, WITH_SYNTHETIC):
         skinaug("classify", "-m", *STUDY, *sweep)

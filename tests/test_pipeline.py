@@ -11,16 +11,21 @@ import time
 from pathlib import Path
 
 import capture
+import commands
 import polars as pl
 import pytest
+from commands import Command
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 
 from skinaug import pipeline
 from skinaug.__main__ import main
 from skinaug.cli.plan import Plan, plan_of, print_plan
+from skinaug.curate.stage import build_score
 from skinaug.launch import configs
 from skinaug.leaks.seen import read_seen
+from skinaug.manifest import Manifest
+from skinaug.stage import Build
 
 SMALL = [
     "scale.phantom_per_class=24",
@@ -41,14 +46,11 @@ SMALL = [
 SWEEP = ["classify", "-m", "mix=real_small,hybrid", "seed=0,1", "name=study"]
 
 
-def start(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path) -> Command:
     environment = {**os.environ, "COLUMNS": "160"}
     environment.pop("SKINAUG_STORE", None)
     base = f"base.path={cwd.parent / 'base'}"
-    command = [sys.executable, "-m", "skinaug", *arguments, *SMALL, base]
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    return Command(*arguments, *SMALL, base, cwd=cwd, env=environment, piped=True)
 
 
 def skinaug(*arguments: str, cwd: Path) -> str:
@@ -211,7 +213,7 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path, monkey
         cfg = compose("config", overrides)
     made = pipeline.run(cfg, "finetune")
     assert json.loads((made["finetune"].path / "splits.json").read_text()) == {"manifest": ["train"]}
-    assert set(pipeline.read(made["dataset"]).table["split"]) == {"train", "val", "test"}
+    assert set(Manifest.read(made["dataset"].path).table["split"]) == {"train", "val", "test"}
     (tmp_path / "score").mkdir()
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
         cfg = compose(
@@ -219,13 +221,13 @@ def test_fine_tuning_and_filters_see_training_images_only(tmp_path: Path, monkey
             ["filter=[non_skin]", "filter.non_skin.scorer={_target_: capture.NoteSplits}", *overrides],
         )
     made["generate"] = made["dataset"]  # any manifest serves as the pool here
-    pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
+    build_score("non_skin", Build(cfg, made, tmp_path / "score"))
     assert pl.read_parquet(tmp_path / "score" / "scores.parquet")["only_train"].all()
     assert set(read_seen(tmp_path / "score")["image_id"]) == set(
-        pipeline.read(made["dataset"]).split("train").table["image_id"]
+        Manifest.read(made["dataset"].path).split("train").table["image_id"]
     )
     monkeypatch.setattr(capture.NoteSplits, "exposure", "off_the_shelf", raising=False)
-    pipeline.build_score(cfg, "non_skin", made, tmp_path / "score")
+    build_score("non_skin", Build(cfg, made, tmp_path / "score"))
     assert read_seen(tmp_path / "score").height == 0, "a filter that says it knows no photograph gets none"
 
 
@@ -248,7 +250,7 @@ def test_dreambooth_draws_the_bases_own_pictures_once(tmp_path: Path):
     (prior, one), (same, other) = names
     assert prior == same
     assert one != other
-    drawn = pipeline.read(made["generate.prior"])
+    drawn = Manifest.read(made["generate.prior"].path)
     assert drawn.classes == ("skin",)
     assert len(drawn) == 3
     assert set(drawn.table["source"]) == {"synthetic"}
@@ -391,8 +393,7 @@ def test_every_artifact_is_rerun_bit_equal(tmp_path: Path, finetune: list[str], 
     filters = ["filter.non_skin.keep.real_pass_rate=1", "filter.ensemble.keep.min_per_class=4"]
     steps = [override for override in SMALL[:-4] if "=curate" not in override and "curate=" not in override]
     job = ["classify", "-m", "mix=real_small,hybrid", *steps, *finetune, *filters, *store]
-    done = subprocess.run([sys.executable, "-m", "skinaug", *job, "scale.finetune_class_steps=2"], check=True)
-    assert done.returncode == 0
+    commands.skinaug(*job, "scale.finetune_class_steps=2", check=True)
     assert main(["rerun", *artifacts(tmp_path)]) == 0
     stages = {Path(artifact).parent.name for artifact in artifacts(tmp_path)}
     assert stages >= {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import commands
 import pytest
 
 from skinaug.__main__ import STAGES
@@ -16,18 +16,7 @@ from skinaug.__main__ import STAGES
 def skinaug(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
     environment.pop("SKINAUG_STORE", None)
-    command = [sys.executable, "-m", "skinaug", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-
-
-def best_seconds(*arguments: str, cwd: Path) -> float:
-    """The quickest of three: the machine's other work must not fail the test."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        assert skinaug(*arguments, cwd=cwd).returncode == 0
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+    return commands.skinaug(*arguments, cwd=cwd, env=environment, timeout=300)
 
 
 def test_help_lists_the_stages_and_imports_nothing_heavy(tmp_path: Path):

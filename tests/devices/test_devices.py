@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from commands import Command
 from diffusion_components import save_tiny_pipeline
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file
@@ -80,14 +80,11 @@ def test_several_machines_are_reached_through_slurm(tmp_path: Path):
     assert words[-3:] == ["-m", "skinaug.devices.process", str(tmp_path)]
 
 
-def start(folder: Path, *overrides: str, how: Sequence[str] = TEXTUAL_INVERSION) -> subprocess.Popen[str]:
+def start(folder: Path, *overrides: str, how: Sequence[str] = TEXTUAL_INVERSION) -> Command:
     folder.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SKINAUG_")}
-    words = [sys.executable, "-m", "skinaug", *overrides, *SMALL, *how, f"base.path={folder.parent / 'base'}"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        words, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
-    )
+    words = [*overrides, *SMALL, *how, f"base.path={folder.parent / 'base'}"]
+    return Command(*words, cwd=folder, env=environment, piped=True)
 
 
 def skinaug(folder: Path, *overrides: str, how: Sequence[str] = TEXTUAL_INVERSION) -> str:

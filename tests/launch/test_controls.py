@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 JOB = """
@@ -90,8 +91,7 @@ def test_a_swept_value_gives_way_to_the_control_and_equal_jobs_are_one(tmp_path:
     ],
 )
 def test_controls_that_cannot_be_are_refused(tmp_path: Path, overrides: list[str], said: str):
-    command = [sys.executable, "-m", "skinaug", "classify", *overrides]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = commands.skinaug("classify", *overrides, cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import optuna
 import pytest
 from optuna.storages import JournalStorage
@@ -128,7 +129,6 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_cut_off(tmp_path: Path)
     ],
 )
 def test_what_cannot_be_searched_is_refused(tmp_path: Path, overrides: list[str], said: str):
-    command = [sys.executable, "-m", "skinaug", "classify", *SEARCH, *overrides]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = commands.skinaug("classify", *SEARCH, *overrides, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import polars as pl
 import pytest
 from PIL import Image
@@ -24,10 +24,7 @@ SMALL = [
 def skinaug(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "160"}
     environment.pop("SKINAUG_STORE", None)
-    command = [sys.executable, "-m", "skinaug", *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    return commands.skinaug(*arguments, cwd=cwd, env=environment, timeout=300)
 
 
 @pytest.fixture

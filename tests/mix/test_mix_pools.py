@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -83,15 +83,8 @@ def test_two_generators_pools_are_mixed_from_the_command_line(tmp_path: Path):
             "trainer=cpu",
             "logger=none",
         ]
-        command = [sys.executable, "-m", "skinaug", *words, "base=oracle", "filter=[]", *sizes]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            env={**os.environ, "COLUMNS": "200"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, "COLUMNS": "200"}
+        return commands.skinaug(*words, "base=oracle", "filter=[]", *sizes, cwd=tmp_path, env=environment)
 
     for seed in (0, 1):
         made = skinaug("curate", f"generate.seed={seed}")

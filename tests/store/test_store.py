@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -252,17 +253,12 @@ def test_gc_command(tmp_path: Path):
     store = Store(tmp_path)
     artifact = store.get(RECIPE, lambda out: None)
     os.utime(artifact.path / "artifact.json", (0, 0))
-    command = [sys.executable, "-m", "skinaug", "store"]
-    listed = subprocess.run(
-        [*command, "ls", "--store", str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    listed = commands.skinaug("store", "ls", "--store", str(tmp_path), check=True)
     assert "1 artifacts" in listed.stdout
-    dry = subprocess.run(
-        [*command, "gc", "--store", str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    dry = commands.skinaug("store", "gc", "--store", str(tmp_path), check=True)
     assert "would delete" in dry.stdout
     assert artifact.path.exists()
-    subprocess.run([*command, "gc", "--yes", "--store", str(tmp_path)], capture_output=True, check=True)
+    commands.skinaug("store", "gc", "--yes", "--store", str(tmp_path), check=True)
     assert not artifact.path.exists()
 
 
