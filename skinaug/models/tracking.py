@@ -4,7 +4,6 @@ build, and tells what the finished artifact holds."""
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skinaug.errors import InputError
+from skinaug.models.shown import predictions, samples, summary
 from skinaug.store.artifact import Artifact, Recipe
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def track_csv(
     """Metrics as `<folder>/<group>/<stage>-<key>/metrics.csv`."""
     from lightning.pytorch.loggers import CSVLogger
 
-    logger = CSVLogger(save_dir=folder, name=group, version=f"{recipe.stage}-{recipe.key}")
+    logger = CSVLogger(save_dir=folder, name=group, version=_name(recipe))
     logger.log_hyperparams(_config(recipe, keys))
     yield logger
     logger.finalize("success")
@@ -92,27 +92,12 @@ def track_wandb(
         images: synthetic pictures of a pool that are shown, at most.
         photographs: whether real photographs, and pictures made from one, may be sent as pictures.
     """
-    import wandb
-
     made = not Path(folder).exists()
     Path(folder).mkdir(parents=True, exist_ok=True)
-    name = f"{recipe.stage}-{recipe.key}"
-    earlier = _earlier(Path(folder), name) if offline else []
+    earlier = _earlier(Path(folder), _name(recipe)) if offline else []
     with _data_beside_runs(Path(folder)):
-        run = wandb.init(
-            project=project,
-            entity=entity,
-            mode="offline" if offline else "online",
-            dir=folder,
-            id=name,
-            name=name,
-            resume="allow" if not offline else None,
-            group=group,
-            job_type=recipe.stage,
-            config=_config(recipe, {key.replace(".", "_"): value for key, value in keys.items()}),
-            settings=wandb.Settings(**SETTINGS),
-        )
-        try:
+        run = _start(recipe, group, keys, project=project, entity=entity, folder=folder, offline=offline)
+        with _ended(run, Path(folder), made, earlier):
             _define_metrics(run)
             known = _replay(run, earlier)
             for read in inputs.values():
@@ -124,18 +109,6 @@ def track_wandb(
             elif recipe.stage in ("generate", "curate"):
                 run.log({"pool": _table(samples(artifact, inputs, images, photographs))})
             run.log_artifact(_reference(artifact))
-        except InputError:
-            run.finish(exit_code=2)
-            _forget(run, Path(folder), made)
-            raise
-        except BaseException as error:
-            with suppress(Exception):  # a signal to all processes of a job ends W&B's own before ours
-                killed = isinstance(error, KeyboardInterrupt)
-                run.finish(exit_code=255 if killed else 1)  # W&B's "killed"
-            _remove(earlier)
-            raise
-        run.finish()
-        _remove(earlier)
 
 
 # What takes W&B most of its start is not needed: packages, revision and device are in every artifact.json.
@@ -156,95 +129,8 @@ LESS_IS_BETTER = ("loss", "ece", "brier", "aurc")
 PICTURE_SIZE = 256  # pixels of the long side of a picture in a table
 
 
-def summary(artifact: Artifact) -> dict[str, float]:
-    """What a dashboard compares finished runs by, of any stage: cost/seconds; further
-
-    - classify: test/<score>, test/recall/<class>, best/<score> (validation, of the chosen checkpoint) and train/<number>;
-    - curate: curate/generated and curate/kept, in images;
-    - mix: mix/real and mix/synthetic, in images.
-    """
-    import polars as pl
-
-    told: dict[str, float] = {"cost/seconds": artifact.record["seconds"]}
-    if artifact.stage == "classify":
-        metrics = json.loads((artifact.path / "metrics.json").read_text())
-        for prefix, split in {"test": "test", "best": "val", "train": "train"}.items():
-            numbers = {name: value for name, value in metrics[split].items() if _is_number(value)}
-            told |= {f"{prefix}/{name}": value for name, value in numbers.items()}
-        classes = metrics["test"]["per_class"].items()
-        told |= {f"test/recall/{label}": scores["recall"] for label, scores in classes}
-    elif artifact.stage == "curate":
-        kept = len(pl.read_parquet(artifact.path / "manifest.parquet", columns=["image_id"]))
-        generated = len(pl.read_parquet(artifact.path / "scores.parquet", columns=["image_id"]))
-        told |= {"curate/generated": generated, "curate/kept": kept}
-    elif artifact.stage == "mix":
-        table = pl.read_csv(artifact.path / "table.csv")
-        told |= {f"mix/{source}": int(table[source].sum()) for source in ("real", "synthetic")}
-    return {name: value for name, value in told.items() if math.isfinite(value)}
-
-
-def predictions(
-    artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool
-) -> pl.DataFrame:
-    """Test predictions of a classifier, at most so many, drawn at random: image_id, label, prediction, confidence (probability of
-    the prediction), correct; with `photographs` also `picture`, the file that was judged."""
-    import polars as pl
-
-    table = pl.read_parquet(artifact.path / "predictions.parquet").filter(pl.col("split") == "test")
-    table = table.sample(min(most, table.height), seed=0).select(
-        "image_id",
-        "label",
-        "prediction",
-        confidence=pl.max_horizontal(pl.selectors.starts_with("p:")),
-        correct=pl.col("label") == pl.col("prediction"),
-    )
-    return table.join(_files(_of(inputs, "dataset")), on="image_id", how="left") if photographs else table
-
-
-def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photographs: bool) -> pl.DataFrame:
-    """Of a pool, as many images of each class, and of a curated one of those kept and those rejected: image_id, label,
-    prompt, prompt_set, the filters' scores, kept, and `picture`, the file.
-
-    Pictures that were made from a photograph are left out unless `photographs`: they may look like it.
-    """
-    import polars as pl
-
-    pool = artifact if artifact.stage == "generate" else _of(inputs, "generate")
-    table = pl.read_parquet(pool.path / "manifest.parquet")
-    table = table.select(c for c in ("image_id", "label", "prompt", "prompt_set") if c in table.columns)
-    groups = ["label"]
-    if artifact.stage == "curate":
-        scores = pl.read_parquet(artifact.path / "scores.parquet")
-        kept = pl.read_parquet(artifact.path / "manifest.parquet", columns=["image_id"])["image_id"]
-        table = table.join(scores.select("image_id", pl.selectors.contains(".")), on="image_id", how="left")
-        table = table.with_columns(kept=pl.col("image_id").is_in(kept.implode()))
-        groups = ["label", "kept"]
-    each = max(most // max(table.n_unique(groups), 1), 1)
-    table = table.group_by(groups, maintain_order=True).head(each).head(most).select(table.columns)
-    from_photographs = pool.record["config"].get("mode") == "image"
-    if from_photographs and not photographs:
-        return table
-    return table.join(_files(pool), on="image_id", how="left")
-
-
-def _of(inputs: Mapping[str, Artifact], stage: str) -> Artifact:
-    """The input that a stage made, whatever its name: of several pools, each has one of its own."""
-    return next(read for read in inputs.values() if read.stage == stage)
-
-
-def _files(images: Artifact) -> pl.DataFrame:
-    """image_id and the absolute path of its file, as `picture`, of the images of an artifact."""
-    import polars as pl
-
-    from skinaug.manifest import Manifest
-
-    manifest = Manifest.read(images.path)
-    paths = [str(path) for path in manifest.paths()]
-    return pl.DataFrame({"image_id": manifest.table["image_id"], "picture": paths})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _name(recipe: Recipe) -> str:
+    return f"{recipe.stage}-{recipe.key}"
 
 
 def _config(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,6 +140,53 @@ def _config(recipe: Recipe, keys: Mapping[str, Any]) -> dict[str, Any]:
         "inputs": dict(recipe.inputs),
         "version": recipe.version,
     }
+
+
+def _start(
+    recipe: Recipe,
+    group: str,
+    keys: Mapping[str, Any],
+    *,
+    project: str,
+    entity: str | None,
+    folder: str,
+    offline: bool,
+) -> Any:
+    """The W&B run of a stage's build; online, the same one again where there was one."""
+    import wandb
+
+    return wandb.init(
+        project=project,
+        entity=entity,
+        mode="offline" if offline else "online",
+        dir=folder,
+        id=_name(recipe),
+        name=_name(recipe),
+        resume="allow" if not offline else None,
+        group=group,
+        job_type=recipe.stage,
+        config=_config(recipe, {key.replace(".", "_"): value for key, value in keys.items()}),
+        settings=wandb.Settings(**SETTINGS),
+    )
+
+
+@contextmanager
+def _ended(run: Any, folder: Path, made: bool, earlier: list[Path]) -> Iterator[None]:
+    """End a run as the build inside ends. made: whether the folder is there for its sake; earlier: its earlier tries."""
+    try:
+        yield
+    except InputError:
+        run.finish(exit_code=2)
+        _forget(run, folder, made)
+        raise
+    except BaseException as error:
+        with suppress(Exception):  # a signal to all processes of a job ends W&B's own before ours
+            killed = isinstance(error, KeyboardInterrupt)
+            run.finish(exit_code=255 if killed else 1)  # W&B's "killed"
+        _remove(earlier)
+        raise
+    run.finish()
+    _remove(earlier)
 
 
 def _define_metrics(run: Any) -> None:
