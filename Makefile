@@ -3,26 +3,36 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+REQUIREMENTS := requirements.txt
+ARGS ?=
 DONE := $(VENV)/.installed
 
 help:      ## list these commands
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
 
 setup: $(DONE)  ## install into .venv what the other commands need (they do it themselves)
 
 # uv installs in seconds what pip takes minutes for; it lives in the environment, not on the machine.
-$(DONE): pyproject.toml requirements.txt
+$(DONE): pyproject.toml $(REQUIREMENTS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r $(REQUIREMENTS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
 demo: setup  ## the study in small: four training sets, three seeds, a report (about ten minutes on two cores)
 	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
 
-test: setup  ## the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+test: setup  ## the tests (ARGS="..." are pytest's own)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+
+test-python:  ## the tests on another Python: make test-python PYTHON=python3.13
+	$(MAKE) test VENV=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+
+test-lowest: setup  ## the tests with the lowest versions that pyproject.toml allows
+	@mkdir -p .venv-lowest
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --extra dev --no-emit-index-url --python $(BIN)/python pyproject.toml -o .venv-lowest/requirements.txt
+	$(MAKE) test VENV=.venv-lowest REQUIREMENTS=.venv-lowest/requirements.txt
 
 chaos: setup  ## kills, power cuts, full disks, races and hostile inputs (about ten minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist worksteal -m chaos tests/chaos
@@ -39,6 +49,6 @@ bench: setup  ## speed of the parts, ours against the plain way
 	$(BIN)/python -m tests.bench
 
 clean:  ## remove the environment, the store and the outputs
-	rm -rf $(VENV) store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help setup demo test chaos cluster check bench clean
+.PHONY: help setup demo test test-python test-lowest chaos cluster check bench clean
