@@ -9,8 +9,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
+from skinaug.dataset.imagefolder import INFO, from_imagefolder, to_imagefolder
 from skinaug.errors import InputError
-from skinaug.manifest import INFO, Manifest
+from skinaug.manifest import Manifest
 
 ROWS = [
     {"label": "acne", "skin_type": "II"},
@@ -140,23 +141,23 @@ def test_links_out_of_the_root_are_named_and_not_followed(make_manifest, tmp_pat
 def test_labels_and_ids_do_not_lead_an_export_out_of_its_folder(make_manifest, tmp_path: Path, changes: dict):
     manifest = make_manifest([{"label": "acne"}, {"label": "nevus"} | changes])
     with pytest.raises(InputError, match="cannot be names of files"):
-        manifest.to_imagefolder(tmp_path / "deep" / "export")
+        to_imagefolder(manifest, tmp_path / "deep" / "export")
     assert not (tmp_path / "deep").exists()
 
 
 @pytest.mark.parametrize("about", ["", "{}", '{"dtypes": {"label": "read_csv"}}', '{"dtypes": []}'])
 def test_an_import_of_something_else_is_refused(make_manifest, tmp_path: Path, about: str):
-    folder = make_manifest(ROWS).to_imagefolder(tmp_path / "export")
+    folder = to_imagefolder(make_manifest(ROWS), tmp_path / "export")
     (folder / INFO).write_text(about)
     with pytest.raises(InputError, match="not as an exported manifest"):
-        Manifest.from_imagefolder(folder)
+        from_imagefolder(folder)
 
 
 def test_imagefolder_round_trip_and_hugging_face_reads_it(make_manifest, tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     manifest = make_manifest(ROWS)
-    folder = manifest.to_imagefolder(tmp_path / "export")
-    again = Manifest.from_imagefolder(folder)
+    folder = to_imagefolder(manifest, tmp_path / "export")
+    again = from_imagefolder(folder)
     assert again.classes == manifest.classes
     columns = [name for name in manifest.table.columns if name != "path"]
     assert (
@@ -167,4 +168,4 @@ def test_imagefolder_round_trip_and_hugging_face_reads_it(make_manifest, tmp_pat
     assert loaded["test"][0]["image"].size == (16, 16)
     assert loaded["test"][0]["skin_type"] == "V"
     with pytest.raises(InputError, match="not empty"):
-        manifest.to_imagefolder(folder)
+        to_imagefolder(manifest, folder)
