@@ -8,7 +8,7 @@ ARGS ?=
 DONE := $(VENV)/.installed
 
 help:      ## list these commands
-	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: $(DONE)  ## install into .venv what the other commands need (they do it themselves)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import os
 import re
 from pathlib import Path
@@ -11,7 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 from diffusion_components import save_tiny_pipeline
+from hydra import compose, initialize_config_dir
 from PIL import Image
+
+from skinaug import pipeline
+from skinaug.launch import configs
+from skinaug.manifest import Manifest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
@@ -96,3 +103,21 @@ def test_a_filter_is_one_class_and_one_yaml(tmp_path: Path):
     left = (pl.col("step") == "brightness") & pl.col("kept")
     kept = sorted(funnel.filter(left)["images"].sum() for funnel in funnels)
     assert kept == [0, 18]
+
+
+def test_a_stage_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "census.py", block("**A stage** is one file", "python"))
+    monkeypatch.syspath_prepend(tmp_path)
+    stage = importlib.import_module("census").STAGE
+    monkeypatch.setitem(pipeline.STAGES, stage.name, stage)
+    configs.register()
+    folders = [f"store={tmp_path / 'store'}", f"output={tmp_path / 'outputs'}"]
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", ["mix=real", *folders, *SMALL])
+    made = pipeline.run(cfg, "census")
+    assert list(made) == ["dataset", "copies", "mix", "census"]
+    counted = dict(pl.read_csv(made["census"].path / "census.csv").iter_rows())
+    assert counted == dict.fromkeys(Manifest.read(made["dataset"].path).classes, 4)
+    assert [reasons for *_, reasons in pipeline.why(cfg, "census")] == [[]] * 4
+    monkeypatch.setitem(pipeline.STAGES, stage.name, dataclasses.replace(stage, version=2))
+    assert [reasons for *_, reasons in pipeline.why(cfg, "census")][-1] == ["version: 1 -> 2"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import commands
 import pytest
 
+from skinaug import pipeline
 from skinaug.__main__ import STAGES
 
 
@@ -38,6 +39,10 @@ def test_a_stage_shows_its_configuration_without_importing_torch(tmp_path: Path)
     assert "synthetic_ratio" in result.stdout
     assert result.stdout.strip().endswith("[]")
     assert "Powered by Hydra" in skinaug("classify", "--help", cwd=tmp_path).stdout
+
+
+def test_the_help_lists_what_the_pipeline_has():
+    assert set(STAGES) == {*pipeline.STAGES, "report"} - {"copies", "score"}, "those two come with others"
 
 
 def test_a_wrong_stage_lists_the_stages(tmp_path: Path):
