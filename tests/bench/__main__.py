@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from skinaug.models.trainer import pick_precision
-from tests.bench import bases, finetuning, generation, measure, neighbours, parts, reporting, sweeping
+from tests.bench import (
+    bases,
+    finetuning,
+    measure,
+    neighbours,
+    parts,
+    process,
+    reporting,
+    sweeping,
+)
+from tests.bench.process import Run
 
 LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255
 
+Size = Mapping[str, Any]  # keywords of a part
 
-def training_rows(table: Table, base: str, folder: Path, matmul: float) -> None:
+
+def training_rows(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
     """Training steps of each method."""
     for method in finetuning.METHODS:
-        ours, plain = (measure.run("finetuning", way, method, base, folder) for way in ("ours", "plain"))
+        what = {"method": method, "base": base, "folder": folder, **size}
+        ours, plain = (run("finetuning", way, **what) for way in ("ours", "plain"))
         apart = max(abs(a - b) / b for a, b in zip(ours["losses"], plain["losses"], strict=True))
         flops = measure.denoiser_flops(
             bases.load(base, folder).to(measure.device()), bases.SIZES[base], backward=True
@@ -27,15 +43,16 @@ def training_rows(table: Table, base: str, folder: Path, matmul: float) -> None:
         add(table, f"{method}, {base}", ours, plain, flops / matmul, agree)
 
 
-def drawing_row(table: Table, base: str, folder: Path, matmul: float) -> None:
+def drawing_row(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
     """Pictures."""
-    ours, plain = (measure.run("generation", way, base, folder) for way in ("ours", "plain"))
+    ours = run("generation", "ours", base=base, folder=folder, **size)
+    plain = run("generation", "plain", base=base, folder=folder)
     flops = measure.denoiser_flops(
         bases.load(base, folder).to(measure.device()), bases.SIZES[base], backward=False
     )
     apart = plain["apart"]
     agree = f"pictures within {apart:.2f} levels" + ("" if apart < PICTURES_AGREE else ": DISAGREE")
-    add(table, f"generation, {base}", ours, plain, 2 * generation.STEPS[base] * flops / matmul, agree)
+    add(table, f"generation, {base}", ours, plain, 2 * ours["steps"] * flops / matmul, agree)
 
 
 def add(table: Table, name: str, ours: dict, plain: dict, floor_seconds: float, agree: str) -> None:
@@ -52,39 +69,43 @@ def add(table: Table, name: str, ours: dict, plain: dict, floor_seconds: float, 
     )
 
 
-def main() -> None:
-    """Print the tables. With a GPU, Stable Diffusion 1.5's architecture is measured too."""
+def main(
+    run: Run = process.run,
+    console: Console | None = None,
+    names: Sequence[str] | None = None,
+    sizes: Mapping[str, Size] | None = None,
+) -> None:
+    """Print the tables.
+
+    Args:
+        run: runs a part whose peak memory counts.
+        names: of the bases; None: the tiny one and, with a GPU, Stable Diffusion 1.5's architecture.
+        sizes: of the parts, by module; those of experiments/speed.md where they are not given.
+    """
     gpu = torch.cuda.is_available()
+    size = defaultdict(dict, sizes or {})
     precision = pick_precision("auto", gpu)
     dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
-    matmul = measure.matmul_flops(dtype)
+    matmul = measure.matmul_flops(dtype, **size["measure"])
     where = torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads"
     title = f"images/s on {where}, torch {torch.__version__}, {precision}, matrix product {matmul / 1e12:.2f} TFLOP/s"
     table = Table("what", "ours", "plain", "ratio", "peak GB", "of floor", "agreement", title=title)
     with tempfile.TemporaryDirectory() as folder:
-        for base in ("tiny", "sd15") if gpu else ("tiny",):
+        for base in names or (("tiny", "sd15") if gpu else ("tiny",)):
             place = Path(folder) / base
             place.mkdir()
-            training_rows(table, base, place, matmul)
-            drawing_row(table, base, place, matmul)
-    console = Console(width=130)
+            training_rows(table, base, place, matmul, run, size["finetuning"])
+            drawing_row(table, base, place, matmul, run, size["generation"])
+    console = console or Console(width=130)
     console.print(table)
     other = Table("what", "figure")
-    other.add_row("phantoms, 64 px, one core", f"{parts.phantoms():.0f} images/s")
-    with tempfile.TemporaryDirectory() as folder:
-        ours, plain = parts.decoding(Path(folder))
-        other.add_row(
-            f"decoding 600 x 450 px, {parts.EPOCHS} epochs",
-            f"{ours:.2f} s, plain {plain:.2f} s: {plain / ours:.1f}x",
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        for name, taken in parts.mixing(Path(folder)).items():
-            other.add_row(f"mix from 1,000,000 rows, {name}", f"{taken:.1f} s")
-    for name, figure in neighbours.rows():
-        other.add_row(name, figure)
-    other.add_row(*reporting.row())
-    for name, figure in sweeping.rows():
-        other.add_row(name, figure)
+    for row in parts.rows(**size["parts"]):
+        other.add_row(*row)
+    for row in neighbours.rows(run, **size["neighbours"]):
+        other.add_row(*row)
+    other.add_row(*reporting.row(run, **size["reporting"]))
+    for row in sweeping.rows(run, **size["sweeping"]):
+        other.add_row(*row)
     console.print(other)
 
 

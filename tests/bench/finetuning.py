@@ -1,14 +1,14 @@
 """Training steps: our fine-tuner, and the published diffusers recipe (read, encode and tokenize at every step).
 
-`python -m tests.bench.finetuning ours|plain textual_inversion|lora tiny|sd15 <folder>`. Both see the same images, captions, noise
-and noise levels, and start from the same weights, so their losses agree step by step.
+Both see the same images, captions, noise and noise levels, and start from the same weights, so their losses agree step by step.
 """
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,24 +36,42 @@ from skinaug.store.digest import sha256_file
 from tests.bench import bases, measure
 
 CLASSES = ("eczema", "psoriasis")
-COUNT, SIDE = 24, 480  # photographs a class, and their pixels a side
-WARM, STEPS = 3, 15  # steps that are not timed, and those that are
-BATCH = 16
 CAPTIONS = PromptSet("bench", ["a photo of {label} on the arm", "a close-up photo of {label}, skin type III"])
 METHODS = {"textual_inversion": TextualInversion(1, "skin"), "lora": Lora(rank=16, alpha=16)}
 RATE = {"textual_inversion": 5e-3, "lora": 1e-4}
 DROPOUT = 0.1
 
 
-def photographs(folder: Path) -> Manifest:
-    """JPEG pictures of the size that clinics' archives hold, made once."""
+@dataclass(frozen=True)
+class Size:
+    """How much a run trains on.
+
+    Attributes:
+        photographs: of each class; side: their pixels a side. By default as clinics' archives hold them.
+        warm: steps that are not timed, at least 1; timed: those that are.
+        batch: images a step.
+    """
+
+    photographs: int = 24
+    side: int = 480
+    warm: int = 3
+    timed: int = 15
+    batch: int = 16
+
+    @property
+    def steps(self) -> int:
+        return self.warm + self.timed
+
+
+def photographs(folder: Path, count: int, side: int) -> Manifest:
+    """JPEG pictures, `count` of each class, made once."""
     rows = []
     for label in CLASSES:
-        for number in range(COUNT):
+        for number in range(count):
             path = folder / f"{label}_{number}.jpg"
             if not path.exists():
                 picture, rng, _ = condition_picture(label, number, 0, 0)
-                Image.fromarray(render(picture, SIDE, rng).pixels).save(path, quality=92)
+                Image.fromarray(render(picture, side, rng).pixels).save(path, quality=92)
             row = {
                 "image_id": path.stem,
                 "path": path.name,
@@ -61,7 +79,7 @@ def photographs(folder: Path) -> Manifest:
                 "split": "train",
                 "group_id": path.stem,
             }
-            rows.append(row | {"source": "real", "width": SIDE, "height": SIDE, "sha256": sha256_file(path)})
+            rows.append(row | {"source": "real", "width": side, "height": side, "sha256": sha256_file(path)})
     return Manifest(pl.DataFrame(rows), folder, CLASSES)
 
 
@@ -79,55 +97,52 @@ class Clock(Callback):
         self.losses.append(float(loss))  # waits for the device
         self.ends.append(time.perf_counter())
 
-    def report(self, start: float, precision: str) -> None:
+    def figures(self, start: float, size: Size) -> dict[str, Any]:
         """Images a second after the warm-up; seconds up to the end of the first step; the losses."""
-        rate = BATCH * STEPS / (self.ends[-1] - self.ends[WARM - 1])
-        measure.report(rate=rate, first=self.ends[0] - start, losses=self.losses, precision=precision)
+        rate = size.batch * size.timed / (self.ends[-1] - self.ends[size.warm - 1])
+        return {"rate": rate, "first": self.ends[0] - start, "losses": self.losses}
 
 
-def ours(method: str, base: str, folder: Path) -> None:
-    clock = Clock()
-    manifest = photographs(folder)
-    pipeline = bases.load(base, folder)
+def ours(method: str, base: str, folder: str, **sizes: int) -> dict[str, Any]:
+    """Our fine-tune stage, without the sample grids, which the plain recipe does not draw. sizes: of `Size`."""
+    clock, size, place = Clock(), Size(**sizes), Path(folder)
+    manifest = photographs(place, size.photographs, size.side)
+    pipeline = bases.load(base, place)
 
-    def trainer(callbacks: list[Callback], **options: Any) -> Any:
+    def trainer(callbacks: Sequence[Callback] = (), **options: Any) -> Any:
         kept = [callback for callback in callbacks if not isinstance(callback, SampleGrids)]
         return make_trainer(callbacks=[*kept, clock], devices=1, enable_progress_bar=False, **options)
 
     stage = Finetune(
-        METHODS[method], CAPTIONS, bases.SIZES[base], WARM + STEPS, BATCH, partial(torch.optim.AdamW, lr=RATE[method], weight_decay=0.0),
+        METHODS[method], CAPTIONS, bases.SIZES[base], size.steps, size.batch, partial(torch.optim.AdamW, lr=RATE[method], weight_decay=0.0),
         warmup_steps=0, caption_dropout=DROPOUT, flip=True, accumulate_grad_batches=1, sample_every_num_steps=10**6,
         checkpoint_every_minutes=60, seed=0,
     )  # fmt: skip
-    out = folder / f"ours_{method}_{time.time_ns()}"
+    out = place / f"ours_{method}_{time.time_ns()}"
     out.mkdir()
     start = time.perf_counter()
     stage.teach(
         manifest, stage.phrases(CLASSES), prior_images=None, base=lambda: pipeline, trainer=trainer, cache=out / "encoded",
         logger=False, out=out,
     )  # fmt: skip
-    clock.report(start, precision())
+    return clock.figures(start, size)
 
 
-def precision() -> str:
-    return pick_precision("auto", torch.cuda.is_available())
-
-
-def plain(method: str, base: str, folder: Path) -> None:
-    """The loop of diffusers' example scripts, in diffusers, transformers, peft and torch alone."""
-    clock, device, size = Clock(), measure.device(), bases.SIZES[base]
-    manifest = photographs(folder)
+def plain(method: str, base: str, folder: str, **sizes: int) -> dict[str, Any]:
+    """The loop of diffusers' example scripts, in diffusers, transformers, peft and torch alone. sizes: of `Size`."""
+    clock, device, size, place = Clock(), measure.device(), Size(**sizes), Path(folder)
+    manifest = photographs(place, size.photographs, size.side)
     phrases = METHODS[method].phrases(CLASSES)
     caption = caption_rows(manifest, CAPTIONS, phrases)
-    pipeline = bases.load(base, folder)
+    pipeline = bases.load(base, place)
     unet, vae, text_encoder, tokenizer = (
         pipeline.components[n] for n in ("unet", "vae", "text_encoder", "tokenizer")
     )
-    half = precision() == "bf16-mixed"
+    half = pick_precision("auto", torch.cuda.is_available()) == "bf16-mixed"
     for network in (unet, vae, text_encoder):
         network.requires_grad_(False)
     start = time.perf_counter()
-    learn = add_words(pipeline, folder, base) if method == "textual_inversion" else add_lora(pipeline)
+    learn = add_words(pipeline, place, base) if method == "textual_inversion" else add_lora(pipeline)
     for network in (unet, vae):
         frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
         network.to(device)
@@ -135,19 +150,22 @@ def plain(method: str, base: str, folder: Path) -> None:
             parameter.data = parameter.data.to(torch.bfloat16)
     text_encoder.to(device)
     optimizer = torch.optim.AdamW(learn, lr=RATE[method], weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, WARM + STEPS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, size.steps)
     noising = DDPMScheduler.from_config(pipeline.scheduler.config)
     words = text_encoder.get_input_embeddings().weight
     before = words.detach().clone()
     new = torch.arange(len(words), device=device) >= len(words) - len(CLASSES)
     paths = manifest.paths()
-    for number in range(WARM + STEPS):
+    for number in range(size.steps):
         rng = np.random.default_rng([0, number])
-        rows = balanced_rows(manifest.labels(), number * BATCH, BATCH, 0)
-        mirrored = rng.integers(2, size=BATCH)
+        rows = balanced_rows(manifest.labels(), number * size.batch, size.batch, 0)
+        mirrored = rng.integers(2, size=size.batch)
         texts = ["" if rng.random() < DROPOUT else caption(int(row), rng) for row in rows]
         images = torch.stack(
-            [picture(paths[row], size, bool(side)) for row, side in zip(rows, mirrored, strict=True)]
+            [
+                picture(paths[row], bases.SIZES[base], bool(side))
+                for row, side in zip(rows, mirrored, strict=True)
+            ]
         )
         ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(
             device
@@ -161,7 +179,7 @@ def plain(method: str, base: str, folder: Path) -> None:
             ).to(device)
             latents = sample.float() * vae.config.scaling_factor
             noise = torch.randn(latents.shape, generator=generator).to(device)
-            levels = (torch.rand(BATCH, generator=generator) * 1000).long().to(device)
+            levels = (torch.rand(size.batch, generator=generator) * 1000).long().to(device)
             states = text_encoder(ids)[0]
             prediction = unet(noising.add_noise(latents, noise, levels), levels, states).sample
             velocity = noising.config.prediction_type == "v_prediction"
@@ -175,7 +193,7 @@ def plain(method: str, base: str, folder: Path) -> None:
             with torch.no_grad():
                 words[~new] = before.to(device)[~new]
         clock.note(loss.detach())
-    clock.report(start, precision())
+    return clock.figures(start, size)
 
 
 def picture(path: Path, size: int, mirrored: bool) -> torch.Tensor:
@@ -202,8 +220,3 @@ def add_lora(pipeline: Any) -> list[nn.Parameter]:
     method = METHODS["lora"]
     pipeline.unet.add_adapter(method.config(method.target_modules))
     return [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
-
-
-if __name__ == "__main__":
-    way, method, base, folder = sys.argv[1:]
-    {"ours": ours, "plain": plain}[way](method, base, Path(folder))

@@ -1,15 +1,15 @@
 """Pictures: our generate stage, and one diffusers pipeline call a prompt.
 
-`python -m tests.bench.generation ours|plain tiny|sd15 <folder>`. `plain` draws what the manifest of `ours` lists, so the pictures agree.
+`plain` draws what the manifest of `ours` lists, so the pictures agree.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,39 +29,45 @@ PER_CLASS = {"tiny": 48, "sd15": 16}
 GUIDANCE = 2.5
 
 
-def ours(base: str, folder: Path) -> None:
-    """Writes folder/pool; the second, timed run draws again what the first has shown to work."""
-    (folder / "labels.json").write_text(json.dumps(PHRASES))
+def ours(base: str, folder: str, per_class: int | None = None, steps: int | None = None) -> dict[str, Any]:
+    """Our generate stage, which writes folder/pool. per_class, steps: images and denoising steps; None: the base's."""
+    place, per_class, steps = Path(folder), per_class or PER_CLASS[base], steps or STEPS[base]
+    (place / "labels.json").write_text(json.dumps(PHRASES))
     prompts = PromptSet("bench", ["a photo of {label} on the arm, skin type III", "{label} on the hand"])
-    pipeline = bases.load(base, folder)
+    pipeline = bases.load(base, place)
     stage = partial(
-        generate, PER_CLASS[base], GUIDANCE, STEPS[base], "dpmsolver++", bases.SIZES[base], "auto", 0,
-        classes=tuple(PHRASES), weights=folder, base=lambda: pipeline, prompts=prompts, trainer=partial(make_trainer, devices=1),
+        generate, per_class, GUIDANCE, steps, "dpmsolver++", bases.SIZES[base], "auto", 0,
+        classes=tuple(PHRASES), weights=place, base=lambda: pipeline, prompts=prompts, trainer=partial(make_trainer, devices=1),
         logger=False,
     )  # fmt: skip
-    out = folder / "pool"
+    out = place / "pool"
     out.mkdir(exist_ok=True)
     start = time.perf_counter()
     stage(out=out)
     seconds = time.perf_counter() - start
-    measure.report(rate=PER_CLASS[base] * len(PHRASES) / seconds, seconds=seconds)
+    return {"rate": per_class * len(PHRASES) / seconds, "seconds": seconds, "steps": steps}
 
 
-def plain(base: str, folder: Path) -> None:
-    """One prompt a call, encoded each time; pictures saved as PNG."""
-    pipeline = bases.load(base, folder)
+def plain(base: str, folder: str) -> dict[str, Any]:
+    """One prompt a call, encoded each time; pictures saved as PNG in folder/plain.
+
+    Returns:
+        rate, seconds, and `apart`: how many of 255 levels the pictures are from ours on average.
+    """
+    place = Path(folder)
+    pipeline = bases.load(base, place)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     half = pick_precision("auto", torch.cuda.is_available()) == "bf16-mixed"
     pipeline.to(measure.device(), torch.bfloat16 if half else torch.float32)
-    pool = Manifest.read(folder / "pool")
-    size, out = bases.SIZES[base], folder / "plain"
+    pool = Manifest.read(place / "pool")
+    size, out = bases.SIZES[base], place / "plain"
     out.mkdir(exist_ok=True)
     start = time.perf_counter()
     for row in pool.table.to_dicts():
         generator = torch.Generator().manual_seed(row["seed"])
         settings = {
-            "num_inference_steps": STEPS[base],
+            "num_inference_steps": row["num_inference_steps"],
             "guidance_scale": GUIDANCE,
             "height": size,
             "width": size,
@@ -76,9 +82,4 @@ def plain(base: str, folder: Path) -> None:
         ).mean()
         for name, path in zip(pool.table["image_id"], pool.paths(), strict=True)
     ]
-    measure.report(rate=len(pool) / seconds, seconds=seconds, apart=float(np.mean(apart)))
-
-
-if __name__ == "__main__":
-    way, base, folder = sys.argv[1:]
-    {"ours": ours, "plain": plain}[way](base, Path(folder))
+    return {"rate": len(pool) / seconds, "seconds": seconds, "apart": float(np.mean(apart))}

@@ -1,37 +1,12 @@
-"""One measured run in a process of its own, so that its peak memory is its own; and what the hardware can do at best."""
+"""What the hardware can do at best, and what a network asks of it."""
 
 from __future__ import annotations
 
-import json
-import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-
-
-def run(module: str, *arguments: object) -> dict[str, Any]:
-    """The last line that `python -m tests.bench.<module> <arguments>` prints, as JSON."""
-    command = [sys.executable, "-m", f"tests.bench.{module}", *map(str, arguments)]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2]
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def report(**figures: object) -> None:
-    """Print the figures of this process, with its peak memory in GB: of the GPU where there is one."""
-    gpu = torch.cuda.is_available()
-    peak = (
-        torch.cuda.max_memory_allocated()
-        if gpu
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    )
-    print(json.dumps({**figures, "peak_gb": peak / 1e9}))
 
 
 def device() -> torch.device:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +12,9 @@ import torch
 from skinaug.metrics.fidelity import prdc
 from skinaug.metrics.neighbours import EXACT, nearest, nearest_of_other_groups
 from tests.bench import measure
+from tests.bench.process import Run, run
 
-DIMENSIONS, K = 1280, 5
-FULL, SMALL = (180_000, 3_500), (12_000, 1_500)  # synthetic, real; the plain way needs all distances at once
+K = 5
 
 
 def ours(synthetic: np.ndarray, real: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -41,48 +41,64 @@ def plain(synthetic: np.ndarray, real: np.ndarray, patients: np.ndarray) -> tupl
     )
 
 
-def floor_seconds(count: int, real: int) -> float:
+def floor_seconds(count: int, real: int, dimensions: int, **matmul: Any) -> float:
     """Time of the products alone at the rate of a large one: of synthetic pairs once, of the others twice."""
-    narrow = 2 * DIMENSIONS * count * count / 2
-    wide = 2 * DIMENSIONS * (2 * count * real + 2 * real * real)
+    narrow = 2 * dimensions * count * count / 2
+    wide = 2 * dimensions * (2 * count * real + 2 * real * real)
     dtype = torch.bfloat16 if count > EXACT else torch.float32
-    return narrow / measure.matmul_flops(dtype) + wide / measure.matmul_flops(torch.float32)
+    rates = [measure.matmul_flops(kind, **matmul) for kind in (dtype, torch.float32)]
+    return narrow / rates[0] + wide / rates[1]
 
 
-def main(way: str, count: int, num_real: int) -> None:
-    """Report seconds, the floor and what was found, of normal vectors, whose neighbours are hard to tell."""
+def search(way: str, synthetic: int, real: int, dimensions: int, **matmul: Any) -> dict[str, Any]:
+    """Seconds, the floor and what was found, of normal vectors, whose neighbours are hard to tell.
+
+    Args:
+        way: ours or plain.
+        synthetic, real: how many vectors.
+        matmul: keywords of `measure.matmul_flops`, for the floor.
+    """
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # these searches are for processors, and so is the floor
-    floor = floor_seconds(count, num_real)
+    floor = floor_seconds(synthetic, real, dimensions, **matmul)
     rng = np.random.default_rng(0)
-    synthetic, real = (rng.standard_normal((n, DIMENSIONS), dtype=np.float32) for n in (count, num_real))
+    vectors = [rng.standard_normal((count, dimensions), dtype=np.float32) for count in (synthetic, real)]
     start, start_cpu = time.perf_counter(), time.process_time()
-    *similar, scores = {"ours": ours, "plain": plain}[way](synthetic, real, np.arange(num_real) // 2)
-    measure.report(
-        seconds=time.perf_counter() - start,
-        cpu_seconds=time.process_time() - start_cpu,
-        floor=floor,
-        found=[*(float(x.mean()) for x in similar), *map(float, scores)],
+    *similar, scores = {"ours": ours, "plain": plain}[way](*vectors, np.arange(real) // 2)
+    return {
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - start_cpu,
+        "floor": floor,
+        "found": [*(float(x.mean()) for x in similar), *map(float, scores)],
+    }
+
+
+def rows(
+    run: Run = run,
+    full: tuple[int, int] = (180_000, 3_500),
+    small: tuple[int, int] = (12_000, 1_500),
+    dimensions: int = 1280,
+    **matmul: Any,
+) -> list[tuple[str, str]]:
+    """The full size, and both ways on what the plain one can do.
+
+    full, small: how many synthetic and real vectors; the plain way needs all distances at once. matmul: as in `search`.
+    """
+    size = {"dimensions": dimensions, **matmul}
+    most = run("neighbours", "search", way="ours", synthetic=full[0], real=full[1], **size)
+    us, them = (
+        run("neighbours", "search", way=way, synthetic=small[0], real=small[1], **size)
+        for way in ("ours", "plain")
     )
-
-
-def rows() -> list[tuple[str, str]]:
-    """The full size, and both ways on what the plain one can do."""
-    full = measure.run("neighbours", "ours", *FULL)
-    us, them = (measure.run("neighbours", way, *SMALL) for way in ("ours", "plain"))
     agree = np.allclose(us["found"], them["found"], rtol=1e-3)
     return [
         (
-            f"neighbours, memorisation, PRDC of {FULL[0]:,} x {FULL[1]:,} x {DIMENSIONS:,}",
-            f"{full['seconds']:.0f} s, {full['cpu_seconds']:.0f} s of processor, {full['peak_gb']:.1f} GB, "
-            f"{full['floor'] / full['seconds']:.0%} of floor",
+            f"neighbours, memorisation, PRDC of {full[0]:,} x {full[1]:,} x {dimensions:,}",
+            f"{most['seconds']:.0f} s, {most['cpu_seconds']:.0f} s of processor, {most['peak_gb']:.1f} GB, "
+            f"{most['floor'] / most['seconds']:.0%} of floor",
         ),
         (
-            f"the same of {SMALL[0]:,} x {SMALL[1]:,}",
+            f"the same of {small[0]:,} x {small[1]:,}",
             f"{us['seconds']:.1f} s, {us['peak_gb']:.1f} GB; plain {them['seconds']:.1f} s, {them['peak_gb']:.1f} GB: "
             f"{them['seconds'] / us['seconds']:.1f}x" + ("" if agree else ": DISAGREE"),
         ),
     ]
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

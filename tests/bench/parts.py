@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from skinaug.dataset.phantom.render import render
 from skinaug.dataset.phantom.source import condition_picture
 from skinaug.images import load_pixels, open_image, square
 from skinaug.manifest import SYNTHETIC, Manifest
 from skinaug.mix.mix import Mix
+from skinaug.store.digest import sha256_file
 
-EPOCHS = 5
+Result = TypeVar("Result")
 
 
-def seconds(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], Result]) -> tuple[float, Result]:
+    """Seconds, and what the work gave."""
     start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    result = work()
+    return time.perf_counter() - start, result
 
 
-def phantoms(count: int = 200) -> float:
+def phantoms(count: int) -> float:
     """Rendered photographs a second on one core, 64 px."""
     pictures = [condition_picture("psoriasis", patient, 0, 0) for patient in range(count)]
-    return count / seconds(lambda: [render(picture, 64, rng) for picture, rng, _ in pictures])
+    return count / timed(lambda: [render(picture, 64, rng) for picture, rng, _ in pictures])[0]
 
 
-def decoding(folder: Path, count: int = 300) -> tuple[float, float]:
-    """Seconds for five epochs' pictures of 600 x 450 px: decoded once and cached, against decoded every epoch."""
-    from PIL import Image
-
+def decoding(folder: Path, count: int, epochs: int) -> tuple[float, float, bool]:
+    """Pictures of 600 x 450 px decoded once and cached, against decoded every epoch: the seconds of each, and whether the
+    pixels are the same."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(count):
@@ -49,14 +52,14 @@ def decoding(folder: Path, count: int = 300) -> tuple[float, float]:
                 "split": "train",
                 "group_id": str(number),
             }
-            | {"source": "real", "width": 600, "height": 450, "sha256": f"{number:064x}"}
+            | {"source": "real", "width": 600, "height": 450, "sha256": sha256_file(path)}
         )
     manifest = Manifest(pl.DataFrame(rows), folder, ("a",))
-    ours = seconds(lambda: [load_pixels(manifest, 64, folder / "cache.sqlite") for _ in range(EPOCHS)])
-    plain = seconds(
-        lambda: [[square(open_image(path), 64) for path in manifest.paths()] for _ in range(EPOCHS)]
+    ours, cached = timed(lambda: [load_pixels(manifest, 64, folder / "cache.sqlite") for _ in range(epochs)])
+    plain, decoded = timed(
+        lambda: [[square(open_image(path), 64) for path in manifest.paths()] for _ in range(epochs)]
     )
-    return ours, plain
+    return ours, plain, np.array_equal(cached, decoded)
 
 
 MIXES: dict[str, dict[str, Any]] = {  # settings of the mixes that are timed, by what is said of them
@@ -68,7 +71,7 @@ MIXES: dict[str, dict[str, Any]] = {  # settings of the mixes that are timed, by
 }
 
 
-def mixing(folder: Path, count: int = 1_000_000) -> dict[str, float]:
+def mixing(folder: Path, count: int) -> dict[str, float]:
     """Seconds to draw mixes from half as many real rows as `count`, and as many of a pool."""
     rng = np.random.default_rng(0)
     number = pl.int_range(count, eager=True)
@@ -83,6 +86,22 @@ def mixing(folder: Path, count: int = 1_000_000) -> dict[str, float]:
     pool = Manifest(made, folder, tuple("012345"))
     scores = made.select("image_id").with_columns(pl.Series("judge.score", rng.random(len(made))))
     return {
-        name: seconds(partial(Mix("bench", **settings), real, pool, scores))
+        name: timed(partial(Mix("bench", **settings), real, pool, scores))[0]
         for name, settings in MIXES.items()
     }
+
+
+def rows(
+    phantom_count: int = 200, picture_count: int = 300, epochs: int = 5, row_count: int = 1_000_000
+) -> list[tuple[str, str]]:
+    """Lines for the table of figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        rate = phantoms(phantom_count)
+        ours, plain, agree = decoding(Path(folder), picture_count, epochs)
+        mixes = mixing(Path(folder), row_count)
+    told = f"{ours:.2f} s, plain {plain:.2f} s: {plain / ours:.1f}x" + ("" if agree else ": DISAGREE")
+    return [
+        ("phantoms, 64 px, one core", f"{rate:.0f} images/s"),
+        (f"decoding 600 x 450 px, {epochs} epochs", told),
+        *((f"mix from {row_count:,} rows, {name}", f"{taken:.1f} s") for name, taken in mixes.items()),
+    ]

@@ -5,88 +5,109 @@ CPU seconds of the process, so that the machine's other work does not count; W&B
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-# The demo's sizes, but a pool of 50 images a class that no fine-tuning and no filter has to be paid for: the whole pipeline
-# would save more.
-POOL = ["scale=demo", "finetune=none", "filter=[]", "scale.generate_per_class=50", "mix=hybrid"]
-ARMS = ["mix.real_per_class=25,50", "mix.synthetic_per_class=12,25,50"]
-ALONE = [
-    "mix.real_per_class=50",
-    "mix.synthetic_per_class=25",
-    "seed=0",
-]  # of average cost; only the pool counts much
-JOBS = 12
+from tests.bench.process import Run, run
+
+# The demo's sizes, but a pool that no fine-tuning and no filter has to be paid for: the whole pipeline would save more.
+POOL = ("scale=demo", "finetune=none", "filter=[]", "mix=hybrid")
 
 
-def main(folder: Path, *overrides: str) -> None:
-    """Run `skinaug classify` in a folder and print its CPU seconds, and of every job but the first those beyond its training."""
-    from hydra.core.plugins import Plugins
+def classify(folder: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Run `skinaug classify` in a folder.
 
-    Plugins.instance()  # loads Hydra's sweeper anew: whatever imports it must come after
+    Returns:
+        seconds: CPU seconds of the whole; beyond: of every job but the first, those beyond its training; judging: those that
+        a job judges pictures for, on average.
+    """
+    start = time.process_time()
     from skinaug.__main__ import main as skinaug
     from skinaug.classify import fit
-    from skinaug.cli import execute as commands
+    from skinaug.cli import execute
 
-    os.chdir(folder)
     ends: list[float] = []  # of jobs, in CPU seconds
     fits: list[float] = []  # CPU seconds of each job's training
     judging: list[float] = []  # and of each set of pictures that it judges
-    execute, train, judge = commands.execute, fit.train_network, fit.Classifier.__call__
-
-    def timed_execute(*arguments: Any) -> Any:
-        result = execute(*arguments)
-        ends.append(time.process_time())
-        return result
-
-    def timed_train(*arguments: Any) -> Any:
-        start = time.process_time()
-        result = train(*arguments)
-        fits.append(time.process_time() - start)
-        return result
-
-    def timed_judge(*arguments: Any) -> Any:
-        start = time.process_time()
-        result = judge(*arguments)
-        judging.append(time.process_time() - start)
-        return result
-
-    commands.execute, fit.train_network = timed_execute, timed_train
-    fit.Classifier.__call__ = timed_judge  # type: ignore[method-assign]
-    status = skinaug(["classify", *overrides])
+    with ExitStack() as stack:
+        stack.enter_context(chdir(folder))
+        stack.enter_context(noted(execute, "execute", lambda begun, ended: ends.append(ended)))
+        stack.enter_context(noted(fit, "train_network", lambda begun, ended: fits.append(ended - begun)))
+        stack.enter_context(
+            noted(fit.Classifier, "__call__", lambda begun, ended: judging.append(ended - begun))
+        )
+        status = skinaug(["classify", *overrides])
     assert status == 0, f"skinaug classify ended with {status}"
     jobs = zip(ends[:-1], ends[1:], fits[1:], strict=True)
-    beyond = [end - earlier - training for earlier, end, training in jobs]
-    judged = sum(judging) / len(ends)
-    print(json.dumps({"seconds": time.process_time(), "beyond": beyond, "judging": judged}))
+    return {
+        "seconds": time.process_time() - start,
+        "beyond": [end - earlier - training for earlier, end, training in jobs],
+        "judging": sum(judging) / len(ends),
+    }
 
 
-def rows() -> list[tuple[str, str]]:
-    """Lines for the table of figures."""
-    from tests.bench import measure  # which imports torch: not in the processes that are measured
+@contextmanager
+def noted(owner: Any, name: str, note: Callable[[float, float], object]) -> Iterator[None]:
+    """Tell of each call of `owner.name` at which CPU seconds it began and ended."""
+    function = getattr(owner, name)
 
+    def timed(*arguments: Any) -> Any:
+        begun = time.process_time()
+        result = function(*arguments)
+        note(begun, time.process_time())
+        return result
+
+    with mock.patch.object(owner, name, timed):
+        yield
+
+
+def rows(
+    run: Run = run,
+    images: int = 50,
+    real: Sequence[int] = (25, 50),
+    synthetic: Sequence[int] = (12, 25, 50),
+    seeds: Sequence[int] = (0, 1),
+    steps: int = 20,
+    loggers: tuple[str, str] = ("wandb", "none"),
+    options: Sequence[str] = (),
+) -> list[tuple[str, str]]:
+    """Lines for the table of figures.
+
+    Args:
+        images: of the pool, of each of six classes.
+        real, synthetic: images a class of the arms. The one that is run alone is of average cost; only the pool counts much.
+        seeds: of the sweep; the short one after it, which finds the pool, has the next.
+        steps: of each training of the short sweep.
+        loggers: of the sweep, and of the short one.
+        options: further overrides of all of them.
+    """
+    pool = [*POOL, f"scale.generate_per_class={images}", *options]
+    logged, unlogged = (f"logger={name}" for name in loggers)
+    arms, one = _arms(real, synthetic), _arms(real[-1:], synthetic[len(synthetic) // 2 :][:1])
     with tempfile.TemporaryDirectory() as folder:
         together, alone = Path(folder, "together"), Path(folder, "alone")
         together.mkdir()
         alone.mkdir()
-        sweep = measure.run("sweeping", together, "-m", *POOL, *ARMS, "seed=0,1")
-        single = measure.run("sweeping", alone, *POOL, *ALONE)
-        # The pool is there by now.
-        short = ["-m", *POOL, *ARMS, "seed=2", "classify.steps=20", "logger=none"]
-        untracked = measure.run("sweeping", together, *short)
-    share = sweep["seconds"] / (JOBS * single["seconds"])
+        every = ["-m", *pool, *arms, logged, f"seed={_values(seeds)}"]
+        sweep = run("sweeping", "classify", folder=together, overrides=every)
+        single = run(
+            "sweeping", "classify", folder=alone, overrides=[*pool, *one, logged, f"seed={seeds[0]}"]
+        )
+        short = ["-m", *pool, *arms, unlogged, f"seed={max(seeds) + 1}", f"classify.steps={steps}"]
+        untracked = run("sweeping", "classify", folder=together, overrides=short)
+    jobs = len(real) * len(synthetic) * len(seeds)
+    share = sweep["seconds"] / (jobs * single["seconds"])
+    told = f"{sweep['seconds']:.0f} s, alone {jobs} x {single['seconds']:.0f} s (one was run): {share:.0%}"
     each = statistics.mean(sweep["beyond"]), statistics.mean(untracked["beyond"])
-    told = f"{sweep['seconds']:.0f} s, alone 12 x {single['seconds']:.0f} s (one was run): {share:.0%}"
     return [
         (
-            "sweep of 12 ratios, one pool of 300 images (no fine-tuning, no filter)",
+            f"sweep of {jobs} ratios, one pool of {6 * images} images (no fine-tuning, no filter)",
             told + ("" if share < 1 / 3 else ": TOO MUCH"),
         ),
         (
@@ -98,5 +119,9 @@ def rows() -> list[tuple[str, str]]:
     ]
 
 
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+def _arms(real: Sequence[int], synthetic: Sequence[int]) -> list[str]:
+    return [f"mix.real_per_class={_values(real)}", f"mix.synthetic_per_class={_values(synthetic)}"]
+
+
+def _values(values: Sequence[int]) -> str:
+    return ",".join(map(str, values))
