@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from uuid import uuid4
 import lightning as L
 import numpy as np
 import polars as pl
+import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,7 +24,8 @@ from torch import nn
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, read_features
-from skinaug.metrics.fidelity import fidelity, statistics, too_few, write_statistics
+from skinaug.metrics.fidelity import fidelity
+from skinaug.metrics.frechet import statistics, too_few, write_statistics
 from skinaug.metrics.memorisation import memorisation
 from skinaug.metrics.skin import realised
 from skinaug.store.files import flush
@@ -84,22 +87,11 @@ def audit_pool(
     Raises:
         InputError: an unknown reference, a rate that is no share, or a features file that lacks images.
     """
-    if reference not in REFERENCES:
-        raise InputError(f"audit.pool.reference={reference}: choose from {', '.join(REFERENCES)}.")
-    if not 0 <= false_positive_rate <= 1:
-        raise InputError(
-            f"audit.pool.false_positive_rate={false_positive_rate} is no share: give a value in [0, 1]."
-        )
+    _check(reference, false_positive_rate)
     device = trainer().strategy.root_device
-
-    def vectors(images: Manifest) -> np.ndarray:
-        if features is not None:
-            return read_features(Path(features), images)
-        return embed(images, backbone, image_size, cache=cache, device=device)
-
-    train, val = data.split("train"), data.split("val")
-    real = data.split(reference)
-    sets = {RAW: raw, CURATED: curated} | ({HELD_OUT: val} if reference == "train" else {})
+    vectors = _vectors(features, backbone, image_size, cache, device)
+    real, train = data.split(reference), data.split("train")
+    sets = {RAW: raw, CURATED: curated} | ({HELD_OUT: data.split("val")} if reference == "train" else {})
     settings = {"k": neighbours, "num_replicates": num_replicates, "max_images": max_images, "seed": seed}
     table = fidelity_table(real, sets, vectors, settings)
     table.write_csv(out / "fidelity.csv")
@@ -107,28 +99,47 @@ def audit_pool(
         for images in (real, raw):
             save_statistics(vectors(images), cache.parent / "statistics")
     nearest, baseline = memorisation(raw, train, backbone, image_size, cache=cache, device=device)
-    kept = pl.col("image_id").is_in(curated.table["image_id"].to_list())
-    nearest = nearest.with_columns(label=raw.table["label"], kept=kept)
-    nearest.write_parquet(out / "memorisation.parquet")
-    found = {
-        name: copies_found(part["copy_p"], baseline["copy_p"], false_positive_rate)
-        for name, part in {RAW: nearest, CURATED: nearest.filter("kept")}.items()
-    }
-    (out / "memorisation.json").write_text(json.dumps(found, indent=2) + "\n")
+    found = write_memorisation(out, raw, curated, nearest, baseline, false_positive_rate)
     if logger:
-        overall = table.filter(pl.col("label") == ALL).select("set", "metric", "value")
-        logger.log_metrics({f"{name}/{metric}": value for name, metric, value in overall.iter_rows()})
-        logger.log_metrics(
-            {f"{name}/near_copies": counts["share"] for name, counts in found.items() if counts["images"]}
+        log_measures(logger, table, found)
+    attributes_table(raw, realised(raw, image_size, cache), curated).write_csv(out / "attributes.csv")
+
+
+def _check(reference: str, false_positive_rate: float) -> None:
+    if reference not in REFERENCES:
+        raise InputError(f"audit.pool.reference={reference}: choose from {', '.join(REFERENCES)}.")
+    if not 0 <= false_positive_rate <= 1:
+        raise InputError(
+            f"audit.pool.false_positive_rate={false_positive_rate} is no share: give a value in [0, 1]."
         )
-    measured = realised(raw, image_size, cache)
-    attributes_table(raw, measured, curated).write_csv(out / "attributes.csv")
+
+
+def _vectors(
+    features: str | None,
+    backbone: Callable[..., nn.Module],
+    image_size: int,
+    cache: Path | None,
+    device: torch.device,
+) -> Callable[[Manifest], np.ndarray]:
+    """What gives the features of a set's images: a file of the user's own, else the network."""
+    if features is not None:
+        return partial(read_features, Path(features))
+    return partial(embed, backbone=backbone, size=image_size, cache=cache, device=device)
+
+
+def log_measures(logger: Any, table: pl.DataFrame, copies: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give a Lightning Logger the fidelity over all classes and the share of near copies of each set."""
+    overall = table.filter(pl.col("label") == ALL).select("set", "metric", "value")
+    logger.log_metrics({f"{name}/{metric}": value for name, metric, value in overall.iter_rows()})
+    logger.log_metrics(
+        {f"{name}/near_copies": counts["share"] for name, counts in copies.items() if counts["images"]}
+    )
 
 
 def save_statistics(features: np.ndarray, folder: Path) -> None:
     """Keep the mean and covariance of a set's features, once a set, for FID outside a study.
 
-    The file is `folder`/<digest of the features>.safetensors; `metrics.fidelity.read_statistics` reads it.
+    The file is `folder`/<digest of the features>.safetensors; `metrics.frechet.read_statistics` reads it.
     """
     file = folder / f"{hashlib.sha256(features.tobytes()).hexdigest()[:16]}.safetensors"
     if len(features) > 1 and not file.exists():
@@ -181,6 +192,36 @@ def rows_of(images: Manifest, label: str) -> np.ndarray:
     """Row numbers of a class's images, or of all."""
     labels = images.table["label"].to_numpy()
     return np.flatnonzero((labels == label) | (label == ALL))
+
+
+def write_memorisation(
+    out: Path,
+    raw: Manifest,
+    curated: Manifest,
+    nearest: pl.DataFrame,
+    baseline: pl.DataFrame,
+    false_positive_rate: float,
+) -> dict[str, dict[str, Any]]:
+    """Write memorisation.parquet, a row an image of the raw pool, and memorisation.json, which this returns.
+
+    Args:
+        out: receives the files.
+        raw, curated: the pool before and after curation.
+        nearest, baseline: of the raw pool and of photographs, from `metrics.memorisation`.
+        false_positive_rate: of `copies_found`.
+
+    Returns:
+        What `copies_found` tells of the raw and the curated pool.
+    """
+    kept = pl.col("image_id").is_in(curated.table["image_id"].to_list())
+    nearest = nearest.with_columns(label=raw.table["label"], kept=kept)
+    nearest.write_parquet(out / "memorisation.parquet")
+    found = {
+        name: copies_found(part["copy_p"], baseline["copy_p"], false_positive_rate)
+        for name, part in {RAW: nearest, CURATED: nearest.filter("kept")}.items()
+    }
+    (out / "memorisation.json").write_text(json.dumps(found, indent=2) + "\n")
+    return found
 
 
 def copies_found(pool: pl.Series, photographs: pl.Series, false_positive_rate: float) -> dict[str, Any]:

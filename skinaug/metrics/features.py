@@ -1,4 +1,4 @@
-"""Images to vectors: the pooled features of a pretrained network."""
+"""Images to vectors: the pooled features of a pretrained network, and what sets of them must be to be compared."""
 
 from __future__ import annotations
 
@@ -123,3 +123,22 @@ def read_features(file: Path, manifest: Manifest) -> np.ndarray:
     if found["features"].list.len().n_unique() > 1:
         raise InputError(f"{file} has features of different lengths: all must have one.")
     return np.array(found["features"].to_list(), np.float32)
+
+
+def check_sets(*sets: np.ndarray) -> None:
+    """Raise InputError unless each is finite [N, D] with N >= 2, of one D."""
+    for features in sets:
+        if features.ndim != 2 or len(features) < 2 or not np.isfinite(features).all():
+            raise InputError(
+                f"features [N, D] of at least two images, all finite, are needed: got an array of shape {features.shape}. "
+                "Give more images, or features of a network that works."
+            )
+    check_dimensions(*(features.shape[1] for features in sets))
+
+
+def check_dimensions(*dimensions: int) -> None:
+    """Raise InputError unless all are the same."""
+    if len(set(dimensions)) > 1:
+        raise InputError(
+            f"features of {' and '.join(map(str, dimensions))} dimensions were compared: take both of one network."
+        )

@@ -14,22 +14,16 @@ from skinaug.dataset.phantom.render import render
 from skinaug.dataset.phantom.source import condition_picture
 from skinaug.errors import InputError
 from skinaug.images import square
-from skinaug.metrics import fidelity as module
-from skinaug.metrics import neighbours
+from skinaug.metrics import frechet, neighbours
 from skinaug.metrics.features import embed_pixels
-from skinaug.metrics.fidelity import (
-    METRICS,
+from skinaug.metrics.fidelity import METRICS, cmmd, fidelity, kernel_distance, prdc, vendi_score
+from skinaug.metrics.frechet import (
     Statistics,
-    cmmd,
-    fidelity,
     frechet_distance,
     frechet_distance_of,
-    kernel_distance,
-    prdc,
     read_statistics,
     statistics,
     too_few,
-    vendi_score,
     write_statistics,
 )
 from skinaug.models.backbone import create_backbone
@@ -85,7 +79,7 @@ def test_fid_by_features_is_that_by_statistics(real, synthetic, dimensions, seed
 
 
 def test_statistics_are_numpys_however_many_images(sets, monkeypatch):
-    monkeypatch.setattr(module, "AT_ONCE", 32)
+    monkeypatch.setattr(frechet, "AT_ONCE", 32)
     real, _ = sets
     found = statistics(real)
     assert found.count == len(real)
