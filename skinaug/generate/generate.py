@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,38 +84,14 @@ def generate(
     models = _Models(base, weights, classes, settings)
     starts = real if mode == "image" else None
     rows = with_paths(_plan(models, prompts, per_class, seed, starts), format)
-
-    wanted = missing(rows, out)
-    engine = trainer(
-        callbacks=[PictureWriter(out, format, wanted.height)],
-        logger=False,
-        enable_progress_bar=False,  # the writer's bar counts images, not batches
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=out,
-    )
-    parents = dict(zip(starts.table["image_id"], starts.paths(), strict=True)) if starts else {}
-    options: dict[str, Any] = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
-    started = time.monotonic()
-    for folder, labels in models.folders:
-        own = wanted.filter(pl.col("label").is_in(labels)).select(
-            "image_id", "path", "prompt", "seed", "parents"
-        )
-        if own.height:
-            renderer = Renderer(models.load(folder)[0], settings, own.to_dicts(), parents, **options)
-            engine.predict(renderer, return_predictions=False)
-    engine.strategy.barrier()  # every device's pictures are there
-    if engine.is_global_zero:
-        finish(rows, out, classes)
-        if wanted.height and not isinstance(logger, bool):
-            rate = wanted.height / (time.monotonic() - started)
-            logger.log_metrics({"generate/images_per_second": rate})
+    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
+    _draw(models, rows, starts, trainer, logger, out, format, options)
 
 
 class _Models:
     """The models of a fine-tuning artifact: which folder draws which classes. One is in memory at a time.
 
-    phrases: what stands for each class in a prompt.
+    phrases: what stands for each class in a prompt, in the classes' order.
     """
 
     def __init__(self, base: Base, weights: Path, classes: Sequence[str], settings: Settings) -> None:
@@ -146,3 +122,43 @@ def _plan(
         check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
         plans.append(rows)
     return pl.concat(plans, how="diagonal_relaxed")
+
+
+def _draw(
+    models: _Models,
+    rows: pl.DataFrame,
+    starts: Manifest | None,
+    trainer: Callable[..., Trainer],
+    logger: Logger | bool,
+    out: Path,
+    format: str,
+    options: Mapping[str, Any],
+) -> None:
+    """Draw the planned pictures that are not there yet, and write the pool's manifest.
+
+    starts: the real images that image mode starts from. options: of `Renderer`.
+    """
+    wanted = missing(rows, out)
+    engine = trainer(
+        callbacks=[PictureWriter(out, format, wanted.height)],
+        logger=False,
+        enable_progress_bar=False,  # the writer's bar counts images, not batches
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        default_root_dir=out,
+    )
+    parents = dict(zip(starts.table["image_id"], starts.paths(), strict=True)) if starts else {}
+    started = time.monotonic()
+    for folder, labels in models.folders:
+        own = wanted.filter(pl.col("label").is_in(labels)).select(
+            "image_id", "path", "prompt", "seed", "parents"
+        )
+        if own.height:
+            renderer = Renderer(models.load(folder)[0], models.settings, own.to_dicts(), parents, **options)
+            engine.predict(renderer, return_predictions=False)
+    engine.strategy.barrier()  # every device's pictures are there
+    if engine.is_global_zero:
+        finish(rows, out, list(models.phrases))
+        if wanted.height and not isinstance(logger, bool):
+            rate = wanted.height / (time.monotonic() - started)
+            logger.log_metrics({"generate/images_per_second": rate})
