@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import save_file
 from torch import nn
 
-from skinaug.classify.fit import CHECKPOINTS, fit_classifier
+from skinaug.classify.fit import CHECKPOINTS, Classifier, fit_classifier
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.classification import classification_metrics
@@ -78,7 +78,14 @@ def classify(
         prediction_rows(images, probabilities[split]).with_columns(split=pl.lit(split))
         for split, images in judged.items()
     ]
-    pl.concat(predictions).write_parquet(out / "predictions.parquet")
+    save(classifier, pl.concat(predictions), metrics, out)
+
+
+def save(
+    classifier: Classifier, predictions: pl.DataFrame, metrics: Mapping[str, Mapping[str, Any]], out: Path
+) -> None:
+    """Write a judged classifier, the metrics last; the training's checkpoints are not needed any more."""
+    predictions.write_parquet(out / "predictions.parquet")
     pl.DataFrame(classifier.curves).write_csv(out / "curves.csv")
     tensors = classifier.network.state_dict()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out / "model.safetensors")

@@ -185,6 +185,12 @@ def phase_ends(images: pl.DataFrame, steps: int) -> dict[int, int]:
     return dict(zip(phases, np.clip(ends, least, steps - least[-1] + least).tolist(), strict=True))
 
 
+def last_phase_start(images: pl.DataFrame, steps: int) -> int:
+    """The optimizer step after which the last phase of a training comes; 0 where there are no phases."""
+    *_, start, _ = [0, *phase_ends(images, steps).values()]
+    return start
+
+
 def row_masses(images: pl.DataFrame) -> np.ndarray:
     """How much each row counts in training, relative to the others: its expected draws times its loss weight, float [N]."""
     draws = pl.col("draw_share") / pl.len().over("source") if "draw_share" in images.columns else pl.lit(1.0)

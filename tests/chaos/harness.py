@@ -258,10 +258,10 @@ def _prepare(folder: Path, notes: Path, death: Death, clock: Clock) -> dict[str,
     import torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
-    from skinaug.classify import fit
+    from skinaug.classify import course
 
     torch.set_num_threads(1)
-    fit.SAVE_EVERY = timedelta(microseconds=1)
+    course.SAVE_EVERY = timedelta(microseconds=1)
     told: dict[str, float] = {"events": 0, "steps": 0}
     if clock != Clock():
         true, calls = time.time, [0]

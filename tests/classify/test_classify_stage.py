@@ -21,7 +21,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from skinaug import images as pixels
 from skinaug import termination
-from skinaug.classify import fit
+from skinaug.classify import course
 from skinaug.classify.classify import classify
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
@@ -220,7 +220,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
 
     mix = mixed(real, tmp_path / "pool", entry)
     run(real, tmp_path / "whole", mix)
-    monkeypatch.setattr(fit, "SAVE_EVERY", timedelta(0))
+    monkeypatch.setattr(course, "SAVE_EVERY", timedelta(0))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(real, tmp_path / "killed", mix, trainer=killed)
     assert (tmp_path / "killed" / "checkpoints" / "last.ckpt").is_file()

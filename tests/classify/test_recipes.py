@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
-from skinaug.classify import fit
+from skinaug.classify import course
 from skinaug.classify.classify import classify
 from skinaug.classify.fit import fit_classifier
 from skinaug.errors import InputError
@@ -224,7 +224,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
 
     options = {**FINE, **recipe}
     run(real, tmp_path / "whole", **options)
-    monkeypatch.setattr(fit, "SAVE_EVERY", timedelta(0))
+    monkeypatch.setattr(course, "SAVE_EVERY", timedelta(0))
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(real, tmp_path / "killed", **{**options, "trainer": killed})
     run(real, tmp_path / "killed", **options)
