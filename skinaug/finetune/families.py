@@ -121,3 +121,13 @@ def check_lengths(pipeline: Any, captions: Sequence[str]) -> None:
             f"{len(problems)} captions are longer than a text encoder reads. Shorten finetune.captions.templates, or teach "
             "fewer vectors a class:\n" + "\n".join(problems[:10])
         )
+
+
+def check_image_size(image_size: int, pipeline: Any) -> None:
+    """Refuse pictures that the autoencoder cannot halve as often as it does."""
+    factor = pipeline.vae_scale_factor
+    if image_size < factor or image_size % factor:
+        raise InputError(
+            f"finetune.image_size={image_size}: this base takes multiples of {factor} pixels. Set scale.image_size or "
+            f"finetune.image_size to {max(1, round(image_size / factor)) * factor}."
+        )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -25,19 +21,19 @@ from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
 from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.card import write_card
+from skinaug.finetune.latents import Batch
+from skinaug.finetune.lighten import lighten
 from skinaug.finetune.methods.method import FinetuneMethod
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import DiffusionFinetuner, Objective
-from skinaug.finetune.samples import SampleGrids
+from skinaug.finetune.samples import SampleGrids, examples
+from skinaug.finetune.scope import SCOPES, folder_names, only
 from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
-from skinaug.finetune.text import caption_rows, frozen_text, many_captions
+from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
 from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
 from skinaug.store.files import flush
-
-SCOPES = ("all", "class")
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
 
 
 @dataclass(frozen=True)
@@ -196,17 +192,51 @@ class Finetune:
         self.check_sharding(trainer())
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
-        check_image_size(self.image_size, pipeline)
+        families.check_image_size(self.image_size, pipeline)
         parameters = self.method.prepare(pipeline, manifest.classes, self.seed)
         caption = caption_rows(manifest, self.captions, phrases)
         families.check_lengths(pipeline, many_captions(caption, manifest, self.captions))
         fitter = self.trainer(trainer, pipeline, phrases, logger, out)
-        device = fitter.strategy.root_device
+        module = DiffusionFinetuner(
+            pipeline,
+            parameters,
+            make_batch=self.batches(pipeline, fitter, manifest, caption, prior_images, cache),
+            frozen_text=frozen_text(pipeline, parameters, cache),
+            objective=self.objective,
+            optimizer=self.optimizer,
+            num_steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            seed=self.seed,
+        )
+        lighten(module, fitter, self.gradient_checkpointing, self.compile)
+        resume.fit(fitter, module, out / "checkpoints")
+        weights = whole_weights(fitter) if is_sharded(fitter) else None
+        if fitter.is_global_zero:
+            if weights is not None:
+                pipeline = base()
+                self.method.prepare(pipeline, manifest.classes, self.seed)
+                put_weights(pipeline, weights)
+            self.method.save(pipeline, manifest.classes, out)
+            flush(out)  # labels.json says that the model is there
+            write_phrases(phrases, out)
+            resume.remove(out / "checkpoints")
+        fitter.strategy.barrier()
+
+    def batches(
+        self,
+        pipeline: Any,
+        fitter: Trainer,
+        manifest: Manifest,
+        caption: Caption,
+        prior_images: Manifest | None,
+        cache: Path,
+    ) -> Callable[[int], Batch]:
+        """What a training step sees, by its number: images are encoded here, and the autoencoder leaves the device."""
         encode = partial(
             encode_moments,
             pipeline.vae,
             size=self.image_size,
-            device=device,
+            device=fitter.strategy.root_device,
             batch_size=self.batch_size,
             cache=cache,
         )
@@ -220,38 +250,15 @@ class Finetune:
                 moments = encode(prior_images, crops=1, mirror=self.flip)
                 prior = Photographs(moments, prior_images, lambda row, rng: prompts[row], self.image_size)
         pipeline.vae.to("cpu")
-        module = DiffusionFinetuner(
-            pipeline,
-            parameters,
-            make_batch=partial(
-                training_batch,
-                shown=shown,
-                prior=prior,
-                prior_weight=self.prior.weight if self.prior else 0.0,
-                batch_size=self.batch_size,
-                caption_dropout=self.caption_dropout,
-                seed=self.seed,
-            ),
-            frozen_text=frozen_text(pipeline, parameters, cache),
-            objective=self.objective,
-            optimizer=self.optimizer,
-            num_steps=self.steps,
-            warmup_steps=self.warmup_steps,
+        return partial(
+            training_batch,
+            shown=shown,
+            prior=prior,
+            prior_weight=self.prior.weight if self.prior else 0.0,
+            batch_size=self.batch_size,
+            caption_dropout=self.caption_dropout,
             seed=self.seed,
         )
-        self.lighten(module, fitter)
-        resume.fit(fitter, module, out / "checkpoints")
-        weights = whole_weights(fitter) if is_sharded(fitter) else None
-        if fitter.is_global_zero:
-            if weights is not None:
-                pipeline = base()
-                self.method.prepare(pipeline, manifest.classes, self.seed)
-                put_weights(pipeline, weights)
-            self.method.save(pipeline, manifest.classes, out)
-            flush(out)  # labels.json says that the model is there
-            write_phrases(phrases, out)
-            resume.remove(out / "checkpoints")
-        fitter.strategy.barrier()
 
     def check_sharding(self, fitter: Trainer) -> None:
         """Refuse what cannot be done with weights in pieces."""
@@ -287,18 +294,6 @@ class Finetune:
             default_root_dir=out,
         )
 
-    def lighten(self, module: DiffusionFinetuner, fitter: Trainer) -> None:
-        """Frozen weights of the denoiser in the precision that it computes in, and what the settings ask for."""
-        for parameter in module.denoiser.parameters():
-            if not parameter.requires_grad:
-                parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
-        if fitter.strategy.root_device.type == "cuda":
-            module.denoiser.to(memory_format=torch.channels_last)
-        if self.gradient_checkpointing:
-            module.denoiser.enable_gradient_checkpointing()
-        if self.compile:
-            module.denoiser.compile()
-
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """What stands for each class in captions and prompts."""
         return {label: self.captions.phrase(label) for label in classes} | self.method.phrases(classes)
@@ -315,37 +310,6 @@ class Finetune:
         }
 
 
-def check_image_size(image_size: int, pipeline: Any) -> None:
-    """Refuse pictures that the autoencoder cannot halve as often as it does."""
-    factor = pipeline.vae_scale_factor
-    if image_size < factor or image_size % factor:
-        raise InputError(
-            f"finetune.image_size={image_size}: this base takes multiples of {factor} pixels. Set scale.image_size or "
-            f"finetune.image_size to {max(1, round(image_size / factor)) * factor}."
-        )
-
-
-def only(manifest: Manifest, label: str) -> Manifest:
-    """The images of one class, and that class alone."""
-    chosen = manifest.table.filter(manifest.table["label"] == label)
-    return Manifest(chosen, manifest.root, (label,), manifest.licence, manifest.citation)
-
-
-def folder_names(classes: Sequence[str]) -> dict[str, str]:
-    """A folder's name for each class: its Latin letters and digits; where those are none or another class's, a digest too."""
-    names = {label: re.sub("[^a-z0-9]+", "-", label.lower())[:64].strip("-") for label in classes}
-    often = Counter(names.values())
-    return {
-        label: name if name and often[name] == 1 else f"{name}-{sha256(label.encode()).hexdigest()[:8]}"
-        for label, name in names.items()
-    }
-
-
 def keep_base(captions: PromptSet, *, manifest: Manifest, out: Path, **_: Any) -> None:
     """No fine-tuning: leaves only labels.json, so the pool shows what the base alone makes of the classes' names."""
     write_phrases({label: captions.phrase(label) for label in manifest.classes}, out)
-
-
-def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list[str]:
-    """One prompt a class, for the sample grids."""
-    return [captions.sample(label, 1, seed, phrase)[0]["prompt"] for label, phrase in phrases.items()]

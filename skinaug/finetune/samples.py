@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,13 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
+
+from skinaug.prompts import PromptSet
+
+
+def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list[str]:
+    """One prompt a class, for the sample grids."""
+    return [captions.sample(label, 1, seed, phrase)[0]["prompt"] for label, phrase in phrases.items()]
 
 
 @torch.inference_mode()

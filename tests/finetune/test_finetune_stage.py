@@ -15,9 +15,10 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from skinaug.errors import InputError
-from skinaug.finetune.finetune import folder_names, keep_base
+from skinaug.finetune.finetune import keep_base
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
+from skinaug.finetune.scope import folder_names
 from skinaug.prompts import PromptSet
 
 TWO_VECTORS = TextualInversion(num_vectors=2, initial_word="skin")

@@ -1,0 +1,26 @@
+"""How a training is made to need less memory and time."""
+
+from __future__ import annotations
+
+import torch
+from lightning import Trainer
+
+from skinaug.finetune.module import DiffusionFinetuner
+
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
+
+
+def lighten(module: DiffusionFinetuner, fitter: Trainer, gradient_checkpointing: bool, compile: bool) -> None:
+    """Frozen weights of the denoiser in the precision that it computes in, and what the settings ask for.
+
+    gradient_checkpointing, compile: as in `finetune.Finetune`.
+    """
+    for parameter in module.denoiser.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
+    if fitter.strategy.root_device.type == "cuda":
+        module.denoiser.to(memory_format=torch.channels_last)
+    if gradient_checkpointing:
+        module.denoiser.enable_gradient_checkpointing()
+    if compile:
+        module.denoiser.compile()
