@@ -144,10 +144,10 @@ def save_statistics(features: np.ndarray, folder: Path) -> None:
     file = folder / f"{hashlib.sha256(features.tobytes()).hexdigest()[:16]}.safetensors"
     if len(features) > 1 and not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f"{uuid4().hex}.partial"
-        write_statistics(partial, statistics(features))
-        flush(partial)  # nobody looks at the content again
-        os.replace(partial, file)
+        unfinished = folder / f"{uuid4().hex}.partial"
+        write_statistics(unfinished, statistics(features))
+        flush(unfinished)  # nobody looks at the content again
+        os.replace(unfinished, file)
 
 
 def fidelity_table(
