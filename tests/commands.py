@@ -1,4 +1,4 @@
-"""The command line in processes of its own that start at once: forked from one that has loaded what takes seconds to load.
+"""Commands and scripts in processes of their own that start at once: forked from one that has loaded what takes seconds to load.
 
 Libraries are loaded beforehand, and none of skinaug's modules: a command imports those as it always does, in its own
 environment. Where a test is about what is loaded, it starts a Python of its own.
@@ -27,7 +27,7 @@ SERVER.set_forkserver_preload(LIBRARIES)
 
 
 class Command:
-    """A running `skinaug <arguments>`, as a `subprocess.Popen` with text.
+    """A running `skinaug <arguments>`, or Python code with these arguments, as a `subprocess.Popen` with text.
 
     Attributes:
         stdout: lines as they are printed, where `piped`; what is written to standard error is among them.
@@ -36,11 +36,12 @@ class Command:
     def __init__(
         self,
         *arguments: str,
+        code: str | None = None,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         piped: bool = False,
     ) -> None:
-        self.args = ["skinaug", *arguments]
+        self.args = ["skinaug" if code is None else "python", *arguments]
         self.piped, self.folder = piped, tempfile.TemporaryDirectory(prefix="command-")
         out = Path(self.folder.name) / "out"
         self.files = (out, out) if piped else (out, out.with_name("err"))
@@ -48,7 +49,7 @@ class Command:
             os.mkfifo(out)
         environment = dict(os.environ if env is None else env)
         place = (str(cwd or Path.cwd()), environment, tuple(map(str, self.files)))
-        self.process = SERVER.Process(target=_run, args=(list(arguments), *place))
+        self.process = SERVER.Process(target=_run, args=(list(arguments), code, *place))
         self.process.start()
         self.pid = self.process.pid
         self.stdout: TextIO | None = out.open() if piped else None
@@ -88,13 +89,14 @@ class Command:
 
 def skinaug(
     *arguments: str,
+    code: str | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = False,
     timeout: float = 900,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `skinaug <arguments>` to its end, as `subprocess.run` with captured text."""
-    command = Command(*arguments, cwd=cwd, env=env)
+    """Run `skinaug <arguments>`, or code, to its end, as `subprocess.run` with captured text."""
+    command = Command(*arguments, code=code, cwd=cwd, env=env)
     try:
         out, err = command.communicate(timeout)
     except subprocess.TimeoutExpired:
@@ -105,7 +107,9 @@ def skinaug(
     return done
 
 
-def _run(arguments: list[str], cwd: str, env: dict[str, str], files: tuple[str, str]) -> None:
+def _run(
+    arguments: list[str], code: str | None, cwd: str, env: dict[str, str], files: tuple[str, str]
+) -> None:
     """What a command's process does."""
     for number, file in enumerate(files, 1):
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -120,9 +124,13 @@ def _run(arguments: list[str], cwd: str, env: dict[str, str], files: tuple[str, 
     sys.path[:] = [cwd, *(path for path in sys.path if path)]  # as `python -m` does
     status = 1
     try:
-        from skinaug.__main__ import main
+        if code is None:
+            from skinaug.__main__ import main
 
-        status = main(arguments)
+            status = main(arguments)
+        else:
+            exec(code, {"__name__": "__main__"})
+            status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 1
     except BaseException:

@@ -16,12 +16,16 @@ import polars as pl
 import pytest
 from commands import Command
 from diffusion_components import save_tiny_pipeline
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
 from safetensors.numpy import load_file
 
-from skinaug.devices.spread import command, devices, for_stage, several
+from skinaug import pipeline
+from skinaug.devices.spread import command, devices, for_step, is_spread
 from skinaug.images import open_image
+from skinaug.launch import configs
 from skinaug.manifest import Manifest
+from skinaug.stage import Step
 
 SMALL = [
     "scale.phantom_per_class=24",
@@ -43,9 +47,24 @@ SMALL = [
 TEXTUAL_INVERSION = ["finetune=textual_inversion", "finetune.method.num_vectors=1", "trainer=cpu"]
 
 
-def config(devices: object, accelerator: str = "cpu", learns: str = "network", **trainer: object):
-    about = {"devices": devices, "accelerator": accelerator, **trainer}
-    return OmegaConf.create({"trainer": about, "classify": {"learns": learns}})
+def config(devices: object, accelerator: str = "cpu", **trainer: object) -> DictConfig:
+    return OmegaConf.create({"trainer": {"devices": devices, "accelerator": accelerator, **trainer}})
+
+
+def several(cfg: DictConfig, stage: str) -> bool:
+    return is_spread(cfg, step(stage))
+
+
+def for_stage(cfg: DictConfig, stage: str) -> DictConfig:
+    return for_step(cfg, step(stage))
+
+
+def step(stage: str, *overrides: str) -> Step:
+    """The step of a stage, as it declares it."""
+    configs.register()
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", list(overrides))
+    return {made.name: made for made in pipeline.STAGES[stage].steps(cfg)}[stage]
 
 
 def test_which_stages_are_spread():
@@ -55,7 +74,7 @@ def test_which_stages_are_spread():
     assert not several(config(1), "classify")
     assert not several(config("auto"), "classify"), "a CPU is one device"
     assert not several(config(2), "curate")
-    assert not several(config(2, learns="head"), "classify")
+    assert not is_spread(config(2), step("classify", "classify=probe"))
     assert devices(config([4, 5, 6])) == 3
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import skinaug
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -68,8 +67,7 @@ def test_a_fresh_process_with_diffusers_alone_draws_the_same(
     pipeline = teach(out, method)
     prompt = PROMPT["lora" if method is LORA else "textual_inversion"]
     ours = draw(pipeline, prompt)
-    command = [sys.executable, "-c", PLAIN_DIFFUSERS, tiny_random_pipeline, out, prompt, picture]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    skinaug(*map(str, (tiny_random_pipeline, out, prompt, picture)), code=PLAIN_DIFFUSERS, check=True)
     np.testing.assert_allclose(np.load(picture), ours, atol=2e-3)
     untaught = StableDiffusionPipeline.from_pretrained(tiny_random_pipeline)
     assert np.abs(draw(untaught, "a photo of red") - ours).max() > 0.02

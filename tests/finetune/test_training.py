@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import Command, skinaug
 from lightning import Callback
 from safetensors.torch import load_file
 
@@ -67,11 +68,11 @@ Finetune(
 """
 
 
-def run_command(
+def arguments(
     base: Path, photographs: Path, out: Path, method: str, pause: float = 0.0, devices: int = 1
 ) -> list[str]:
-    arguments = [base, photographs, out, METHODS[method], pause, devices]
-    return [sys.executable, "-c", RUN, *map(str, arguments)]
+    """Of RUN."""
+    return [*map(str, (base, photographs, out, METHODS[method], pause, devices))]
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +88,15 @@ def test_a_killed_training_ends_bit_for_bit_as_an_uninterrupted_one(
     method: str, tiny_random_pipeline: Path, on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = subprocess.Popen(run_command(tiny_random_pipeline, on_disk, killed, method, pause=3.0))
+    process = Command(*arguments(tiny_random_pipeline, on_disk, killed, method, pause=3.0), code=RUN)
     wait_for(lambda: list(killed.glob("checkpoints/*.ckpt")), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "labels.json").exists()
     (kept,) = killed.glob("checkpoints/*.ckpt")
     assert kept.stat().st_size < 400_000, "frozen weights are not in checkpoints"
-    subprocess.run(run_command(tiny_random_pipeline, on_disk, killed, method), check=True)
-    monkeypatch.setattr(sys, "argv", run_command(tiny_random_pipeline, on_disk, whole, method)[2:])
+    skinaug(*arguments(tiny_random_pipeline, on_disk, killed, method), code=RUN, check=True)
+    monkeypatch.setattr(sys, "argv", ["-c", *arguments(tiny_random_pipeline, on_disk, whole, method)])
     exec(RUN, {})
     expected, resumed = weights_in(whole), weights_in(killed)
     assert expected
@@ -112,13 +113,13 @@ def test_two_devices_take_the_same_steps_at_the_same_rate(
     script = tmp_path / "run.py"  # each further device starts it anew
     script.write_text(RUN)
     for out, devices in ((one, 1), (two, 2)):
-        command = run_command(tiny_random_pipeline, on_disk, out, "lora", devices=devices)
-        subprocess.run([sys.executable, str(script), *command[3:]], check=True)
+        given = arguments(tiny_random_pipeline, on_disk, out, "lora", devices=devices)
+        subprocess.run([sys.executable, str(script), *given], check=True)
     assert (one / "steps.txt").read_text() == (two / "steps.txt").read_text()
     assert weights_in(one).keys() == weights_in(two).keys()
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None:
+def wait_for(condition, process: Command, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "it ended before it could be killed"

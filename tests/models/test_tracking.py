@@ -7,8 +7,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import wandb
+from commands import Command
 from PIL import Image
 from wandb.proto.wandb_internal_pb2 import Record
 
@@ -309,7 +308,7 @@ with track(artifact(Path({folder!r}), "finetune", RECIPE.key), Path({folder!r}))
 def test_a_killed_build_goes_on_as_one_run_with_one_curve(tmp_path: Path):
     code = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
     own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=own)
+    process = Command(code=code, piped=True, env=own)
     assert process.stdout.readline() == "logged\n"
     while not (files(tmp_path) and b"test/top1" in files(tmp_path)[0].read_bytes()):  # within about a second
         assert process.poll() is None
