@@ -158,6 +158,11 @@ def test_all_that_is_measured_is_above_zero(bench: Bench):
         assert all(0 < figure < math.inf for figure in measured.values()), (part, function, measured)
 
 
+def test_the_memory_of_a_process_is_its_own(bench: Bench):
+    """This one holds torch; that of the report does without, and was started from here."""
+    assert bench.figures("reporting", "make")["peak_gb"] < process.peak_bytes() / 1e9 / 2
+
+
 @pytest.mark.parametrize("method", ["textual_inversion", "lora"])
 def test_both_ways_of_training_have_the_same_losses(bench: Bench, method: str):
     ours, plain = (bench.figures("finetuning", way, method=method) for way in ("ours", "plain"))
