@@ -24,7 +24,7 @@ demo: setup  ## the study in small: four training sets, three seeds, a report (a
 	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
 
 test: setup  ## the tests (ARGS="..." are pytest's own)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-python:  ## the tests on another Python: make test-python PYTHON=python3.13
 	$(MAKE) test VENV=.venv-$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')

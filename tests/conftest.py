@@ -27,6 +27,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 PAD_UFES_20 = Path(__file__).parents[2] / "shared" / "data" / "pad_ufes_20"
 
 
+# Files whose tests take longest, the longest first: begun last, they would keep one core while the others wait.
+LONGEST = ("test_oracle_study", "test_pipeline", "test_bench", "test_cli", "test_training", "test_leaks", "test_launchers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def pad_ufes_20() -> Path:
     """Real labelled photographs in PAD-UFES-20's layout; not part of the project."""
