@@ -340,7 +340,8 @@ def test_a_rerun_finds_a_changed_prediction(sweep: tuple[Path, str], capsys):
     classifier = Path(artifacts(folder, "classify")[0])
     predictions = classifier / "predictions.parquet"
     content, table = predictions.read_bytes(), pl.read_parquet(predictions)
-    table.with_columns(pl.col("p:acne") + 0.25 * (pl.int_range(pl.len()) == 3)).write_parquet(predictions)
+    moved = pl.col("p:acne") + 0.25 * (pl.int_range(pl.len()) == 3)
+    table.with_columns(moved.cast(table.schema["p:acne"])).write_parquet(predictions)
     try:
         assert main(["rerun", classifier.name, "--store", str(folder / "store")]) == 1
     finally:
