@@ -17,6 +17,7 @@ from PIL import Image
 
 from skinaug.errors import InputError
 from skinaug.generate import writer
+from skinaug.generate.guards import flaw
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings
 from skinaug.generate.writer import OPTIONS, PictureWriter, read_picture, save_picture
@@ -51,7 +52,8 @@ def test_manifest_tells_how_each_picture_was_made(pool: Manifest):
     assert table["sha256"].to_list() == [sha256_file(path) for path in pool.paths()]
     assert load_pixels(pool, 16).shape == (8, 16, 16, 3)
     assert all(row["body_site"] in row["prompt"] for row in table.iter_rows(named=True))
-    assert table.select("mode", "strength", "redraws", "flaw").unique().rows() == [("text", None, 0, "cast")]
+    assert table.select("mode", "strength", "redraws").unique().rows() == [("text", None, 0)]
+    assert table["flaw"].to_list() == [flaw(np.asarray(open_image(path)) / 255) for path in pool.paths()]
     assert table["guidance_interval"].to_list() == [[0.0, 1.0]] * 8
     assert table["parents"].to_list() == [[]] * 8
     assert set(os.listdir(pool.root)) == {"images", "manifest.parquet"}

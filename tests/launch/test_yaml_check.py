@@ -21,7 +21,7 @@ BAD = {
     "!mine {a: 1}": "tag",
     LAUGHS: "aliases written out",
     "a: &a [*a]": "stands within",
-    "[" * 3000: "(levels deep|nesting depth)",
+    "[" * 3000: "(levels deep|increasing flow level)",
     "- x\n" * (MOST_VALUES + 1): "more than 20,000 values",
     "a: [": "not YAML",
     "\ta: 1": "not YAML",
