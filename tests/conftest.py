@@ -28,7 +28,15 @@ PAD_UFES_20 = Path(__file__).parents[2] / "shared" / "data" / "pad_ufes_20"
 
 
 # Files whose tests take longest, the longest first: begun last, they would keep one core while the others wait.
-LONGEST = ("test_oracle_study", "test_pipeline", "test_bench", "test_cli", "test_training", "test_leaks", "test_launchers")
+LONGEST = (
+    "test_oracle_study",
+    "test_pipeline",
+    "test_bench",
+    "test_cli",
+    "test_training",
+    "test_leaks",
+    "test_launchers",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
