@@ -71,7 +71,9 @@ class Command:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it has printed, when it has ended: on standard output and standard error."""
         if self.stdout is not None:
-            return self.stdout.read(), str(self.wait(timeout)) and ""
+            out = self.stdout.read()
+            self.wait(timeout)
+            return out, ""
         self.wait(timeout)
         out, err = (file.read_text() if file.exists() else "" for file in self.files)
         return out, err
