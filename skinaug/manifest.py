@@ -31,6 +31,7 @@ REQUIRED: dict[str, pl.DataType] = {
 }
 OPTIONAL = {  # column: what it holds, and whether a type is that
     "age": ("a number", lambda dtype: dtype.is_numeric() or dtype == pl.Null),
+    "mask": ("text", lambda dtype: dtype in (pl.String, pl.Null)),
     "parents": ("a list of image ids", lambda dtype: dtype in (pl.List(pl.String), pl.List(pl.Null))),
     "prompt": ("text", lambda dtype: dtype in (pl.String, pl.Null)),
 }
@@ -54,7 +55,7 @@ class Manifest:
         table: one row an image. Required: `image_id` (unique), `path` (POSIX, relative to `root`), `label`, `split`
             (train, val, test), `group_id` (patient: never crosses splits), `source` (real, synthetic), `width` and
             `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (I to VI), `age`
-            in years, `sex`, `lesion_id`. Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
+            in years, `sex`, `lesion_id`, `mask` (path of a picture that is white where lesions are). Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
             `num_inference_steps`, `scheduler`, `weights` (a digest) and `parents` (image ids), once curated
             also `exposure` (a key of `EXPOSURES`).
         root: the folder that paths are relative to.
@@ -193,7 +194,10 @@ class Manifest:
 
 def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:
     prefix = manifest.root.relative_to(root).as_posix()
-    return manifest.table.with_columns(path=pl.lit("" if prefix == "." else f"{prefix}/") + pl.col("path"))
+    paths = [name for name in ("path", "mask") if name in manifest.table.columns]
+    return manifest.table.with_columns(
+        (pl.lit("" if prefix == "." else f"{prefix}/") + pl.col(name)).alias(name) for name in paths
+    )
 
 
 def _json(text: str) -> Any:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AveragedWeights(WeightAveraging):
     """Lightning's average of parameters over steps, exponential, resumed from checkpoints that hold learning weights alone.
 
-    Buffers are left out: whole numbers among them, such as positions, would be rounded down.
+    Buffers are left out: whole numbers among them, such as positions, would be rounded down. What does not learn stays as it is:
+    torch moves the average by a share of its distance to the weight.
     """
 
     def __init__(self, decay: float) -> None:
-        super().__init__(use_buffers=False, avg_fn=partial(blend, decay))
+        super().__init__(use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         return step_idx is not None
@@ -34,8 +33,3 @@ class AveragedWeights(WeightAveraging):
         ):  # nothing is left to train, after which Lightning would do this
             checkpoint["current_model_state"] = checkpoint["state_dict"]
         super().on_load_checkpoint(trainer, pl_module, checkpoint)
-
-
-def blend(decay: float, average: Tensor, now: Tensor, count: Tensor | int) -> Tensor:
-    """The next value of an average. What does not learn stays as it is: rounded anew at each step, it would wander."""
-    return torch.where(average == now, average, decay * average + (1 - decay) * now)

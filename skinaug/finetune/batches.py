@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from skinaug.finetune.cache import random_square
 from skinaug.finetune.latents import Batch, captioned_batch
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption
+from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """Encoded images with captions. image_size: pixels of the squares. sizes: int64 [N, 3], original height and width, and
-    the square's side."""
+    """Encoded images with captions. image_size: pixels of the squares. masks: whether batches tell where the lesions are.
+    sizes: int64 [N, 3], original height and width, and the square's side."""
 
     moments: Moments
     manifest: Manifest
     caption: Caption
     image_size: int
+    masks: bool = False
     labels: Sequence[int] = field(init=False)
     sizes: Tensor = field(init=False)
 
@@ -37,8 +42,24 @@ class Photographs:
         batch = captioned_batch(
             number, self.moments, self.labels, self.caption, batch_size, caption_dropout, seed
         )
-        rows = batch.pop("rows")
+        rows, views = batch.pop("rows"), batch.pop("views")
+        if self.masks:
+            batch["lesions"] = self.cover(rows, views, batch["moments"].shape[-1])
         return {**batch, "sizes": self.sizes[rows], "weights": torch.full((batch_size,), 1 / batch_size)}
+
+    def cover(self, rows: np.ndarray, views: np.ndarray, side: int) -> Tensor:
+        """Share of each place that lesions cover, by the mask of each view: float32 [B, 1, side, side] in [0, 1]."""
+        masks = [self.mask(int(row), int(view)) for row, view in zip(rows, views, strict=True)]
+        covered = torch.from_numpy(np.stack(masks)).float().mean(-1)[:, None] / 255
+        return functional.adaptive_avg_pool2d(covered, side)
+
+    def mask(self, row: int, view: int) -> np.ndarray:
+        """The lesions' mask in a view: uint8 [S, S, 3]."""
+        crop, mirrored = self.moments.which(view)
+        image = open_image(self.manifest.root / self.manifest.table["mask"][row])
+        digest = self.moments.digests[row]
+        seen = random_square(image, self.image_size, digest, crop) if crop else square(image, self.image_size)
+        return seen[:, ::-1] if mirrored else seen
 
 
 def training_batch(
@@ -50,7 +71,8 @@ def training_batch(
     caption_dropout: float,
     seed: int,
 ) -> Batch:
-    """Batch `number`: moments [B, 2, C, h, w], captions (B texts), sizes int64 [B, 3] and loss weights [B].
+    """Batch `number`: moments [B, 2, C, h, w], captions (B texts), sizes int64 [B, 3], loss weights [B], and where masks are
+    read lesions [B, 1, h, w], the share of each place that they cover.
 
     The weights of the photographs sum to 1. With a prior, as many of its pictures follow; theirs sum to `prior_weight`.
     """

@@ -1,9 +1,10 @@
-"""Starting weights with which an autoencoder keeps the mean colour of each patch exactly.
+"""Starting weights with which an autoencoder keeps the mean colour of each patch.
 
 Group normalisation hides absolute brightness and colour, and an autoencoder that starts from random weights spends most of a
 short training on finding them again. These weights pass colours through the normalisations: a signal x travels as the pair
 (x, -x) beside constants +M and -M, so its group has mean 0 and a deviation that M sets, and SiLU(y) - SiLU(-y) = y undoes the
-nonlinearity. All residual branches start at zero and learn what the colours lack.
+nonlinearity. All residual branches start at zero and learn what the colours lack. Further latent channels start at random: were
+they zero on both sides, neither side would ever learn to use them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ SIGNALS = 4  # three whitened colours and one difference between left and right
 
 @torch.no_grad()
 def start_from_colours(vae: AutoencoderKL, images: Tensor, deviation: float) -> None:
-    """Set all weights of an autoencoder of 4 latent channels, 4 normalisation groups and levels that widen, in place.
+    """Set the weights of an autoencoder of 4 or more latent channels, 4 normalisation groups and levels that widen, in place.
 
     images: float [N, 3, S, S] in [-1, 1], whose colours are whitened. deviation: of the posterior, > 0, wherever.
     """
-    encoder, decoder = vae.encoder, vae.decoder
+    encoder, decoder, latents = vae.encoder, vae.decoder, vae.config.latent_channels
+    further = (
+        encoder.conv_out.weight[SIGNALS:latents].clone(),
+        decoder.conv_in.weight[SIGNALS:, SIGNALS:].clone(),
+    )
     mean, whiten, restore = whitening(images, 2 ** (len(vae.config.block_out_channels) - 1))
     for module in vae.modules():
         if isinstance(module, ResnetBlock2D):
@@ -37,10 +42,12 @@ def start_from_colours(vae: AutoencoderKL, images: Tensor, deviation: float) -> 
     block.downsamplers[0].conv.weight[3, 0, :2, :2] = torch.tensor([3.0, -3.0])  # the fourth signal
     widen(encoder.down_blocks[-1].resnets[0], encoder.mid_block.resnets[-1], encoder.conv_norm_out)
     narrow(encoder.conv_out, torch.eye(SIGNALS), encoder.conv_norm_out)
-    route(vae.quant_conv, torch.eye(SIGNALS))
-    vae.quant_conv.bias[SIGNALS:] = 2 * torch.tensor(deviation).log()
-    for convolution in (vae.post_quant_conv, decoder.conv_in):
-        route(convolution, torch.eye(SIGNALS))
+    encoder.conv_out.weight[SIGNALS:latents] = further[0]
+    route(vae.quant_conv, torch.eye(latents))
+    vae.quant_conv.bias[latents:] = 2 * torch.tensor(deviation).log()
+    route(vae.post_quant_conv, torch.eye(latents))
+    route(decoder.conv_in, torch.eye(SIGNALS))
+    decoder.conv_in.weight[SIGNALS:, SIGNALS:] = further[1]
     for block in decoder.up_blocks[:-1]:
         route(block.upsamplers[0].conv, torch.eye(SIGNALS))
     widen(decoder.up_blocks[-1].resnets[0], decoder.up_blocks[-1].resnets[-1], decoder.conv_norm_out)

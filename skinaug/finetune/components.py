@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-LATENT_CHANNELS = 4
 
-
-def new_autoencoder(channels: Sequence[int], sample_size: int, norm_groups: int = 4) -> AutoencoderKL:
+def new_autoencoder(
+    channels: Sequence[int], latent_channels: int, sample_size: int, norm_groups: int = 4
+) -> AutoencoderKL:
     """An autoencoder that divides the side by 2 ** (len(channels) - 1)."""
     return AutoencoderKL(
         block_out_channels=tuple(channels),
         down_block_types=("DownEncoderBlock2D",) * len(channels),
         up_block_types=("UpDecoderBlock2D",) * len(channels),
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=latent_channels,
         layers_per_block=1,
         norm_num_groups=norm_groups,
         sample_size=sample_size,
@@ -41,19 +41,27 @@ def new_text_encoder(tokenizer: CLIPTokenizer, width: int, layers: int) -> CLIPT
 
 
 def new_unet(
-    channels: Sequence[int], sample_size: int, text_width: int, norm_groups: int = 16
+    channels: Sequence[int], latent_channels: int, sample_size: int, text_width: int, norm_groups: int = 16
 ) -> UNet2DConditionModel:
-    """A UNet of three levels with cross-attention at the middle one and at the bottom."""
+    """A UNet of three levels that is told the text twice.
+
+    Cross-attention at the middle level and at the bottom reads the words. Beside it a summary of the whole text scales and
+    shifts every residual block through the time embedding: what holds for a picture as a whole, such as its lesions' colour,
+    needs no search over positions.
+    """
     return UNet2DConditionModel(
         sample_size=sample_size,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
+        in_channels=latent_channels,
+        out_channels=latent_channels,
         layers_per_block=1,
         block_out_channels=tuple(channels),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         cross_attention_dim=text_width,
         attention_head_dim=4,  # diffusers reads this as the number of heads
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+        resnet_time_scale_shift="scale_shift",
         norm_num_groups=norm_groups,
     )
 

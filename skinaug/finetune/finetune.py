@@ -190,6 +190,7 @@ class Finetune:
         if (out / "labels.json").exists():
             return
         self.check_sharding(trainer())
+        self.check_masks(manifest)
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
         families.check_image_size(self.image_size, pipeline)
@@ -242,7 +243,11 @@ class Finetune:
         )
         with fitter.precision_plugin.forward_context():
             shown = Photographs(
-                encode(manifest, crops=self.crops, mirror=self.flip), manifest, caption, self.image_size
+                encode(manifest, crops=self.crops, mirror=self.flip),
+                manifest,
+                caption,
+                self.image_size,
+                masks=self.objective.lesion_weight > 0,
             )
             prior = None
             if self.prior is not None and prior_images is not None:
@@ -259,6 +264,21 @@ class Finetune:
             caption_dropout=self.caption_dropout,
             seed=self.seed,
         )
+
+    def check_masks(self, manifest: Manifest) -> None:
+        """Refuse to weigh lesions of which nobody knows where they are, or that the base's own pictures lack."""
+        if not self.objective.lesion_weight:
+            return
+        if "mask" not in manifest.table.columns or manifest.table["mask"].null_count():
+            raise InputError(
+                f"finetune.objective.lesion_weight={self.objective.lesion_weight} needs the lesions' mask of every image, in a "
+                "column `mask` of the data: paths of black and white pictures. Set it to 0 to do without."
+            )
+        if self.prior is not None:
+            raise InputError(
+                "finetune.objective.lesion_weight and finetune.prior exclude each other: the base's own pictures have no masks. "
+                "Set one of them to 0 or null."
+            )
 
     def check_sharding(self, fitter: Trainer) -> None:
         """Refuse what cannot be done with weights in pieces."""

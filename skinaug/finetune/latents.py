@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import count
 from typing import Any
 
@@ -29,12 +30,16 @@ def balanced_rows(labels: Sequence[int], first: int, size: int, seed: int) -> np
     of_row = np.asarray(labels)
     classes = np.unique(of_row)
     members = [np.flatnonzero(of_row == label) for label in classes]
+
+    @cache
+    def order(which: int, cycle: int) -> np.ndarray:
+        return np.random.default_rng([seed, which, cycle]).permutation(members[which])
+
     rows = []
     for draw in range(first, first + size):
         turn, which = divmod(draw, len(classes))
         cycle, position = divmod(turn, len(members[which]))
-        order = np.random.default_rng([seed, which, cycle]).permutation(len(members[which]))
-        rows.append(members[which][order[position]])
+        rows.append(order(which, cycle)[position])
     return np.asarray(rows)
 
 
@@ -47,7 +52,7 @@ def captioned_batch(
     caption_dropout: float,
     seed: int,
 ) -> Batch:
-    """Batch `number`: its rows (int64 [B]), a random view's moments (float32 [B, 2, C, h, w]) and a caption of each.
+    """Batch `number`: its rows (int64 [B]), a random view (int64 [B]), its moments (float32 [B, 2, C, h, w]) and a caption of each.
 
     A share of captions is empty, for guidance.
     """
@@ -55,7 +60,13 @@ def captioned_batch(
     rows = balanced_rows(labels, number * batch_size, batch_size, seed)
     views = rng.integers(moments.views, size=batch_size)
     captions = ["" if rng.random() < caption_dropout else caption(int(row), rng) for row in rows]
-    return {"number": number, "rows": rows, "moments": moments.take(rows, views), "captions": captions}
+    return {
+        "number": number,
+        "rows": rows,
+        "views": views,
+        "moments": moments.take(rows, views),
+        "captions": captions,
+    }
 
 
 class NumberedBatches(IterableDataset):

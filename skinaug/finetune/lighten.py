@@ -18,8 +18,7 @@ def lighten(module: DiffusionFinetuner, fitter: Trainer, gradient_checkpointing:
     for parameter in module.denoiser.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
-    if fitter.strategy.root_device.type == "cuda":
-        module.denoiser.to(memory_format=torch.channels_last)
+    module.denoiser.to(memory_format=torch.channels_last)
     if gradient_checkpointing:
         module.denoiser.enable_gradient_checkpointing()
     if compile:

@@ -12,6 +12,7 @@ from diffusers.training_utils import compute_density_for_timestep_sampling
 from torch import Tensor
 
 DENSITIES = ("uniform", "logit_normal")
+MOST_PLACE = 20.0  # of a lesion's weight at one place, in units of the image's mean: a gradient must not hang on one pixel
 
 
 def per_image(values: Tensor, like: Tensor) -> Tensor:
@@ -68,10 +69,24 @@ def noise_levels(count: int, levels: int, density: str, generator: torch.Generat
     return (shares * levels).long().clamp(max=levels - 1)
 
 
-def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Sum over images of weight [B] x mean squared error, in float32: a scalar."""
-    error = (prediction.float() - target.float()).square().flatten(1).mean(1)
+def weighted_mse(prediction: Tensor, target: Tensor, weights: Tensor, places: Tensor | float = 1.0) -> Tensor:
+    """Sum over images of weight [B] x mean squared error, in float32: a scalar.
+
+    places: weights [B, 1, h, w] within each image, of mean 1.
+    """
+    error = ((prediction.float() - target.float()).square() * places).flatten(1).mean(1)
     return (weights * error).sum()
+
+
+def lesion_places(cover: Tensor, strength: float) -> Tensor:
+    """Weights [B, 1, h, w] of mean 1 with which an image's lesions together count `strength` times as much as the image.
+
+    cover: share of each place that lesions cover, [B, 1, h, w] in [0, 1]. However small the lesions are, they count as much,
+    up to MOST_PLACE a place: otherwise a word about them would change too little of the loss to be learned.
+    """
+    share = cover.mean((1, 2, 3), keepdim=True).clamp(min=1e-6)
+    places = 1 + strength * (cover / share).clamp(max=MOST_PLACE)
+    return places / places.mean((1, 2, 3), keepdim=True)
 
 
 def warmup_cosine(step: int, warmup_steps: int, num_steps: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -24,6 +26,7 @@ from skinaug.finetune.sharding import shard
 from skinaug.models.text_length import text_encoders
 from skinaug.models.trainer import share
 
+MOST_PLACES = 1024  # of latents, whose attention a CPU computes without the fused kernel
 EncodeTexts = Callable[[Sequence[str]], families.States]
 
 
@@ -36,25 +39,35 @@ class Objective:
         offset_noise: strength of a number a channel that is added to the noise, 0 is none (Guttenberg 2023).
         input_perturbation: deviation of further noise in what the denoiser sees, not in what it predicts (Ning et al. 2023).
         density: of noise levels: uniform, logit_normal (Esser et al. 2024), or auto: logit_normal for flow.
+        lesion_weight: how much an image's lesions together count beside the whole image at first, by the manifest's column
+            `mask`; falls evenly to 0 at the last step, so that what is learned in the end is the pictures' own distribution.
     """
 
     min_snr_gamma: float | None = None
     offset_noise: float = 0.0
     input_perturbation: float = 0.0
     density: str = "auto"
+    lesion_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.min_snr_gamma is not None and not self.min_snr_gamma > 0:
             raise InputError(
                 f"finetune.objective.min_snr_gamma={self.min_snr_gamma}: it is above 0, or null."
             )
-        for name in ("offset_noise", "input_perturbation"):
+        for name in ("offset_noise", "input_perturbation", "lesion_weight"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"finetune.objective.{name}={getattr(self, name)}: it is at least 0.")
         if self.density not in ("auto", *losses.DENSITIES):
             raise InputError(
                 f"finetune.objective.density={self.density!r}: choose auto, {', '.join(losses.DENSITIES)}."
             )
+
+
+def attention_for(network: Any, latents: Tensor) -> AbstractContextManager[None]:
+    """How torch computes attention in a denoiser: on a CPU, the gradient of the fused kernel takes several times as long as that
+    of plain products, where the score matrices are small enough to be kept. With gradient checkpointing they are not kept."""
+    few = latents.shape[-2] * latents.shape[-1] <= MOST_PLACES and not network.is_gradient_checkpointing
+    return sdpa_kernel(SDPBackend.MATH) if latents.device.type == "cpu" and few else nullcontext()
 
 
 class DiffusionFinetuner(LightningModule):
@@ -110,15 +123,20 @@ class DiffusionFinetuner(LightningModule):
         drawn = self.draw(batch["moments"], batch["number"])
         latents, noise, seen, levels = (values[own] for values in drawn)
         signal, deviation = self.signal[levels], self.noise[levels]
-        states = self.states(batch["captions"][own])
         noisy = losses.add_noise(latents, seen, signal, deviation)
         sizes = batch["sizes"][own]
-        prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, sizes)
+        with attention_for(self.denoiser, noisy):
+            states = self.states(batch["captions"][own])
+            prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, sizes)
         target = losses.regression_target(latents, noise, signal, deviation, self.prediction_type)
         weights = losses.min_snr_weights(
             signal, deviation, self.objective.min_snr_gamma, self.prediction_type
         )
-        loss = losses.weighted_mse(prediction, target, weights * batch["weights"][own])
+        places: Tensor | float = 1.0
+        if self.objective.lesion_weight:
+            left = max(0.0, 1 - self.global_step / self.num_steps)
+            places = losses.lesion_places(batch["lesions"][own], self.objective.lesion_weight * left)
+        loss = losses.weighted_mse(prediction, target, weights * batch["weights"][own], places)
         loss = loss * self.trainer.world_size  # the mean over devices is the batch's loss
         if not torch.isfinite(loss):
             raise self.diverged(f"loss became {loss.item()}")

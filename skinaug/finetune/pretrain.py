@@ -1,4 +1,5 @@
-"""Train a small Stable Diffusion pipeline from nothing: tokenizer, autoencoder, then UNet and text encoder together."""
+"""Train a small Stable Diffusion pipeline from nothing: tokenizer, autoencoder, text encoder, then UNet and text encoder
+together."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning import Trainer
 from torch import nn
 from torch.optim import Optimizer
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from skinaug.errors import InputError
 from skinaug.finetune import components, resume
@@ -26,6 +27,7 @@ from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.latents import to_signal
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption, caption_rows
+from skinaug.finetune.text_start import TextTraining, tell_captions_apart
 from skinaug.finetune.tokenizer import train_tokenizer
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
@@ -36,13 +38,15 @@ UNET_FACTOR = 4  # latents are divided by this at the UNet's bottom
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of the networks. vocab_size and max_tokens: of the tokenizer; channels: at each level, the finest first."""
+    """Of the networks. vocab_size and max_tokens: of the tokenizer; channels: at each level, the finest first;
+    latent_channels: numbers that the autoencoder keeps of each place, 4 or more."""
 
     vocab_size: int
     max_tokens: int
     text_width: int
     text_layers: int
     vae_channels: Sequence[int]
+    latent_channels: int
     unet_channels: Sequence[int]
 
     @property
@@ -68,6 +72,7 @@ class AutoencoderTraining:
 def pretrain(
     sizes: Sizes,
     autoencoder: AutoencoderTraining,
+    text: TextTraining,
     training: Finetune,
     *,
     manifest: Manifest,
@@ -100,11 +105,17 @@ def pretrain(
             settings = {"max_steps": autoencoder.steps, "gradient_clip_val": 1.0, "callbacks": [saver]}
             fit = trainer(**settings, logger=logger, default_root_dir=out)
             train_autoencoder(autoencoder, sizes, manifest, image_size, fit, folder, seed)
-        vae = AutoencoderKL.from_pretrained(out / "vae", use_safetensors=True)
-        base = partial(new_pipeline, sizes, image_size, vae, tokenizer, seed)
+        if not (out / "text_encoder").exists():
+            torch.manual_seed(seed)
+            text_encoder = components.new_text_encoder(tokenizer, sizes.text_width, sizes.text_layers)
+            tell_captions_apart(
+                text_encoder, tokenizer, manifest, caption, training.captions.attributes, text, seed
+            )
+            save_whole(text_encoder.save_pretrained, out / "text_encoder")
+        base = partial(new_pipeline, sizes, image_size, out, tokenizer, seed)
         feed = {"prior_images": None, "trainer": trainer, "cache": out, "logger": logger}
         training.teach(manifest, phrases, base=base, out=out, **feed)
-    for leftover in ("tokenizer", "vae", "vae_checkpoints", "moments"):
+    for leftover in ("tokenizer", "vae", "vae_checkpoints", "text_encoder", "moments"):
         resume.remove(out / leftover)
 
 
@@ -130,7 +141,7 @@ def train_autoencoder(
     """Leave the autoencoder beside its checkpoints, with the scaling factor that some of the training images give."""
     pixels = load_pixels(manifest, image_size)
     torch.manual_seed(seed)
-    vae = components.new_autoencoder(sizes.vae_channels, image_size)
+    vae = components.new_autoencoder(sizes.vae_channels, sizes.latent_channels, image_size)
     start_from_colours(vae, to_signal(torch.from_numpy(pixels[:512])), training.deviation)
     module = AutoencoderTrainer(
         vae,
@@ -154,12 +165,14 @@ def train_autoencoder(
 
 
 def new_pipeline(
-    sizes: Sizes, image_size: int, vae: AutoencoderKL, tokenizer: CLIPTokenizer, seed: int
+    sizes: Sizes, image_size: int, folder: Path, tokenizer: CLIPTokenizer, seed: int
 ) -> StableDiffusionPipeline:
-    """An untrained UNet and text encoder around a trained autoencoder; the same for a seed."""
+    """An untrained UNet between the autoencoder and the text encoder in a folder; the same for a seed."""
+    vae = AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True)
+    text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True)
     torch.manual_seed(seed)
-    text_encoder = components.new_text_encoder(tokenizer, sizes.text_width, sizes.text_layers)
-    unet = components.new_unet(sizes.unet_channels, image_size // sizes.vae_factor, sizes.text_width)
+    side = image_size // sizes.vae_factor
+    unet = components.new_unet(sizes.unet_channels, sizes.latent_channels, side, sizes.text_width)
     return components.assemble(vae, text_encoder, tokenizer, unet)
 
 

@@ -93,6 +93,8 @@ def test_skin_tone_can_be_measured_back_from_pixels() -> None:
     for picture, rng, _ in rows:
         picture = replace(picture, site=replace(picture.site, limb_half_width=0.0, hairs=0))
         rendered = render(picture, 64, rng)
+        if rendered.lesion_mask.all():
+            continue  # no clean skin is left to measure
         measured.append(measured_ita_deg(rendered.pixels, ~rendered.lesion_mask))
         truth.append(rendered.ita_deg)
         types.append(SKIN_TYPES.index(picture.skin.skin_type))

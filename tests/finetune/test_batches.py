@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from PIL import Image
 
 from skinaug.errors import InputError
 from skinaug.finetune.batches import Photographs, training_batch
 from skinaug.finetune.finetune import Prior
+from skinaug.finetune.moments import Moments
 from skinaug.manifest import Manifest
 
 
@@ -50,6 +54,20 @@ def test_the_priors_loss_is_added_to_that_of_the_photographs(shown: Photographs,
     assert (batch["weights"] * errors).sum().item() == pytest.approx(expected.item())
     assert batch["captions"][6:] == ["a photo of skin"] * 6
     assert torch.equal(batch["moments"][:6], training_batch(0, shown, None, 0.0, 6, 0.0, seed=0)["moments"])
+
+
+def test_a_batch_tells_where_the_lesions_of_each_view_are(photographs: Manifest, tmp_path: Path):
+    """A mask that is white on its left half: on the left of the picture, on the right of its mirror image."""
+    half = np.zeros((16, 16), bool)
+    half[:, :8] = True
+    Image.fromarray(half).save(tmp_path / "half.png")
+    masked = photographs.with_table(photographs.table.with_columns(mask=pl.lit(str(tmp_path / "half.png"))))
+    moments = Moments(tmp_path, tuple(masked.table["sha256"]), 1, True)
+    shown = Photographs(moments, masked, lambda row, rng: "", 16, masks=True)
+    cover = shown.cover(np.array([0, 1]), np.array([0, 1]), 4)
+    assert cover.shape == (2, 1, 4, 4)
+    assert torch.equal(cover[0, 0], torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(4, 4))
+    assert torch.equal(cover[1], cover[0].flip(-1))
 
 
 def test_a_prior_without_weight_is_refused():

@@ -54,6 +54,33 @@ def test_weighted_mse_is_a_sum_over_images():
     assert losses.weighted_mse(prediction, target, torch.tensor([0.5, 0.25])).item() == 0.5 * 5 + 0.25 * 2
 
 
+def test_places_weigh_errors_within_an_image():
+    prediction, target = torch.tensor([[[[1.0, 3.0]]]]), torch.zeros(1, 1, 1, 2)
+    places = torch.tensor([[[[1.5, 0.5]]]])
+    assert losses.weighted_mse(prediction, target, torch.ones(1), places).item() == (1.5 + 0.5 * 9) / 2
+
+
+def test_lesions_of_any_size_weigh_the_same_beside_their_image():
+    cover = torch.zeros(3, 1, 8, 8)
+    cover[0, 0, :4] = 1.0  # half of the image
+    cover[1, 0, 2, 2:6] = 1.0  # a sixteenth
+    places = losses.lesion_places(cover, 1.5)
+    torch.testing.assert_close(places.mean((1, 2, 3)), torch.ones(3))
+    ratio = [
+        (place * c).sum() / (place.sum() - (place * c).sum()) for place, c in zip(places, cover, strict=True)
+    ]
+    assert ratio[0].item() == pytest.approx((0.5 + 1.5) / 0.5)
+    assert ratio[1].item() == pytest.approx((1 / 16 + 1.5) / (15 / 16))
+    assert torch.equal(places[2], torch.ones(1, 8, 8)), "no lesion: all places alike"
+    assert torch.equal(losses.lesion_places(cover, 0.0), torch.ones_like(cover))
+
+
+def test_a_single_place_does_not_take_over():
+    cover = torch.zeros(1, 1, 64, 64)
+    cover[..., 0, 0] = 1.0
+    assert losses.lesion_places(cover, 1.0).max() <= 1 + losses.MOST_PLACE
+
+
 def test_a_flow_is_the_slope_of_the_mixture(latents_and_noise: torch.Tensor):
     latents, noise = latents_and_noise
     levels = torch.tensor([0.1, 0.5, 0.9, 0.3])

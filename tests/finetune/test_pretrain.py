@@ -5,15 +5,20 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from lightning import Callback
+from PIL import Image
 
 from skinaug.errors import InputError
+from skinaug.finetune.components import new_text_encoder
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.methods.full import Full
+from skinaug.finetune.module import Objective
 from skinaug.finetune.pretrain import AutoencoderTraining, Sizes, pretrain
+from skinaug.finetune.text_start import TextTraining, tell_captions_apart
 from skinaug.finetune.tokenizer import WORDS, train_tokenizer
 from skinaug.manifest import Manifest
 from skinaug.models.trainer import make_trainer
@@ -54,9 +59,10 @@ def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "3
         "sample_prompts": ["a red spot"],
     }
     out.mkdir(exist_ok=True)
-    sizes = Sizes(700, 32, 16, 1, [16, 32, 48], [16, 16, 16])
+    sizes = Sizes(700, 32, 16, 1, [16, 32, 48], 6, [16, 16, 16])
     autoencoder = AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM)
-    stage = partial(pretrain, sizes, autoencoder, Finetune(**(training | changes)))
+    text = TextTraining(2, 4, 1, ADAM)
+    stage = partial(pretrain, sizes, autoencoder, text, Finetune(**(training | changes)))
     stage(manifest=manifest, trainer=trainer, logger=False, out=out)
 
 
@@ -93,9 +99,49 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(photographs: Manifest, 
         torch.testing.assert_close(resumed[key], value, rtol=0, atol=2e-3)
 
 
+def test_lesions_can_weigh_more_where_their_masks_are_known(photographs: Manifest, tmp_path: Path):
+    with pytest.raises(InputError, match=r"lesion_weight=1.0 needs the lesions' mask of every image"):
+        run(photographs, tmp_path / "without", objective=Objective(lesion_weight=1.0))
+    mask = Image.new("1", (16, 16))
+    mask.paste(1, (4, 4, 12, 12))
+    mask.save(tmp_path / "mask.png")
+    masked = photographs.with_table(photographs.table.with_columns(mask=pl.lit(str(tmp_path / "mask.png"))))
+    run(masked, tmp_path / "weighed", objective=Objective(lesion_weight=1.0))
+    run(masked, tmp_path / "plain")
+    weighed, plain = weights(tmp_path / "weighed"), weights(tmp_path / "plain")
+    assert any(not torch.equal(plain[key], value) for key, value in weighed.items() if key.startswith("0."))
+
+
 def test_an_image_size_that_does_not_fit_is_refused(photographs: Manifest, tmp_path: Path):
     with pytest.raises(InputError, match="multiple of 16, got 20"):
         run(photographs, tmp_path, image_size=20)
+
+
+def test_a_text_encoder_starts_by_telling_captions_apart(photographs: Manifest):
+    """A linear layer on its mean state, fitted afterwards, names the colour that a caption said in another wording."""
+    colours = ["red", "white", "black"]
+    table = pl.concat([photographs.table] * 5).with_columns(
+        image_id=pl.int_range(pl.len()).cast(pl.String),
+        colour=pl.Series([colours[i % 3] for i in range(5 * len(photographs))]),
+    )
+    manifest, said = photographs.with_table(table), table["colour"].to_list()
+    tokenizer = train_tokenizer([f"a photo of a {colour} spot on skin" for colour in colours] * 9, 900, 32)
+    torch.manual_seed(0)
+    encoder = new_text_encoder(tokenizer, 16, 1)
+    training = TextTraining(60, 16, 5, partial(torch.optim.AdamW, lr=1e-2))
+    caption = lambda row, rng: f"a photo of a {said[row]} spot"  # noqa: E731
+    tell_captions_apart(
+        encoder, tokenizer, manifest, caption, {"colour": dict.fromkeys(colours, 1.0)}, training, 0
+    )
+    texts = [f"skin with a {colour} spot" for colour in colours]
+    with torch.no_grad():
+        read = tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+        taught = tokenizer(
+            [f"a photo of a {c} spot" for c in colours], padding="max_length", return_tensors="pt"
+        )
+        states = encoder(read).last_hidden_state.mean(1)
+        known = encoder(taught.input_ids).last_hidden_state.mean(1)
+    assert torch.cdist(states, known).argmin(1).tolist() == [0, 1, 2]
 
 
 def test_any_text_becomes_tokens_and_back(tmp_path: Path):

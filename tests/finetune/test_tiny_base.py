@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from PIL import Image, ImageCms
 from sklearn.metrics import roc_auc_score
 
 import skinaug
+from skinaug.dataset.phantom.conditions import CONDITIONS
+from skinaug.dataset.phantom.source import PhantomMorphology
+from skinaug.launch import configs
 
 TINY = Path(skinaug.__file__).parent / "weights" / "tiny"
 TO_LAB = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
@@ -47,6 +52,17 @@ def test_it_is_small_and_without_pickles():
     files = [path for path in TINY.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 15e6
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
+
+
+def test_its_training_knows_no_condition():
+    """Neither their names, in whatever form the captions could say them, nor a picture of one."""
+    configs.register()
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", ["experiment=tiny_base"])
+    captions = OmegaConf.to_yaml(cfg.finetune.training.captions).lower()
+    assert not [name for name in (*CONDITIONS, "naev", "mole", "ringworm", "pimple") if name in captions]
+    assert cfg.dataset.source["_target_"].endswith(".PhantomMorphology")
+    assert PhantomMorphology.classes == ("skin",)
 
 
 def test_skin_type_shows(tiny: StableDiffusionPipeline):

@@ -207,6 +207,7 @@ def test_half_precision_with_checkpointing_and_accumulation(method, precision: s
         ({"offset_noise": -0.1}, "offset_noise"),
         ({"input_perturbation": -1.0}, "input_perturbation"),
         ({"density": "cosine"}, "density"),
+        ({"lesion_weight": -1.0}, "lesion_weight"),
     ],
 )
 def test_bad_objectives(settings: dict, word: str):

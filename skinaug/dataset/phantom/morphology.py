@@ -19,11 +19,11 @@ _RADII = {
     "medium-sized": (0.078, 0.165),
     "large": (0.175, 0.33),
 }
-_SIZE_SHARES = {  # by count: many large lesions would only fill the frame
+_SIZE_SHARES = {  # by count: many large lesions fill the frame, so they are rare, but every pair of words occurs
     "one": (0.12, 0.26, 0.32, 0.30),
-    "two": (0.15, 0.33, 0.37, 0.15),
-    "a few": (0.25, 0.40, 0.30, 0.05),
-    "many": (0.45, 0.45, 0.10, 0.00),
+    "two": (0.13, 0.30, 0.35, 0.22),
+    "a few": (0.22, 0.36, 0.28, 0.14),
+    "many": (0.38, 0.38, 0.17, 0.07),
 }
 _COLOURS = ("red", "pink", "brown", "dark brown", "black", "white", "violet", "yellowish")
 _COLOUR_SHARES = (0.24, 0.16, 0.13, 0.10, 0.06, 0.13, 0.10, 0.08)

@@ -74,11 +74,14 @@ class PhantomMorphology:
         self.count, self.image_size, self.seed, self.workers = count, image_size, seed, workers
 
     def load(self, root: Path) -> pl.DataFrame:
-        """Render into root/images and return one row a picture; columns as for Phantom, without age and sex."""
+        """Render into root/images and return one row a picture; columns as for Phantom, without age and sex.
+
+        A further column `mask` has the path of the lesions' mask, in root/masks: white where a lesion covers the skin.
+        """
         draws = [
             (f"skin-{k:06d}", "skin", partial(morphology_picture, k, self.seed)) for k in range(self.count)
         ]
-        return _render_all(draws, root, self.image_size, self.workers)
+        return _render_all(draws, root, self.image_size, self.workers, masks=True)
 
 
 def _check(count: int, image_size: int, name: str) -> None:
@@ -128,21 +131,29 @@ def _row(drawn: Drawn, rendered: Rendered) -> dict[str, object]:
     return {**extra, **describe(picture), **truth}
 
 
-def _render_block(block: list[Planned], root: Path, image_size: int) -> list[dict[str, object]]:
+def _render_block(block: list[Planned], root: Path, image_size: int, masks: bool) -> list[dict[str, object]]:
     rows = []
     for image_id, label, draw in block:
         drawn = draw()
         rendered = render(drawn[0], image_size, drawn[1])
         path = f"images/{image_id}.png"
         Image.fromarray(rendered.pixels).save(root / path, compress_level=1)
-        rows.append({"image_id": image_id, "path": path, "label": label, **_row(drawn, rendered)})
+        row = {"image_id": image_id, "path": path, "label": label, **_row(drawn, rendered)}
+        if masks:
+            mask = f"masks/{image_id}.png"
+            Image.fromarray(rendered.lesion_mask).save(root / mask)
+            row["mask"] = mask
+        rows.append(row)
     return rows
 
 
-def _render_all(planned: list[Planned], root: Path, image_size: int, workers: int | None) -> pl.DataFrame:
-    (root / "images").mkdir(parents=True, exist_ok=True)
+def _render_all(
+    planned: list[Planned], root: Path, image_size: int, workers: int | None, masks: bool = False
+) -> pl.DataFrame:
+    for folder in ("images", "masks")[: 1 + masks]:
+        (root / folder).mkdir(parents=True, exist_ok=True)
     blocks = [planned[start : start + _BLOCK] for start in range(0, len(planned), _BLOCK)]
-    task = partial(_render_block, root=root, image_size=image_size)
+    task = partial(_render_block, root=root, image_size=image_size, masks=masks)
     results = _in_order(task, blocks, workers or os.cpu_count() or 1)
     return pl.DataFrame(list(_progress(results, len(planned))), infer_schema_length=None)
 

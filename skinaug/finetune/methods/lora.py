@@ -93,17 +93,20 @@ class Lora:
         """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of the pipeline's class reads."""
         # peft's names: diffusers' older ones would lose convolutions on loading.
         name, network = denoiser_name(pipeline), denoiser(pipeline)
-        layers = {f"{name}_lora_layers": get_peft_model_state_dict(network)}
+        layers = {f"{name}_lora_layers": _matrices(network)}
         layers[f"{name}_lora_adapter_metadata"] = _settings(network)
         for encoder_name, encoder, _ in text_encoders(pipeline) if self.text_encoder else ():
             if getattr(encoder, "peft_config", None):
-                layers[f"{encoder_name}_lora_layers"] = _as_transformers_reads(
-                    get_peft_model_state_dict(encoder)
-                )
+                layers[f"{encoder_name}_lora_layers"] = _as_transformers_reads(_matrices(encoder))
                 layers[f"{encoder_name}_lora_adapter_metadata"] = _settings(encoder)
         type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)
         for file in (out / "lora").glob("*.safetensors"):
             sort_metadata(file)
+
+
+def _matrices(network: nn.Module) -> dict[str, Tensor]:
+    """The adapter's weights by peft's names. Those of a convolution in channels_last lie in another order than files hold."""
+    return {name: weight.contiguous() for name, weight in get_peft_model_state_dict(network).items()}
 
 
 def _settings(network: Any) -> dict[str, Any]:
