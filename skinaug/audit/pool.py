@@ -21,6 +21,8 @@ from rich.table import Table
 from scipy.stats import binomtest
 from torch import nn
 
+from skinaug.audit.obedience import FILE_NAME as OBEDIENCE
+from skinaug.audit.obedience import Obedience, print_obedience
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, read_features
@@ -56,6 +58,7 @@ def audit_pool(
     max_images: int = 5_000,
     false_positive_rate: float = 0.01,
     seed: int = 0,
+    obedience: Obedience | None = None,
     *,
     data: Manifest,
     raw: Manifest,
@@ -65,7 +68,7 @@ def audit_pool(
     logger: Any = False,
     out: Path,
 ) -> None:
-    """Write fidelity.csv, memorisation.parquet, memorisation.json and attributes.csv.
+    """Write fidelity.csv, memorisation.parquet, memorisation.json, attributes.csv and, where it is measured, obedience.csv.
 
     Args:
         backbone, image_size: the network whose features tell how alike pictures are.
@@ -77,6 +80,7 @@ def audit_pool(
         max_images: of a set that fidelity is measured on; larger sets are drawn from.
         false_positive_rate: share of fresh photographs that memorisation would take for copies.
         seed: of the draws.
+        obedience: how words asked for are compared with words seen; None: not at all.
         data: the real images.
         raw, curated: the pool before and after curation.
         trainer: makes a Lightning Trainer: the device to use.
@@ -103,6 +107,12 @@ def audit_pool(
     if logger:
         log_measures(logger, table, found)
     attributes_table(raw, realised(raw, image_size, cache), curated).write_csv(out / "attributes.csv")
+    if obedience is not None:
+        heard = obedience(data, raw, trainer, cache)
+        heard.write_csv(out / OBEDIENCE)
+        if logger:
+            values = heard.select("attribute", "obedience").drop_nulls().iter_rows()
+            logger.log_metrics({f"raw/obedience/{name}": value for name, value in values})
 
 
 def _check(reference: str, false_positive_rate: float) -> None:
@@ -295,7 +305,7 @@ def attributes_table(raw: Manifest, measured: pl.DataFrame, curated: Manifest) -
 
 
 def print_audit(folder: Path) -> None:
-    """What an audit found: fidelity over all classes, a row a set, and a sentence a set on memorisation."""
+    """What an audit found: fidelity over all classes, a row a set, a sentence a set on memorisation, and obedience."""
     overall = pl.read_csv(folder / "fidelity.csv", schema=FIDELITY).filter(pl.col("label") == ALL)
     metrics = overall["metric"].unique(maintain_order=True).to_list()
     shown = Table(
@@ -311,6 +321,8 @@ def print_audit(folder: Path) -> None:
     for name, counts in json.loads((folder / "memorisation.json").read_text()).items():
         if counts["images"]:
             console.print(f"{name} pool: {memorisation_sentence(counts)}", highlight=False, soft_wrap=True)
+    if (folder / OBEDIENCE).is_file():
+        print_obedience(folder)
 
 
 def _with_interval(row: Mapping[str, Any]) -> str:

@@ -68,6 +68,14 @@ def attributes(folder: Path) -> pl.DataFrame:
     return table.with_columns(pl.col("body_site", "skin_type").cast(pl.String).fill_null(""))
 
 
+def obedience(folder: Path) -> pl.DataFrame:
+    """An audit's obedience.csv (`audit.obedience.SCHEMA`); empty where it was not measured."""
+    file = folder / "obedience.csv"
+    if not file.is_file():
+        return pl.DataFrame()
+    return pl.read_csv(file, schema_overrides=dict.fromkeys(("obedience", "low", "high"), pl.Float64))
+
+
 def certificate(run: Run) -> dict[str, Any] | None:
     """A run's leak certificate; None where it has none."""
     file = run.artifacts["classify"] / "certificate.json"

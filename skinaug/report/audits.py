@@ -106,6 +106,24 @@ def memorisation_table(folder: Path) -> Table:
     return table(["Set", "Verdict", "Images", "Near-copies", "Share, %"], rows, words=2)
 
 
+def obedience_table(folder: Path) -> Table | None:
+    """Words asked for against words seen, a row an attribute; None where it was not measured."""
+    found = artifacts.obedience(folder)
+    if found.is_empty():
+        return None
+    rows = []
+    for row in found.iter_rows(named=True):
+        scores = [f"{100 * row[name]:.0f}" for name in ("chance", "ceiling", "seen")]
+        heard = (
+            Cell("–")
+            if row["obedience"] is None
+            else Cell(f"{row['obedience']:.2f}", f"{row['low']:.2f}–{row['high']:.2f}")
+        )
+        rows.append([row["attribute"], row["words"], row["images"], *scores, heard])
+    headings = ["Asked for", "Words", "Images", "Chance, %", "Real images, %", "Pool, %", "Obedience"]
+    return table(headings, rows, words=2)
+
+
 def _share(share: float, low: float, high: float) -> Cell:
     return Cell(f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}")
 

@@ -110,6 +110,7 @@ def _audit(folder: Path) -> dict[str, Any]:
         "fidelity_by_class": audits.fidelity_table(folder, None),
         "warnings": audits.warnings(folder),
         "memorisation": audits.memorisation_table(folder),
+        "obedience": audits.obedience_table(folder),
         "tones": audits.tones_table(folder),
         "sizes": audits.sizes_table(folder),
         "coverage": audits.coverage_table(folder),

@@ -78,7 +78,7 @@ def _pools(content: Mapping[str, Any]) -> Iterator[str]:
         yield markdown_table(audit["fidelity"])
         yield "\n".join(f"- {escape(text)}" for text in audit["warnings"])
         yield markdown_table(audit["memorisation"])
-        others = [audit[table] for table in ("fidelity_by_class", "tones", "sizes", "coverage")]
+        others = [audit[table] for table in ("fidelity_by_class", "obedience", "tones", "sizes", "coverage")]
         yield from (markdown_table(table) for table in others if table is not None)
     if content["validity_table"]:
         yield "## Does fidelity rank the pools as the classifiers do?"
