@@ -103,7 +103,7 @@ class Obedience:
         probe = self.fit(train=train, val=None, trainer=trainer, cache=cache)
         real, made = (_hits(probe, images) for images in (held_out, pool))
         chance = 1 / len(words)
-        ceiling, seen = _balanced(*real[:2]), _balanced(*made[:2])
+        ceiling, seen = (_balanced(labels, hits, np.ones(len(hits))) for labels, hits, _ in (real, made))
         rng = np.random.default_rng(self.seed)
         drawn = [
             (_resampled(*made, rng) - chance) / max(_resampled(*real, rng) - chance, 1e-9)
@@ -147,18 +147,16 @@ def _hits(probe: Probe, images: Manifest) -> tuple[np.ndarray, np.ndarray, np.nd
     return labels, probe(images).argmax(1) == labels, groups
 
 
-def _balanced(labels: np.ndarray, hits: np.ndarray) -> float:
-    """Mean over words of the share that was seen."""
-    return float(np.mean([hits[labels == word].mean() for word in np.unique(labels)]))
+def _balanced(labels: np.ndarray, hits: np.ndarray, weights: np.ndarray) -> float:
+    """Mean over words of the share that was seen, of images that count so much; a word that none of them has does not count."""
+    total, right = np.bincount(labels, weights), np.bincount(labels, weights * hits)
+    return float((right[total > 0] / total[total > 0]).mean())
 
 
 def _resampled(labels: np.ndarray, hits: np.ndarray, groups: np.ndarray, rng: np.random.Generator) -> float:
-    """The balanced accuracy of as many patients, drawn with replacement; a word that none of them has does not count."""
+    """The balanced accuracy of as many patients, drawn with replacement."""
     drawn = np.bincount(rng.integers(groups.max() + 1, size=groups.max() + 1), minlength=groups.max() + 1)
-    weights = drawn[groups].astype(float)
-    total = np.bincount(labels, weights)
-    right = np.bincount(labels, weights * hits)
-    return float((right[total > 0] / total[total > 0]).mean())
+    return _balanced(labels, hits, drawn[groups].astype(float))
 
 
 def print_obedience(folder: Path) -> None:

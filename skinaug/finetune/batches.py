@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from skinaug.finetune.cache import random_square
+from skinaug.finetune.cache import seen
 from skinaug.finetune.latents import Batch, captioned_batch
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption
-from skinaug.images import open_image, square
+from skinaug.images import open_image
 from skinaug.manifest import Manifest
 
 
@@ -55,11 +55,8 @@ class Photographs:
 
     def mask(self, row: int, view: int) -> np.ndarray:
         """The lesions' mask in a view: uint8 [S, S, 3]."""
-        crop, mirrored = self.moments.which(view)
         image = open_image(self.manifest.root / self.manifest.table["mask"][row])
-        digest = self.moments.digests[row]
-        seen = random_square(image, self.image_size, digest, crop) if crop else square(image, self.image_size)
-        return seen[:, ::-1] if mirrored else seen
+        return seen(image, self.image_size, self.moments.digests[row], *self.moments.which(view))
 
 
 def training_batch(

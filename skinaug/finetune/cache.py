@@ -117,6 +117,12 @@ def _encode(
         write(view.file, {"moments": entry})
 
 
+def seen(image: Image.Image, size: int, digest: str, crop: int, mirrored: bool) -> np.ndarray:
+    """What a view shows of the picture with that SHA-256, or of its mask: uint8 [size, size, 3]."""
+    pixels = random_square(image, size, digest, crop) if crop else square(image, size)
+    return pixels[:, ::-1] if mirrored else pixels
+
+
 def random_square(image: Image.Image, size: int, digest: str, crop: int) -> np.ndarray:
     """Crop number `crop` >= 1 of the picture with that SHA-256, resized with antialiasing: uint8 [size, size, 3].
 
@@ -162,8 +168,7 @@ def _missing_views(moments: Moments, row: int, picture: Path, size: int) -> list
     found = []
     for view in absent:
         crop, mirrored = moments.which(view)
-        pixels = random_square(image, size, digest, crop) if crop else square(image, size)
-        found.append(View(picture, moments.path(row, view), pixels[:, ::-1] if mirrored else pixels))
+        found.append(View(picture, moments.path(row, view), seen(image, size, digest, crop, mirrored)))
     return found
 
 

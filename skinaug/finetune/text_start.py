@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from rich.progress import track
 from torch import nn
 from torch.nn import functional
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from skinaug.finetune.loss import warmup_cosine
@@ -60,12 +62,10 @@ def tell_captions_apart(
         {name: nn.Linear(text_encoder.config.hidden_size, len(values)) for name, values in named.items()}
     )
     optimizer = training.optimizer([*text_encoder.parameters(), *heads.parameters()])
-    rates = [group["lr"] for group in optimizer.param_groups]
+    factor = partial(warmup_cosine, warmup_steps=training.warmup_steps, num_steps=training.steps)
+    scheduler = LambdaLR(optimizer, factor)
     rng = np.random.default_rng(seed)
-    for step in track(range(training.steps), "text encoder", transient=True):
-        factor = warmup_cosine(step, training.warmup_steps, training.steps)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = factor * rate
+    for _ in track(range(training.steps), "text encoder", transient=True):
         rows = rng.integers(len(manifest), size=training.batch_size)
         texts = [caption(int(row), rng) for row in rows]
         read = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
@@ -76,4 +76,5 @@ def tell_captions_apart(
         ]
         (torch.stack(losses).sum() / training.batch_size).backward()
         optimizer.step()
+        scheduler.step()
         optimizer.zero_grad()
