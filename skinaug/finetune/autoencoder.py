@@ -11,44 +11,57 @@ import torch
 from diffusers import AutoencoderKL
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from skinaug.finetune.latents import Batch, numbered_loader, to_signal
-from skinaug.finetune.loss import warmup_cosine
+from skinaug.finetune.loss import lesion_places, warmup_cosine
 from skinaug.models.trainer import share
 
 
-def edge_error(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """Mean absolute error of horizontal and vertical differences: keeps scale, hair and borders sharp."""
-    difference = reconstruction - images
-    across = difference[..., :, 1:] - difference[..., :, :-1]
-    down = difference[..., 1:, :] - difference[..., :-1, :]
-    return across.abs().mean() + down.abs().mean()
+def edge_error(difference: Tensor, places: Tensor | float = 1.0) -> Tensor:
+    """Mean square of what horizontal and vertical neighbours differ in: keeps scale, hair and borders sharp.
+
+    difference: reconstruction - images, [B, 3, S, S]; places: weights [B, 1, S, S] of mean 1. Squares rather than absolute
+    values, whose minimum is a median: specks of scale or pus that cover less than half of their surroundings would vanish.
+    """
+    weighted = torch.as_tensor(places, device=difference.device).expand_as(difference)
+    across = (difference[..., :, 1:] - difference[..., :, :-1]).square()
+    down = (difference[..., 1:, :] - difference[..., :-1, :]).square()
+    beside = (weighted[..., :, 1:] + weighted[..., :, :-1]) / 2
+    above = (weighted[..., 1:, :] + weighted[..., :-1, :]) / 2
+    return (across * beside).mean() + (down * above).mean()
 
 
-def pixel_batch(number: int, pixels: np.ndarray, batch_size: int, seed: int) -> Batch:
-    """Batch `number` of an endless sequence of random images: float [B, 3, S, S] in [-1, 1], half of them mirrored."""
+def chroma_error(difference: Tensor, places: Tensor | float = 1.0) -> Tensor:
+    """Mean square of red against green and of blue against both: redness is what skin disease is told by."""
+    red, green, blue = difference.split(1, 1)
+    return (((red - green).square() + (blue - (red + green) / 2).square()) / 2 * places).mean()
+
+
+def pixel_batch(
+    number: int, pixels: np.ndarray, masks: np.ndarray | None, batch_size: int, seed: int
+) -> Batch:
+    """Batch `number` of an endless sequence of random images: float [B, 3, S, S] in [-1, 1], half of them mirrored; where masks
+    are given (uint8 [N, S, S]) also the lesions, float [B, 1, S, S] in [0, 1]."""
     rng = np.random.default_rng([seed, number])
-    images = to_signal(torch.from_numpy(pixels[rng.integers(len(pixels), size=batch_size)]))
+    rows = rng.integers(len(pixels), size=batch_size)
     mirrored = torch.from_numpy(rng.random(batch_size) < 0.5)
-    images[mirrored] = images[mirrored].flip(-1)
-    return {"number": number, "images": images}
-
-
-def chroma_error(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """Mean absolute error of red against green and of blue against both: redness is what skin disease is told by."""
-    red, green, blue = (reconstruction - images).unbind(1)
-    return ((red - green).abs().mean() + (blue - (red + green) / 2).abs().mean()) / 2
+    batch = {"images": to_signal(torch.from_numpy(pixels[rows]))}
+    if masks is not None:
+        batch["lesions"] = torch.from_numpy(masks[rows]).float()[:, None] / 255
+    for values in batch.values():
+        values[mirrored] = values[mirrored].flip(-1)
+    return {"number": number, **batch}
 
 
 class AutoencoderTrainer(LightningModule):
-    """Mean absolute error of colours, edges and chroma, and a weight on the latents' size.
+    """Mean squared error of colours, edges and chroma, and a weight on the latents' size.
 
     The posterior's deviation stays as it is, so the divergence from a unit normal is, up to a constant, half the mean square
     of the latents: `kl_weight` weighs that. A deviation that learned would hide all but the brightest channel at first.
+    lesion_weight: as in `module.Objective`, but the same at every step.
     """
 
     def __init__(
@@ -61,12 +74,14 @@ class AutoencoderTrainer(LightningModule):
         edge_weight: float,
         chroma_weight: float,
         kl_weight: float,
+        lesion_weight: float,
         seed: int,
     ) -> None:
         super().__init__()
         self.vae, self.make_batch, self.optimizer = vae, make_batch, optimizer
         self.num_steps, self.warmup_steps, self.seed = num_steps, warmup_steps, seed
         self.edge_weight, self.chroma_weight, self.kl_weight = edge_weight, chroma_weight, kl_weight
+        self.lesion_weight = lesion_weight
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         own = share(len(batch["images"]), self.trainer)
@@ -76,12 +91,15 @@ class AutoencoderTrainer(LightningModule):
         shape = (len(batch["images"]), *posterior.mean.shape[1:])
         noise = torch.randn(shape, generator=generator)[own].to(images.device)
         latents = posterior.mean + posterior.std.detach() * noise
-        reconstruction = self.vae.decode(latents).sample.float()
-        colours, edges = F.l1_loss(reconstruction, images), edge_error(reconstruction, images)
-        chroma, divergence = chroma_error(reconstruction, images), posterior.mean.float().square().mean() / 2
+        difference = self.vae.decode(latents).sample.float() - images
+        places: Tensor | float = 1.0
+        if self.lesion_weight:
+            places = lesion_places(batch["lesions"][own], self.lesion_weight)
+        colours, edges = (difference.square() * places).mean(), edge_error(difference, places)
+        chroma, divergence = chroma_error(difference, places), posterior.mean.float().square().mean() / 2
         loss = colours + self.edge_weight * edges + self.chroma_weight * chroma + self.kl_weight * divergence
         self.log_dict(
-            {"vae/loss": loss, "vae/l1": colours, "vae/edges": edges, "vae/chroma": chroma}, prog_bar=True
+            {"vae/loss": loss, "vae/mse": colours, "vae/edges": edges, "vae/chroma": chroma}, prog_bar=True
         )
         return loss
 

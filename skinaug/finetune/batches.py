@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from skinaug.finetune.cache import seen
 from skinaug.finetune.latents import Batch, captioned_batch
+from skinaug.finetune.masks import open_mask
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption
-from skinaug.images import open_image
 from skinaug.manifest import Manifest
 
 
@@ -55,7 +55,7 @@ class Photographs:
 
     def mask(self, row: int, view: int) -> np.ndarray:
         """The lesions' mask in a view: uint8 [S, S, 3]."""
-        image = open_image(self.manifest.root / self.manifest.table["mask"][row])
+        image = open_mask(self.manifest, row)
         return seen(image, self.image_size, self.moments.digests[row], *self.moments.which(view))
 
 

@@ -23,6 +23,7 @@ from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.card import write_card
 from skinaug.finetune.latents import Batch
 from skinaug.finetune.lighten import lighten
+from skinaug.finetune.masks import check_masks
 from skinaug.finetune.methods.method import FinetuneMethod
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import DiffusionFinetuner, Objective
@@ -190,7 +191,7 @@ class Finetune:
         if (out / "labels.json").exists():
             return
         self.check_sharding(trainer())
-        self.check_masks(manifest)
+        self.check_lesion_weight(manifest)
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
         families.check_image_size(self.image_size, pipeline)
@@ -265,16 +266,10 @@ class Finetune:
             seed=self.seed,
         )
 
-    def check_masks(self, manifest: Manifest) -> None:
-        """Refuse to weigh lesions of which nobody knows where they are, or that the base's own pictures lack."""
-        if not self.objective.lesion_weight:
-            return
-        if "mask" not in manifest.table.columns or manifest.table["mask"].null_count():
-            raise InputError(
-                f"finetune.objective.lesion_weight={self.objective.lesion_weight} needs the lesions' mask of every image, in a "
-                "column `mask` of the data: paths of black and white pictures. Set it to 0 to do without."
-            )
-        if self.prior is not None:
+    def check_lesion_weight(self, manifest: Manifest) -> None:
+        """Refuse to weigh lesions that no mask shows, or that the base's own pictures lack."""
+        check_masks(manifest, "finetune.objective.lesion_weight", self.objective.lesion_weight)
+        if self.objective.lesion_weight and self.prior is not None:
             raise InputError(
                 "finetune.objective.lesion_weight and finetune.prior exclude each other: the base's own pictures have no masks. "
                 "Set one of them to 0 or null."

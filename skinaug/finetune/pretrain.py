@@ -25,6 +25,7 @@ from skinaug.finetune.colour_start import start_from_colours
 from skinaug.finetune.export import save_whole
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.latents import to_signal
+from skinaug.finetune.masks import check_masks, load_masks
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption, caption_rows
 from skinaug.finetune.text_start import TextTraining, tell_captions_apart
@@ -57,7 +58,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class AutoencoderTraining:
-    """steps, warmup_steps: optimizer steps; batch_size: images; deviation: of the posterior; weights beside the colours' 1."""
+    """steps, warmup_steps: optimizer steps; batch_size: images; deviation: of the posterior; weights beside the colours' 1.
+    lesion_weight: how much an image's lesions together count beside the whole image, by the manifest's column `mask`."""
 
     steps: int
     batch_size: int
@@ -66,6 +68,7 @@ class AutoencoderTraining:
     edge_weight: float
     chroma_weight: float
     kl_weight: float
+    lesion_weight: float
     optimizer: OptimizerOf
 
 
@@ -88,13 +91,14 @@ def pretrain(
     from.
 
     Raises:
-        InputError: an image size that does not suit the networks.
+        InputError: an image size that does not suit the networks; lesions that no mask shows.
     """
     image_size, seed = training.image_size, training.seed
     if image_size % (UNET_FACTOR * sizes.vae_factor):
         raise InputError(
             f"finetune.training.image_size must be a multiple of {UNET_FACTOR * sizes.vae_factor}, got {image_size}."
         )
+    check_masks(manifest, "finetune.autoencoder.lesion_weight", autoencoder.lesion_weight)
     phrases = training.phrases(manifest.classes)
     if not (out / "pipeline").exists():
         caption = caption_rows(manifest, training.captions, phrases)
@@ -140,18 +144,20 @@ def train_autoencoder(
 ) -> None:
     """Leave the autoencoder beside its checkpoints, with the scaling factor that some of the training images give."""
     pixels = load_pixels(manifest, image_size)
+    masks = load_masks(manifest, image_size) if training.lesion_weight else None
     torch.manual_seed(seed)
     vae = components.new_autoencoder(sizes.vae_channels, sizes.latent_channels, image_size)
     start_from_colours(vae, to_signal(torch.from_numpy(pixels[:512])), training.deviation)
     module = AutoencoderTrainer(
         vae,
-        partial(pixel_batch, pixels=pixels, batch_size=training.batch_size, seed=seed),
+        partial(pixel_batch, pixels=pixels, masks=masks, batch_size=training.batch_size, seed=seed),
         training.optimizer,
         num_steps=training.steps,
         warmup_steps=training.warmup_steps,
         edge_weight=training.edge_weight,
         chroma_weight=training.chroma_weight,
         kl_weight=training.kl_weight,
+        lesion_weight=training.lesion_weight,
         seed=seed,
     )
     resume.fit(trainer, module, checkpoints)

@@ -96,7 +96,11 @@ class SampleGrids(Callback):
         path = self.folder / f"step_{trainer.global_step:06d}.png"
         if not trainer.is_global_zero or path.exists():
             return
-        with trainer.precision_plugin.forward_context(), at_rest(self.pipeline, module.device):
+        with (
+            trainer.precision_plugin.forward_context(),
+            at_rest(self.pipeline, module.device),
+            torch.compiler.set_stance("force_eager"),  # compiling for these shapes takes longer than drawing
+        ):
             images = draw_images(self.pipeline, self.prompts, self.seed, self.image_size, 2.5, 20)
         picture = grid(images, self.images_a_prompt)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -31,15 +32,21 @@ def test_starting_weights_keep_the_mean_colour_of_each_patch(channels: list[int]
 
 
 def test_errors_in_closed_form():
-    images = torch.zeros(1, 3, 2, 2)
-    grey, red = images + 0.5, images.clone()
+    nothing = torch.zeros(1, 3, 2, 2)
+    grey, red, stripe = nothing + 0.5, nothing.clone(), nothing.clone()
     red[:, 0] = 0.5
-    assert edge_error(grey, images).item() == 0
-    assert chroma_error(grey, images).item() == 0
-    assert chroma_error(red, images).item() == pytest.approx((0.5 + 0.25) / 2)
-    stripe = images.clone()
-    stripe[..., 1] = 1
-    assert edge_error(stripe, images).item() == 1
+    stripe[..., 1] = 0.5
+    assert edge_error(grey).item() == 0
+    assert chroma_error(grey).item() == 0
+    assert chroma_error(red).item() == pytest.approx((0.5**2 + 0.25**2) / 2)
+    assert edge_error(stripe).item() == 0.25
+    left = torch.tensor([2.0, 0.0]).expand(1, 1, 2, 2)
+    red[..., 1] = 0
+    assert chroma_error(red, left).item() == pytest.approx((0.5**2 + 0.25**2) / 2), (
+        "half the places, twice the weight"
+    )
+    assert edge_error(stripe, left).item() == 0.25, "a difference weighs as the mean of its two places"
+    assert edge_error(stripe, 2 * left).item() == 0.5
 
 
 def test_scaling_gives_samples_a_deviation_of_one():
@@ -51,8 +58,15 @@ def test_scaling_gives_samples_a_deviation_of_one():
 
 def test_batches_are_functions_of_their_number():
     pixels = torch.randint(256, (9, 4, 4, 3), dtype=torch.uint8).numpy()
-    first, again, other = (pixel_batch(number, pixels, 32, 0)["images"] for number in (3, 3, 4))
+    first, again, other = (pixel_batch(number, pixels, None, 32, 0)["images"] for number in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert first.min() >= -1
     assert first.max() <= 1
+
+
+def test_lesions_are_mirrored_with_their_images():
+    masks = torch.randint(2, (9, 4, 4), dtype=torch.uint8).numpy() * 255
+    batch = pixel_batch(0, np.repeat(masks[..., None], 3, -1), masks, 32, 0)
+    assert torch.equal(batch["images"][:, :1], 2 * batch["lesions"] - 1)
+    assert len({row.numpy().tobytes() for row in batch["lesions"]}) > 9, "some are mirrored"

@@ -36,7 +36,14 @@ class StopAt(Callback):
             raise RuntimeError("killed")
 
 
-def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "32-true", **changes) -> None:
+def run(
+    manifest: Manifest,
+    out: Path,
+    killed: bool = False,
+    precision: str = "32-true",
+    lesion_weight: float = 0.0,
+    **changes,
+) -> None:
     def trainer(callbacks=(), **options):
         callbacks = [*callbacks, *([StopAt()] if killed else [])]
         return make_trainer("cpu", 1, precision, callbacks=callbacks, enable_progress_bar=False, **options)
@@ -60,7 +67,7 @@ def run(manifest: Manifest, out: Path, killed: bool = False, precision: str = "3
     }
     out.mkdir(exist_ok=True)
     sizes = Sizes(700, 32, 16, 1, [16, 32, 48], 6, [16, 16, 16])
-    autoencoder = AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, ADAM)
+    autoencoder = AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, lesion_weight, ADAM)
     text = TextTraining(2, 4, 1, ADAM)
     stage = partial(pretrain, sizes, autoencoder, text, Finetune(**(training | changes)))
     stage(manifest=manifest, trainer=trainer, logger=False, out=out)
@@ -100,16 +107,20 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(photographs: Manifest, 
 
 
 def test_lesions_can_weigh_more_where_their_masks_are_known(photographs: Manifest, tmp_path: Path):
-    with pytest.raises(InputError, match=r"lesion_weight=1.0 needs the lesions' mask of every image"):
-        run(photographs, tmp_path / "without", objective=Objective(lesion_weight=1.0))
+    for weigh in ({"objective": Objective(lesion_weight=1.0)}, {"lesion_weight": 1.0}):
+        with pytest.raises(InputError, match=r"lesion_weight=1.0 needs the lesions' mask of every image"):
+            run(photographs, tmp_path / "without", **weigh)
     mask = Image.new("1", (16, 16))
     mask.paste(1, (4, 4, 12, 12))
     mask.save(tmp_path / "mask.png")
     masked = photographs.with_table(photographs.table.with_columns(mask=pl.lit(str(tmp_path / "mask.png"))))
-    run(masked, tmp_path / "weighed", objective=Objective(lesion_weight=1.0))
     run(masked, tmp_path / "plain")
-    weighed, plain = weights(tmp_path / "weighed"), weights(tmp_path / "plain")
-    assert any(not torch.equal(plain[key], value) for key, value in weighed.items() if key.startswith("0."))
+    run(masked, tmp_path / "unet", objective=Objective(lesion_weight=1.0))
+    run(masked, tmp_path / "vae", lesion_weight=1.0)
+    plain, unet, vae = (weights(tmp_path / name) for name in ("plain", "unet", "vae"))
+    assert any(not torch.equal(plain[key], unet[key]) for key in plain if key.startswith("0."))
+    assert all(torch.equal(plain[key], unet[key]) for key in plain if key.startswith("2."))
+    assert any(not torch.equal(plain[key], vae[key]) for key in plain if key.startswith("2."))
 
 
 def test_an_image_size_that_does_not_fit_is_refused(photographs: Manifest, tmp_path: Path):
