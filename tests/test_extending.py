@@ -15,6 +15,7 @@ import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 from PIL import Image
+from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
 from skinaug.launch import configs
@@ -60,6 +61,29 @@ def test_a_backbone_is_one_yaml(tmp_path: Path):
     assert "on real test images" in output
     (record,) = (tmp_path / "store" / "classify").glob("*/artifact.json")
     assert '"name": "test_vit"' in record.read_text()
+
+
+@pytest.mark.parametrize("name", ["other", "vit", "mine"])
+def test_a_network_from_elsewhere_is_one_yaml(name: str, tmp_path: Path):
+    """One of torchvision, one of transformers, and one of one's own code."""
+    if name == "mine":
+        write(
+            tmp_path / "networks.py",
+            "from torch import nn\n"
+            "def small(num_classes):\n"
+            "    return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n",
+        )
+        yaml = "_target_: networks.small\n_partial_: true\n"
+    else:
+        yaml = block(f"`conf/backbone/{name}.yaml`", "yaml").replace("/data/vit", str(tmp_path / "weights"))
+    if name == "vit":
+        config = ViTConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=64
+        )
+        ViTForImageClassification(config).save_pretrained(tmp_path / "weights")
+    write(tmp_path / f"conf/backbone/{name}.yaml", yaml)
+    output = skinaug("classify", f"backbone={name}", "mix=real", *SMALL, cwd=tmp_path)
+    assert "on real test images" in output
 
 
 def test_a_data_set_is_one_yaml(tmp_path: Path):

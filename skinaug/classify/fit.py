@@ -27,7 +27,7 @@ from skinaug.classify.loss import class_weights as class_weights_of
 from skinaug.classify.module import ImageClassifier
 from skinaug.classify.settings import check_recipe
 from skinaug.manifest import Manifest
-from skinaug.models.backbone import set_image_size
+from skinaug.models.backbone import make_network
 from skinaug.models.checkpoints import resumable
 
 CHECKPOINTS = "checkpoints"
@@ -136,7 +136,7 @@ def fit_classifier(
     )
     steps = steps if epochs is None else max(math.ceil(epochs * len(train) / batch_size), 1)
     L.seed_everything(seed, verbose=False)
-    network = set_image_size(backbone(num_classes=len(train.classes)), image_size)
+    network = make_network(backbone, len(train.classes), image_size)
     if freeze_batch_norm:
         freeze_statistics(network)
     if learns == "head":

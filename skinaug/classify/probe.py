@@ -75,10 +75,10 @@ def frozen_features(
     Raises:
         InputError: the network does not end in a linear layer.
     """
-    if not isinstance(network.get_classifier(), nn.Linear):  # type: ignore[operator]
+    if not hasattr(network, "get_classifier") or not isinstance(network.get_classifier(), nn.Linear):
         name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
         raise InputError(
-            f"The backbone {name} does not end in a linear layer, so it has no linear probe: set classify.learns=network, or "
+            f"The backbone {name} does not end in a linear layer that timm knows, so it has no linear probe: set classify.learns=network, or "
             "take another backbone."
         )
     body = deepcopy(network)

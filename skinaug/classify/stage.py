@@ -37,7 +37,19 @@ def check(cfg: DictConfig) -> None:
 
     recipe = plain(cfg.classify)
     check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
-    check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
+    if timm_name(cfg):
+        check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
+
+
+def check_parts(cfg: DictConfig) -> None:
+    from skinaug.models.backbone import check_runs
+
+    check_runs(build(cfg.backbone), cfg.classify.image_size)
+
+
+def timm_name(cfg: DictConfig) -> str | None:
+    """Of the backbone; None for one that other code makes."""
+    return cfg.backbone.name if cfg.backbone["_target_"].endswith(".create_backbone") else None
 
 
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
@@ -68,7 +80,8 @@ def build_classify(job: Build) -> None:
 
 
 def tags(cfg: DictConfig) -> dict[str, str]:
-    return {"backbone": cfg.backbone.name}
+    made_by = cfg.backbone.get("network", cfg.backbone)["_target_"]
+    return {"backbone": timm_name(cfg) or made_by.rpartition(".")[2]}
 
 
-STAGE = Stage("classify", 4, steps, check, check_data=check_data, tags=tags)
+STAGE = Stage("classify", 4, steps, check, check_parts, check_data, tags)

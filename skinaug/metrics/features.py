@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from skinaug.errors import InputError, listing
 from skinaug.images import DECODING, load_pixels
 from skinaug.manifest import Manifest
-from skinaug.models.backbone import create_backbone, set_image_size
+from skinaug.models.backbone import create_backbone, make_network
 from skinaug.models.digest import module_digest
 from skinaug.store.blobs import read_blobs, write_blobs
 
@@ -42,8 +43,8 @@ def embed(
         cache: file of what was computed of each picture: pixels and features (`blobs`).
         device: where the network runs.
     """
-    network = create_backbone(backbone, 0) if isinstance(backbone, str) else backbone(num_classes=0)
-    network = set_image_size(network, size).eval()
+    make = partial(create_backbone, name=backbone) if isinstance(backbone, str) else backbone
+    network = make_network(make, 0, size).eval()
     kind = features_kind(network, size)
     digests = manifest.table["sha256"].to_list()
     vectors = {

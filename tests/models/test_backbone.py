@@ -5,20 +5,32 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models._registry import get_deprecated_models
 
 from skinaug.errors import InputError
 from skinaug.models import backbone
-from skinaug.models.backbone import check_backbone, create_backbone, set_image_size
+from skinaug.models.backbone import check_backbone, check_runs, create_backbone, make_network, other_network
 
 
 def test_names_are_those_that_timm_registers():
-    assert backbone.backbone_names() == set(timm.list_models())
+    assert backbone.backbone_names() == {*timm.list_models(), *get_deprecated_models()}
+
+
+@pytest.mark.filterwarnings("ignore:Mapping deprecated model name")
+def test_an_earlier_name_is_the_network_that_it_became():
+    check_backbone("tf_efficientnet_lite0")
+    check_backbone("vit_base_resnet26d_224")
+    earlier = create_backbone("tf_efficientnet_b0_ns", 3, pretrained=False)
+    now = create_backbone("tf_efficientnet_b0", 3, pretrained=False)
+    assert [p.shape for p in earlier.parameters()] == [p.shape for p in now.parameters()]
 
 
 def test_unknown_name_is_told_near_ones():
@@ -113,6 +125,57 @@ def test_a_pickle_with_another_name_is_not_loaded(tmp_path: Path):
         create_backbone("test_resnet", 4, pretrained=False, weights=str(weights))
 
 
-def test_transformers_take_small_images():
-    network = set_image_size(create_backbone("test_vit", 3, pretrained=False), 64)
-    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_resnet", "levit_128s", "mixer_s32_224", "pit_ti_224", "coat_lite_tiny"]
+)
+def test_networks_take_small_images(name: str):
+    """Whether they resample their positions, need not be told, or must be told when they are made."""
+    make = partial(create_backbone, name=name, pretrained=False)
+    check_runs(make, 64)
+    assert make_network(make, 3, 64).eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "message"),
+    [
+        ("test_vit", 60, r"The backbone test_vit cannot take images of 60 px \(.*Change scale\.classifier_size"),
+        ("inception_v3", 64, r"The backbone inception_v3 cannot take images of 64 px .*It was made for 299 px"),
+        ("mobilenetv5_300m_enc", 64, r"gives \[2, 2048, 16, 16\] of 2 images and 2 classes instead of logits"),
+    ],
+)
+def test_a_network_that_cannot_run_is_refused_without_its_weights(name: str, image_size: int, message: str):
+    with pytest.raises(InputError, match=message):
+        check_runs(partial(create_backbone, name=name), image_size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("image_size", [64, 224])
+def test_every_network_of_timm_runs_or_is_refused(image_size: int):
+    """`experiments/timm.md` says how many."""
+    runs = 0
+    for name in timm.list_models():
+        with suppress(InputError):
+            check_runs(partial(create_backbone, name=name), image_size)
+            runs += 1
+    table = (Path(__file__).parents[2] / "experiments" / "timm.md").read_text()
+    assert f"| {image_size} px | {runs:,} | {len(timm.list_models()) - runs:,} |" in table
+
+
+class TwoHeads(torch.nn.Module):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return images, images
+
+
+def test_networks_from_elsewhere_give_logits():
+    def network(labels: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, labels))
+
+    make = partial(other_network, network=network, classes="labels", mean=[0.1, 0.2, 0.3])
+    check_runs(make, 2)
+    made = make_network(make, 5, 2)
+    assert made(torch.zeros(4, 3, 2, 2)).shape == (4, 5)
+    assert made.pretrained_cfg == {"mean": (0.1, 0.2, 0.3)}
+    with pytest.raises(InputError, match=r"cannot take images of 3 px \(addmm: mat1 and mat2 shapes"):
+        check_runs(make, 3)
+    with pytest.raises(InputError, match=r"lambda> gives tuple of 2 images"):
+        check_runs(partial(other_network, network=lambda num_classes: TwoHeads()), 2)
