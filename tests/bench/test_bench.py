@@ -265,6 +265,6 @@ def test_ways_that_disagree_are_told(astray: bool, monkeypatch: pytest.MonkeyPat
 
 def test_the_floor_counts_the_denoisers_work_as_the_speed_notes_do(tmp_path: Path):
     pipeline = bases.load("tiny", tmp_path)
-    # torch 2.11 counts up to 4 % less of the same work; the notes were made with 2.15.
-    assert measure.denoiser_flops(pipeline, 64, backward=False) == pytest.approx(0.204e9, rel=0.05)
-    assert measure.denoiser_flops(pipeline, 64, backward=True) == pytest.approx(0.399e9, rel=0.05)
+    # torch 2.11 counts up to 4 % less of the same work; the figures were made with 2.15.
+    assert measure.denoiser_flops(pipeline, 64, backward=False) == pytest.approx(0.520e9, rel=0.05)
+    assert measure.denoiser_flops(pipeline, 64, backward=True) == pytest.approx(1.046e9, rel=0.05)
