@@ -20,7 +20,7 @@ $(DONE): pyproject.toml $(REQUIREMENTS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-demo: setup  ## the study in small: four training sets, five seeds, a report (about ten minutes on two cores)
+demo: setup  ## the study in small: four training sets, five seeds, a report (about a quarter of an hour on two cores)
 	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
 
 test: setup  ## the tests (ARGS="..." are pytest's own)
