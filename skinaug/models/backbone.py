@@ -218,7 +218,8 @@ def _name(make: Callable[..., nn.Module]) -> str:
     given = getattr(make, "keywords", {})
     if "network" in given:
         return _name(given["network"])
-    return given.get("name") or getattr(getattr(make, "func", make), "__qualname__", type(make).__name__)
+    own = getattr(getattr(make, "func", make), "__qualname__", type(make).__name__)
+    return str(given.get("name", own))
 
 
 def _packaged(name: str) -> bool:

@@ -138,9 +138,21 @@ def test_networks_take_small_images(name: str):
 @pytest.mark.parametrize(
     ("name", "image_size", "message"),
     [
-        ("test_vit", 60, r"The backbone test_vit cannot take images of 60 px \(.*Change scale\.classifier_size"),
-        ("inception_v3", 64, r"The backbone inception_v3 cannot take images of 64 px .*It was made for 299 px"),
-        ("mobilenetv5_300m_enc", 64, r"gives \[2, 2048, 16, 16\] of 2 images and 2 classes instead of logits"),
+        (
+            "test_vit",
+            60,
+            r"The backbone test_vit cannot take images of 60 px \(.*Change scale\.classifier_size",
+        ),
+        (
+            "inception_v3",
+            64,
+            r"The backbone inception_v3 cannot take images of 64 px .*It was made for 299 px",
+        ),
+        (
+            "mobilenetv5_300m_enc",
+            64,
+            r"gives \[2, 2048, 16, 16\] of 2 images and 2 classes instead of logits",
+        ),
     ],
 )
 def test_a_network_that_cannot_run_is_refused_without_its_weights(name: str, image_size: int, message: str):
