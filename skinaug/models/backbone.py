@@ -98,13 +98,15 @@ def make_network(make: Callable[..., nn.Module], num_classes: int, image_size: i
         num_classes: of its logits; 0 asks for features.
 
     Raises:
-        InputError: the network cannot take that size.
+        InputError: the network cannot take that size, or cannot be made at any.
     """
     told = {"image_size": image_size} if "image_size" in inspect.signature(make).parameters else {}
     try:
         network = make(num_classes=num_classes, **told)
         if hasattr(network, "set_input_size"):  # transformers resample their position embeddings
             network.set_input_size(img_size=(image_size, image_size))
+    except InputError:  # a ValueError too, but it says already what was wrong
+        raise
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise _refused(make, image_size, error) from error
     return network

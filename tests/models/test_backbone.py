@@ -38,6 +38,8 @@ def test_unknown_name_is_told_near_ones():
         check_backbone("resnet81")
     with pytest.raises(InputError, match=r"timm has no weights 'resnet18.mine'\. It has: .*resnet18.a1_in1k"):
         create_backbone("resnet18.mine", 2, pretrained=False)
+    with pytest.raises(InputError, match=r"^timm has no weights 'resnet18.mine'"):
+        make_network(partial(create_backbone, name="resnet18.mine", pretrained=False), 2, 64)
 
 
 def test_checking_a_name_imports_no_framework():
