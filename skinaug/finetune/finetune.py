@@ -186,8 +186,9 @@ class Finetune:
         cache: Path,
         logger: Any,
         out: Path,
+        learner: Callable[..., DiffusionFinetuner] = DiffusionFinetuner,
     ) -> None:
-        """Train and save one model, unless it is there."""
+        """Train and save one model, unless it is there. learner: makes what is trained."""
         if (out / "labels.json").exists():
             return
         self.check_sharding(trainer())
@@ -199,7 +200,7 @@ class Finetune:
         caption = caption_rows(manifest, self.captions, phrases)
         families.check_lengths(pipeline, many_captions(caption, manifest, self.captions))
         fitter = self.trainer(trainer, pipeline, phrases, logger, out)
-        module = DiffusionFinetuner(
+        module = learner(
             pipeline,
             parameters,
             make_batch=self.batches(pipeline, fitter, manifest, caption, prior_images, cache),

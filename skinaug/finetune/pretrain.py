@@ -1,10 +1,10 @@
 """Train a small Stable Diffusion pipeline from nothing: tokenizer, autoencoder, text encoder, then UNet and text encoder
-together."""
+together, by noisy pictures and then by reading back what they draw."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from lightning import Trainer
+from safetensors.torch import load_model, save_model
 from torch import nn
 from torch.optim import Optimizer
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -26,12 +27,17 @@ from skinaug.finetune.export import save_whole
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.latents import to_signal
 from skinaug.finetune.masks import check_masks, load_masks
+from skinaug.finetune.module import Objective
 from skinaug.finetune.moments import Moments
+from skinaug.finetune.read_back import Asked, ReadBack, ReadBackTrainer
+from skinaug.finetune.reader import WordReader, train_reader
 from skinaug.finetune.text import Caption, caption_rows
-from skinaug.finetune.text_start import TextTraining, tell_captions_apart
+from skinaug.finetune.text_start import tell_captions_apart
 from skinaug.finetune.tokenizer import train_tokenizer
+from skinaug.finetune.words import Vocabulary, WordTraining, numbers_of, vocabulary_of
 from skinaug.images import load_pixels
 from skinaug.manifest import Manifest
+from skinaug.prompts import PromptSet
 
 OptimizerOf = Callable[[Sequence[nn.Parameter]], Optimizer]
 UNET_FACTOR = 4  # latents are divided by this at the UNet's bottom
@@ -75,8 +81,9 @@ class AutoencoderTraining:
 def pretrain(
     sizes: Sizes,
     autoencoder: AutoencoderTraining,
-    text: TextTraining,
+    text: WordTraining,
     training: Finetune,
+    read_back: ReadBack | None = None,
     *,
     manifest: Manifest,
     trainer: Callable[..., Trainer],
@@ -86,12 +93,13 @@ def pretrain(
 ) -> None:
     """Leave a complete pipeline in out/pipeline, float16 safetensors that plain diffusers loads; sample grids in out/samples.
 
-    `training` is that of UNet and text encoder, with its captions, picture size and seed. Each part is trained once: what is
-    in `out` is not trained again, and an interrupted part goes on from its checkpoint. No base is read: nothing is started
-    from.
+    `training` is that of UNet and text encoder, with its captions, picture size and seed; what it leaves stays in
+    out/before_reading, with its sample grids, where `read_back` follows. Each part is trained once: what is in `out` is not
+    trained again, and an interrupted part goes on from its checkpoint. No base is read: nothing is started from.
 
     Raises:
-        InputError: an image size that does not suit the networks; lesions that no mask shows.
+        InputError: an image size that does not suit the networks; lesions that no mask shows; nothing to read back, because
+            the manifest has none of the captions' attributes.
     """
     image_size, seed = training.image_size, training.seed
     if image_size % (UNET_FACTOR * sizes.vae_factor):
@@ -100,6 +108,12 @@ def pretrain(
         )
     check_masks(manifest, "finetune.autoencoder.lesion_weight", autoencoder.lesion_weight)
     phrases = training.phrases(manifest.classes)
+    vocabulary = vocabulary_of(manifest, training.captions.attributes)
+    if read_back is not None and not vocabulary:
+        raise InputError(
+            "finetune.read_back reads the captions' attributes, and the data have none of them: "
+            f"{', '.join(training.captions.attributes) or 'the prompt set has no attributes'}. Set finetune.read_back=null."
+        )
     if not (out / "pipeline").exists():
         caption = caption_rows(manifest, training.captions, phrases)
         tokenizer = make_tokenizer(caption, len(manifest), sizes, out / "tokenizer", seed)
@@ -118,8 +132,23 @@ def pretrain(
             save_whole(text_encoder.save_pretrained, out / "text_encoder")
         base = partial(new_pipeline, sizes, image_size, out, tokenizer, seed)
         feed = {"prior_images": None, "trainer": trainer, "cache": out, "logger": logger}
-        training.teach(manifest, phrases, base=base, out=out, **feed)
-    for leftover in ("tokenizer", "vae", "vae_checkpoints", "text_encoder", "moments"):
+        before = out / "before_reading" if read_back is not None else out
+        training.teach(manifest, phrases, base=base, out=before, **feed)
+        if read_back is not None:
+            base = partial(
+                StableDiffusionPipeline.from_pretrained, before / "pipeline", torch_dtype=torch.float32
+            )
+            teach_by_reading(
+                read_back,
+                training,
+                vocabulary,
+                base=base,
+                manifest=manifest,
+                phrases=phrases,
+                out=out,
+                **feed,
+            )
+    for leftover in ("tokenizer", "vae", "vae_checkpoints", "text_encoder", "moments", "reader"):
         resume.remove(out / leftover)
 
 
@@ -180,6 +209,74 @@ def new_pipeline(
     side = image_size // sizes.vae_factor
     unet = components.new_unet(sizes.unet_channels, sizes.latent_channels, side, sizes.text_width)
     return components.assemble(vae, text_encoder, tokenizer, unet)
+
+
+def teach_by_reading(
+    read_back: ReadBack,
+    training: Finetune,
+    vocabulary: Vocabulary,
+    *,
+    base: Callable[[], StableDiffusionPipeline],
+    manifest: Manifest,
+    phrases: Mapping[str, str],
+    trainer: Callable[..., Trainer],
+    out: Path,
+    **feed: Any,
+) -> None:
+    """Go on from `base` as `read_back` says; the rest is as in `training`."""
+    seed = training.seed + 1  # batches other than those that the first training began with
+    learner = partial(
+        ReadBackTrainer,
+        reader=make_reader(read_back, vocabulary, base().vae, manifest, training, trainer(), out),
+        vocabulary=vocabulary,
+        asked=prompts_of(training.captions, phrases, read_back.batch_size, seed),
+        weight=read_back.weight,
+        draw_steps=read_back.draw_steps,
+    )
+    same = ("steps", "batch_size", "warmup_steps", "ema_decay", "optimizer")
+    changes = {name: getattr(read_back, name) for name in same}
+    again = replace(training, **changes, objective=Objective(), seed=seed)
+    again.teach(manifest, phrases, base=base, trainer=trainer, out=out, learner=learner, **feed)
+
+
+def make_reader(
+    read_back: ReadBack,
+    vocabulary: Vocabulary,
+    vae: AutoencoderKL,
+    manifest: Manifest,
+    training: Finetune,
+    trainer: Trainer,
+    out: Path,
+) -> WordReader:
+    """The reader in `out`, or a new one, taught by the training pictures as the autoencoder encodes them."""
+    folder = out / "reader"
+    if not folder.exists():
+        moments = moments_of(vae, manifest, training.image_size, False, trainer, out)
+        rows = np.arange(len(manifest))
+        shown, numbers = moments.take(rows, np.zeros_like(rows)), numbers_of(manifest, vocabulary)
+        scale = vae.config.scaling_factor
+        taught = train_reader(shown, scale, numbers, vocabulary, read_back.reader, trainer, training.seed)
+        save_whole(partial(save_reader, taught), folder)
+    reader = WordReader(vae.config.latent_channels, vocabulary)
+    load_model(reader, folder / "reader.safetensors")
+    return reader.requires_grad_(False)
+
+
+def save_reader(reader: WordReader, folder: Path) -> None:
+    """Into a new folder."""
+    folder.mkdir(parents=True)
+    save_model(reader, str(folder / "reader.safetensors"))
+
+
+def prompts_of(captions: PromptSet, phrases: Mapping[str, str], count: int, seed: int) -> Asked:
+    """`count` prompts a batch, a function of its number; classes take turns."""
+    labels = list(phrases)
+
+    def asked(number: int) -> list[dict[str, Any]]:
+        label = labels[number % len(labels)]
+        return captions.sample(label, count, (seed << 32) + number, phrases[label])
+
+    return asked
 
 
 def moments_of(

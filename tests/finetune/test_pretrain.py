@@ -16,10 +16,13 @@ from skinaug.errors import InputError
 from skinaug.finetune.components import new_text_encoder
 from skinaug.finetune.finetune import Finetune
 from skinaug.finetune.methods.full import Full
-from skinaug.finetune.module import Objective
+from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.pretrain import AutoencoderTraining, Sizes, pretrain
-from skinaug.finetune.text_start import TextTraining, tell_captions_apart
+from skinaug.finetune.read_back import ReadBack, ReadBackTrainer
+from skinaug.finetune.reader import misreading, readings, train_reader
+from skinaug.finetune.text_start import tell_captions_apart
 from skinaug.finetune.tokenizer import WORDS, train_tokenizer
+from skinaug.finetune.words import UNKNOWN, WordTraining
 from skinaug.manifest import Manifest
 from skinaug.models.trainer import make_trainer
 from skinaug.prompts import PromptSet
@@ -29,23 +32,27 @@ ADAM = partial(torch.optim.AdamW, lr=1e-3)
 
 
 class StopAt(Callback):
-    """Ends a training of the UNet as a kill would."""
+    """Ends a kind of training as a kill would."""
+
+    def __init__(self, kind: type[DiffusionFinetuner]) -> None:
+        self.kind = kind
 
     def on_train_batch_start(self, trainer, module, *_) -> None:
-        if hasattr(module, "denoiser") and trainer.global_step == 2:
+        if type(module) is self.kind and trainer.global_step == 2:
             raise RuntimeError("killed")
 
 
 def run(
     manifest: Manifest,
     out: Path,
-    killed: bool = False,
+    killed: type[DiffusionFinetuner] | None = None,
     precision: str = "32-true",
     lesion_weight: float = 0.0,
+    read_back: ReadBack | None = None,
     **changes,
 ) -> None:
     def trainer(callbacks=(), **options):
-        callbacks = [*callbacks, *([StopAt()] if killed else [])]
+        callbacks = [*callbacks, *([StopAt(killed)] if killed else [])]
         return make_trainer("cpu", 1, precision, callbacks=callbacks, enable_progress_bar=False, **options)
 
     training = {
@@ -68,8 +75,8 @@ def run(
     out.mkdir(exist_ok=True)
     sizes = Sizes(700, 32, 16, 1, [16, 32, 48], 6, [16, 16, 16])
     autoencoder = AutoencoderTraining(2, 4, 1, 0.1, 0.3, 1.0, 1e-4, lesion_weight, ADAM)
-    text = TextTraining(2, 4, 1, ADAM)
-    stage = partial(pretrain, sizes, autoencoder, text, Finetune(**(training | changes)))
+    text = WordTraining(2, 4, 1, ADAM)
+    stage = partial(pretrain, sizes, autoencoder, text, Finetune(**(training | changes)), read_back)
     stage(manifest=manifest, trainer=trainer, logger=False, out=out)
 
 
@@ -99,7 +106,7 @@ def test_leaves_a_pipeline_that_diffusers_runs(photographs: Manifest, tmp_path: 
 def test_an_interrupted_run_ends_as_an_uninterrupted_one(photographs: Manifest, tmp_path: Path):
     run(photographs, tmp_path / "whole")
     with pytest.raises(RuntimeError, match="killed"):
-        run(photographs, tmp_path / "killed", killed=True)
+        run(photographs, tmp_path / "killed", killed=DiffusionFinetuner)
     run(photographs, tmp_path / "killed")
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     for key, value in whole.items():
@@ -139,7 +146,7 @@ def test_a_text_encoder_starts_by_telling_captions_apart(photographs: Manifest):
     tokenizer = train_tokenizer([f"a photo of a {colour} spot on skin" for colour in colours] * 9, 900, 32)
     torch.manual_seed(0)
     encoder = new_text_encoder(tokenizer, 16, 1)
-    training = TextTraining(60, 16, 5, partial(torch.optim.AdamW, lr=1e-2))
+    training = WordTraining(60, 16, 5, partial(torch.optim.AdamW, lr=1e-2))
     caption = lambda row, rng: f"a photo of a {said[row]} spot"  # noqa: E731
     tell_captions_apart(
         encoder, tokenizer, manifest, caption, {"colour": dict.fromkeys(colours, 1.0)}, training, 0
@@ -165,3 +172,98 @@ def test_any_text_becomes_tokens_and_back(tmp_path: Path):
         assert kept == "".join(text.split())
     assert all(len(tokenizer.tokenize(word)) == 1 for word in WORDS)
     assert tokenizer.model_max_length == read.model_max_length == 32
+
+
+COLOURS = PromptSet("coloured", ["a photo of a {colour} spot"], {"colour": {"red": 1, "green": 1, "blue": 1}})
+
+
+def read_back(**changes) -> ReadBack:
+    settings = {
+        "reader": WordTraining(60, 16, 5, partial(torch.optim.AdamW, lr=1e-2)),
+        "steps": 4,
+        "batch_size": 6,
+        "warmup_steps": 1,
+        "ema_decay": 0.5,
+        "weight": 1.0,
+        "draw_steps": (2, 3),
+        "optimizer": ADAM,
+    }
+    return ReadBack(**(settings | changes))
+
+
+@pytest.fixture
+def coloured(photographs: Manifest) -> Manifest:
+    return photographs.with_table(photographs.table.with_columns(colour=pl.col("label")))
+
+
+def test_drawings_are_read_back_and_learned_from(coloured: Manifest, tmp_path: Path):
+    """The weights change, the autoencoder's do not, and an interrupted run ends as an uninterrupted one."""
+    told = {"read_back": read_back(), "captions": COLOURS}
+    run(coloured, tmp_path / "whole", **told)
+    for kind in (DiffusionFinetuner, ReadBackTrainer):
+        with pytest.raises(RuntimeError, match="killed"):
+            run(coloured, tmp_path / "killed", killed=kind, **told)
+    run(coloured, tmp_path / "killed", **told)
+    left = ["before_reading", "labels.json", "pipeline", "samples"]
+    assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == left
+    before, after = weights(tmp_path / "whole/before_reading"), weights(tmp_path / "whole")
+    resumed = weights(tmp_path / "killed")
+    for key, value in after.items():
+        torch.testing.assert_close(resumed[key], value, rtol=0, atol=2e-3)
+        assert key.startswith("2.") <= torch.equal(before[key], value)
+    assert any(not torch.equal(before[key], after[key]) for key in after if key.startswith("0."))
+    assert any(not torch.equal(before[key], after[key]) for key in after if key.startswith("1."))
+
+
+def test_a_reader_tells_words_and_knows_how_surely(coloured: Manifest):
+    """Of latents whose first channel says the colour: told apart, with a row of probabilities a value that sums to one."""
+    numbers = {"colour": torch.arange(300) % 3}
+    moments = torch.zeros(300, 2, 4, 4, 4)
+    moments[:, 0, 0] = numbers["colour"][:, None, None].float() - 1
+    moments[:, 1] = 0.3
+    vocabulary = {"colour": ["red", "green", "blue", "white"]}
+    reader = train_reader(moments, 2.0, numbers, vocabulary, read_back().reader, make_trainer("cpu", 1), 0)
+    read = readings(reader, moments[:, 0] * 2.0)["colour"]
+    assert torch.equal(read.argmax(1), numbers["colour"])
+    expected = reader.expected("colour")
+    for value in range(3):
+        torch.testing.assert_close(expected[value], read[numbers["colour"] == value].mean(0))
+    assert expected[3].eq(0).all(), "no picture is white"
+    surely = torch.full((2, 4), -9.0).index_fill(1, torch.tensor([1]), 9.0)
+    assert misreading(surely, expected, torch.tensor([1, UNKNOWN]))[1] == 0
+    asked, other = (misreading(surely, expected, torch.tensor([value, value]))[0] for value in (1, 2))
+    assert asked < 0.5 < other
+    as_expected = expected[2].clamp(min=1e-9).log()[None]
+    assert misreading(as_expected, expected, torch.tensor([2])).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_drawing_from_reading_makes_words_show(coloured: Manifest, tmp_path: Path):
+    """A measurement that training does not see: the mean colour of drawings moves towards that of the word asked for."""
+    told = {"captions": COLOURS, "flip": False, "caption_dropout": 0.0}
+    fast = partial(torch.optim.AdamW, lr=5e-3)
+    run(coloured, tmp_path, read_back=read_back(steps=40, batch_size=12, optimizer=fast), **told)
+
+    def shown(folder: Path) -> float:
+        """Mean over drawings of the asked channel against the others, -1 ... 1."""
+        pipeline = StableDiffusionPipeline.from_pretrained(folder / "pipeline", torch_dtype=torch.float32)
+        pipeline.set_progress_bar_config(disable=True)
+        gains = []
+        for channel, colour in enumerate(("red", "green", "blue")):
+            prompts = [f"a photo of a {colour} spot"] * 8
+            generators = [torch.Generator().manual_seed(i) for i in range(8)]
+            images = pipeline(
+                prompts, 16, 16, 4, guidance_scale=1.0, generator=generators, output_type="np"
+            ).images
+            gains.append(images[..., channel].mean() - images.mean())
+        return float(sum(gains))
+
+    assert shown(tmp_path) > shown(tmp_path / "before_reading")
+
+
+def test_nothing_to_read_back_is_refused(photographs: Manifest, tmp_path: Path):
+    with pytest.raises(
+        InputError, match=r"the data have none of them: colour\. Set finetune\.read_back=null"
+    ):
+        run(photographs, tmp_path, read_back=read_back(), captions=COLOURS)
+    with pytest.raises(InputError, match=r"draw_steps=\[3, 2\]"):
+        read_back(draw_steps=(3, 2))
