@@ -36,6 +36,9 @@ OPTIONAL = {  # column: what it holds, and whether a type is that
     "prompt": ("text", lambda dtype: dtype in (pl.String, pl.Null)),
 }
 SYNTHETIC = ("prompt", "prompt_set", "seed", "guidance_scale", "num_inference_steps", "scheduler", "weights")
+GIVEN = (
+    "given"  # the `weights` of pictures that were made elsewhere, of which the other columns may be unknown
+)
 SPLITS = ("train", "val", "test")
 SOURCES = ("real", "synthetic")
 EXPOSURES = {  # of a synthetic pool: what its filters knew of the study's real photographs
@@ -56,7 +59,7 @@ class Manifest:
             (train, val, test), `group_id` (patient: never crosses splits), `source` (real, synthetic), `width` and
             `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (I to VI), `age`
             in years, `sex`, `lesion_id`, `mask` (path of a picture that is white where lesions are). Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
-            `num_inference_steps`, `scheduler`, `weights` (a digest) and `parents` (image ids), once curated
+            `num_inference_steps`, `scheduler`, `weights` (a digest, or GIVEN) and `parents` (image ids), once curated
             also `exposure` (a key of `EXPOSURES`).
         root: the folder that paths are relative to.
         classes: label names; a label's position is its class index.
@@ -243,8 +246,11 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> tuple[int, list[st
     crossing = (
         table.group_by("group_id").agg(pl.col("split").n_unique()).filter(pl.col("split") > 1)["group_id"]
     )
-    synthetic = [pl.col(name).is_null() for name in SYNTHETIC if name in table.columns]
     lacking = [name for name in SYNTHETIC if name not in table.columns]
+    unknown = pl.lit(True)
+    if not lacking:
+        drawn = pl.col("weights").cast(pl.String).ne_missing(GIVEN)
+        unknown = drawn & pl.any_horizontal(pl.col(name).is_null() for name in SYNTHETIC)
     faults = {
         "has no value in a required column": pl.any_horizontal(pl.col(name).is_null() for name in REQUIRED),
         "repeats an image_id": pl.col("image_id").is_duplicated(),
@@ -258,8 +264,7 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> tuple[int, list[st
         "is below one pixel": (pl.col("width") < 1) | (pl.col("height") < 1),
         "is synthetic and outside the train split": (pl.col("source") == "synthetic")
         & (pl.col("split") != "train"),
-        f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic")
-        & (pl.lit(True) if lacking else pl.any_horizontal(synthetic)),
+        f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic") & unknown,
     }
     number = pl.Series("number of the row", range(table.height), dtype=pl.Int64)  # a name that no column has
     rows, count, lines = table.with_columns(number), 0, list[str]()

@@ -27,6 +27,9 @@ MOVED = {
     "skinaug.tracking.track_wandb": "skinaug.models.tracking.track_wandb",
     "skinaug.tracking.track_csv": "skinaug.models.tracking.track_csv",
     "skinaug.tracking.track_none": "skinaug.models.tracking.track_none",
+    "skinaug.dataset.sources.Folder": "skinaug.sources.sources.Folder",
+    "skinaug.dataset.sources.Csv": "skinaug.sources.sources.Csv",
+    "skinaug.dataset.sources.PadUfes20": "skinaug.sources.sources.PadUfes20",
 }
 KEYED = {new: old for old, new in MOVED.items()}
 

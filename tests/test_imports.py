@@ -14,6 +14,7 @@ FLOORS: tuple[set[str], ...] = (  # rooms and modules of the root, from the grou
     {"store"},
     {"manifest", "prompts"},
     {"images", "pools"},
+    {"sources"},
     {"models"},
     {"metrics", "leaks"},
     {"stage"},
@@ -27,7 +28,7 @@ FLOORS: tuple[set[str], ...] = (  # rooms and modules of the root, from the grou
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 KNOW_HYDRA = {"stage", "devices", "pipeline", "launch", "cli", "__main__"}  # and the `stage.py` of each stage
 KNOW_WANDB = {"models/tracking.py", "cli/dashboard.py"}
-LIGHT = {"errors", "termination", "store", "manifest", "images", "prompts", "pools", "stage", "pipeline", "launch", "__main__"}  # fmt: skip
+LIGHT = {"errors", "termination", "store", "manifest", "images", "prompts", "pools", "sources", "stage", "pipeline", "launch", "__main__"}  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "diffusers", "transformers", "timm", "peft"}
 
 

@@ -14,8 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from skinaug import pipeline
-from skinaug.dataset import dataset
 from skinaug.launch import configs
+from skinaug.sources import root as sources
 
 FILE = Path(__file__).with_name("keys.json")
 RECORDED = json.loads(FILE.read_text())
@@ -30,8 +30,8 @@ def same_everywhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def everywhere(monkeypatch: pytest.MonkeyPatch):
     """Contents of files and folders count by name alone: their digests hold the place where they lie."""
     monkeypatch.setattr(pipeline, "folder_digest", lambda folder: f"content of {folder.name}")
-    monkeypatch.setattr(dataset, "check_root", lambda source, root: Path(root) if root else None)
-    monkeypatch.setattr(dataset, "root_digest", lambda root: "names and sizes")
+    monkeypatch.setattr(sources, "check_root", lambda source, root, stage: Path(root) if root else None)
+    monkeypatch.setattr(sources, "root_digest", lambda root: "names and sizes")
     configs.register()
     return initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3")
 

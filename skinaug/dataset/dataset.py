@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,17 +13,32 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skinaug.dataset.check import Picture, check_images, refuse_or_drop
-from skinaug.dataset.files import list_images
-from skinaug.dataset.sources import Source
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import REQUIRED, SPLITS, Manifest
+from skinaug.sources.check import Picture, check_images, refuse_or_drop
+from skinaug.sources.root import check_root
+from skinaug.sources.sources import Source
 
 if TYPE_CHECKING:
     from skinaug.dataset.duplicates import Duplicates
 
-ROOT_ADVICE = "Set dataset.root=<folder> to the folder that holds the images."
+RESERVED = {  # columns that other stages add, or that training obeys
+    *(
+        "row",
+        "line",
+        "reason",
+        "phash",
+        "mirrored",
+        "prediction",
+        "file_name",
+        "prompt",
+        "prompt_set",
+        "seed",
+    ),
+    *("guidance_scale", "num_inference_steps", "scheduler", "weights", "parents", "exposure"),
+    *("draw_share", "draw_phase", "loss_weight"),
+}
 
 
 def build_dataset(
@@ -60,7 +73,7 @@ def build_dataset(
     fractions = split_fractions(val_fraction, test_fraction)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
-    folder = check_root(source, root) or out
+    folder = check_root(source, root, "dataset") or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
     table, pictures, dropped = _check(folder, table, min_size_px, on_bad)
     hashes = _hashes(table, pictures)
@@ -85,45 +98,6 @@ def build_dataset(
     summary = summarise(manifest, dropped, links)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
-
-
-def check_root(source: Source, root: str | None) -> Path | None:
-    """The absolute root folder; None for a source that renders its images. Cheap, so that a typing error shows at once.
-
-    Raises:
-        InputError: the root is not given, does not exist, is no folder, cannot be read, or holds no images; or it is given
-            to a source that would render into it.
-    """
-    if not source.needs_root:
-        if root is None:
-            return None
-        raise InputError(
-            f"{type(source).__name__} renders its images and reads no folder, but dataset.root={root} is given. "
-            "Choose dataset=folder or dataset=csv for images of your own, or leave the root out."
-        )
-    if not root:
-        raise InputError(f"This data set is read from a folder, and none is given. {ROOT_ADVICE}")
-    path = Path(os.path.abspath(os.path.expanduser(root)))
-    if not path.exists():
-        raise InputError(f"The folder {path} does not exist. {ROOT_ADVICE}")
-    if not path.is_dir():
-        raise InputError(f"{path} is a file, not a folder. {ROOT_ADVICE}")
-    if not os.access(path, os.R_OK | os.X_OK):
-        raise InputError(f"The folder {path} cannot be read: change its permissions. {ROOT_ADVICE}")
-    if not list_images(path):
-        raise InputError(
-            f"The folder {path} holds no images (linked folders are not followed). {ROOT_ADVICE}"
-        )
-    return path
-
-
-def root_digest(root: Path) -> str:
-    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    stats = [
-        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
-    ]
-    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
 
 
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:
@@ -173,6 +147,11 @@ def _load(source: Source, folder: Path) -> pl.DataFrame:
     if table.is_empty():
         raise InputError(
             f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>."
+        )
+    if taken := sorted(RESERVED & set(table.columns)):
+        raise InputError(
+            f"The data have the columns {', '.join(taken)}, names that other stages' columns have. Map them to others in "
+            f"dataset.source.columns, such as own_{taken[0]}, or leave them out."
         )
     return table
 

@@ -15,10 +15,10 @@ import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from skinaug.dataset.check import Picture
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hamming_pairs, perceptual_hashes
+from skinaug.sources.check import Picture
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from skinaug.stage import Build, Stage, Step, build, plain
 def steps(cfg: DictConfig) -> Iterator[Step]:
     """The photographs. Of a folder its place and its files' names, sizes and times count: reading every byte of a large
     collection before each command would cost minutes. A source that renders its images has none."""
-    from skinaug.dataset.dataset import check_root, root_digest
+    from skinaug.sources.root import check_root, root_digest
 
-    root = check_root(build(cfg.dataset.source), cfg.dataset.root)
+    root = check_root(build(cfg.dataset.source), cfg.dataset.root, "dataset")
     digests = {"root": f"{root} {root_digest(root)}"} if root else {}
     yield Step("dataset", plain(cfg.dataset), build_dataset, digests=digests)
 

@@ -1,9 +1,11 @@
-"""The stage `generate`: the pool of synthetic images, drawn by a model or rendered."""
+"""The stage `generate`: the pool of synthetic images, drawn by a model, rendered, or made elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -12,10 +14,12 @@ from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
-from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, plain
+from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, named_files, plain
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
+
+TAKES_POOL = "skinaug.generate.given.take_pool"
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,9 @@ class Variant:
     """A way to make the pool: the members of `Stage` that differ."""
 
     steps: Callable[[DictConfig], Iterator[Step]]
-    check: Callable[[DictConfig, Settings], None]
-    check_data: Callable[[DictConfig, Settings, Manifest], None]
+    check: Callable[[DictConfig], None]
+    check_data: Callable[[DictConfig, Manifest], None]
+    tags: Callable[[DictConfig], dict[str, Any]]
 
 
 def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
@@ -45,20 +50,32 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
     )
 
 
-def check_drawn(cfg: DictConfig, settings: Settings) -> None:
+def settings(cfg: DictConfig) -> Settings:
+    from skinaug.generate.settings import check_settings
+
+    return check_settings(**plain(cfg.generate))
+
+
+def check_drawn(cfg: DictConfig) -> None:
     from skinaug.generate.settings import check_folder
 
     build(cfg.prompts)
     check_base_settings(plain(cfg.base))
     if folder := local_folder(cfg.base.path):
-        check_folder(settings, folder)
+        check_folder(settings(cfg), folder)
+    else:
+        settings(cfg)
 
 
-def check_drawn_data(cfg: DictConfig, settings: Settings, data: Manifest) -> None:
+def check_drawn_data(cfg: DictConfig, data: Manifest) -> None:
     from skinaug.generate.plan import check_real, check_templates
 
     check_templates(build(cfg.prompts), data.classes)
-    check_real(settings, data.split("train"), data.classes)
+    check_real(settings(cfg), data.split("train"), data.classes)
+
+
+def drawn_tags(cfg: DictConfig) -> dict[str, Any]:
+    return {"prompts": cfg.prompts.name, "guidance_scale": cfg.generate.guidance_scale}
 
 
 def build_prior(job: Build) -> None:
@@ -88,7 +105,8 @@ def rendered_steps(cfg: DictConfig) -> Iterator[Step]:
     yield Step("generate", config, build_rendered, ["dataset"], after=["copies"], images_per_class=pool)
 
 
-def check_rendered(cfg: DictConfig, settings: Settings) -> None:
+def check_rendered(cfg: DictConfig) -> None:
+    settings(cfg)
     build(cfg.base)(**render_settings(cfg))
 
 
@@ -105,19 +123,71 @@ def render_settings(cfg: DictConfig) -> dict[str, Any]:
     return {name: cfg.generate[name] for name in ("per_class", "image_size", "seed")}
 
 
-DRAWN = Variant(drawn_steps, check_drawn, check_drawn_data)
-RENDERED = Variant(rendered_steps, check_rendered, lambda cfg, settings, data: None)
+def given_steps(cfg: DictConfig) -> Iterator[Step]:
+    """The pool that somebody else made. As of the photographs, the folder's place and its files' names, sizes and times count."""
+    from skinaug.sources.root import check_root, root_digest
+
+    given = cfg.generate
+    root = check_root(build(given.source), given.root, "generate")
+    config = {**plain(given), "copies": plain(cfg.audit.copies)}
+    yield Step(
+        "generate",
+        config,
+        build_given,
+        ["dataset"],
+        digests={"root": f"{root} {root_digest(root)}"} if root else {},
+        files=named_files(plain(cfg.audit.copies)),
+        after=["copies"],
+    )
+
+
+def check_given(cfg: DictConfig) -> None:
+    from skinaug.generate.given import check_settings
+
+    check_settings(**plain(cfg.generate))
+
+
+def check_given_data(cfg: DictConfig, data: Manifest) -> None:
+    from skinaug.generate.given import given_table
+    from skinaug.sources.root import check_root
+
+    given = cfg.generate
+    source = build(given.source)
+    root = check_root(source, given.root, "generate")
+    given_table(source, root or Path(), given.name, plain(given.labels), data.classes)
+
+
+def build_given(job: Build) -> None:
+    import polars as pl
+
+    given, data = job.cfg.generate, job.manifest("dataset")
+    write_seen(data.split("train") if given.seen == "train" else None, job.out)
+    build(given)(
+        data=data,
+        hashes=pl.read_parquet(job.made["dataset"].path / "hashes.parquet"),
+        find_copies=partial(
+            build(job.cfg.audit.copies),
+            cache=job.cache,
+            device=lambda: build(job.cfg.trainer)().strategy.root_device,
+        ),
+        out=job.out,
+    )
+
+
+def given_tags(cfg: DictConfig) -> dict[str, Any]:
+    return {"pool": cfg.generate.name, "seen": cfg.generate.seen}
+
+
+DRAWN = Variant(drawn_steps, check_drawn, check_drawn_data, drawn_tags)
+RENDERED = Variant(rendered_steps, check_rendered, lambda cfg, data: None, drawn_tags)
+GIVEN = Variant(given_steps, check_given, check_given_data, given_tags)
 
 
 def variant(cfg: DictConfig) -> Variant:
     """How this configuration's pool is made: who draws it tells."""
+    if cfg.generate["_target_"] == TAKES_POOL:
+        return GIVEN
     return RENDERED if cfg.base["_target_"] in RENDERERS else DRAWN
-
-
-def settings(cfg: DictConfig) -> Settings:
-    from skinaug.generate.settings import check_settings
-
-    return check_settings(**plain(cfg.generate))
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
@@ -125,15 +195,15 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
 
 
 def check(cfg: DictConfig) -> None:
-    variant(cfg).check(cfg, settings(cfg))
+    variant(cfg).check(cfg)
 
 
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
-    variant(cfg).check_data(cfg, settings(cfg), data)
+    variant(cfg).check_data(cfg, data)
 
 
 def tags(cfg: DictConfig) -> dict[str, Any]:
-    return {"prompts": cfg.prompts.name, "guidance_scale": cfg.generate.guidance_scale}
+    return variant(cfg).tags(cfg)
 
 
 STAGE = Stage("generate", 3, steps, check, check_data=check_data, tags=tags)

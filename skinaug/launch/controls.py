@@ -24,7 +24,11 @@ NEED_REAL = (
     "duplicated_real",
     "standard_augmentation",
 )  # no controls of synthetic images alone
-ORACLE = {"base": "oracle", "filter": "[]"}  # there are as many fresh ones as are asked for
+ORACLE = {
+    "base": "oracle",
+    "generate": "default",
+    "filter": "[]",
+}  # there are as many fresh ones as are asked for
 RENDERED = "skinaug.dataset.phantom.source.Phantom"
 
 

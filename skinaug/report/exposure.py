@@ -71,6 +71,9 @@ def _given(run: Run, stage: str) -> pl.DataFrame | None:
 
 
 def _generator(run: Run) -> str:
+    given = artifacts.record(run.artifacts["generate"])["config"] if "generate" in run.artifacts else {}
+    if "seen" in given:
+        return f"{given['name']}, made elsewhere; its maker has seen: {given['seen']}"
     return ", ".join(_methods(run)) or ("not fine-tuned" if "generate" in run.artifacts else "none")
 
 

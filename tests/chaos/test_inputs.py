@@ -23,14 +23,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from skinaug.dataset.check import check_images
 from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.imagefolder import from_imagefolder, to_imagefolder
-from skinaug.dataset.sources import Csv, Folder
 from skinaug.errors import InputError
 from skinaug.images import load_pixels, open_image
 from skinaug.manifest import REQUIRED, Manifest
 from skinaug.prompts import PromptSet
+from skinaug.sources.check import check_images
+from skinaug.sources.sources import Csv, Folder
 from skinaug.store.artifact import Recipe
 from skinaug.store.digest import sha256_file
 from skinaug.store.store import Store
@@ -439,7 +439,7 @@ MILLION = """
 import resource, sys, time
 from pathlib import Path
 from skinaug.dataset.dataset import build_dataset
-from skinaug.dataset.sources import Csv
+from skinaug.sources.sources import Csv
 from skinaug.errors import InputError
 
 try:

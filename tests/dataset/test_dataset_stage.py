@@ -12,9 +12,9 @@ from PIL import Image
 
 from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.duplicates import Duplicates
-from skinaug.dataset.sources import Csv, Folder, PadUfes20
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.sources.sources import Csv, Folder, PadUfes20
 
 HASH_ONLY = Duplicates(max_hamming=4)
 

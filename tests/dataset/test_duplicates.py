@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from skinaug.dataset.check import THUMBNAIL_PX
 from skinaug.dataset.duplicates import (
     Duplicates,
     Embedding,
@@ -19,9 +18,10 @@ from skinaug.dataset.duplicates import (
     find_near_copies,
     merge_groups,
 )
-from skinaug.dataset.sources import PadUfes20
 from skinaug.errors import InputError
 from skinaug.images import open_image
+from skinaug.sources.check import THUMBNAIL_PX
+from skinaug.sources.sources import PadUfes20
 
 
 def picture(seed: int, size: int = 96) -> Image.Image:

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import polars as pl
 
 from skinaug.errors import InputError, listing
 
 COMPUTED = ("source", "width", "height", "sha256")
-RESERVED = {  # columns that other stages add, or that training obeys
-    *(
-        "row",
-        "line",
-        "reason",
-        "phash",
-        "mirrored",
-        "prediction",
-        "file_name",
-        "prompt",
-        "prompt_set",
-        "seed",
-    ),
-    *("guidance_scale", "num_inference_steps", "scheduler", "weights", "parents", "exposure"),
-    *("draw_share", "draw_phase", "loss_weight"),
-}
+METADATA = ("metadata.jsonl", "metadata.csv")  # of a Hugging Face ImageFolder
+LISTS = ("parents",)  # columns that hold a list of texts
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -41,28 +27,20 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
 
     Raises:
         InputError: the file is missing, no CSV or not UTF-8, the map lacks `path` or `label`, names a column that the file
-            has not or has twice, or gives a column a name that is taken.
+            has not or has twice, or a column that is computed.
     """
     unmapped = [name for name in ("path", "label") if name not in columns]
     if unmapped:
         raise InputError(
-            f"dataset.source.columns maps {', '.join(columns) or 'nothing'}; {', '.join(unmapped)} is missing."
+            f"source.columns maps {', '.join(columns) or 'nothing'}; {', '.join(unmapped)} is missing."
         )
     computed = [name for name in columns if name in COMPUTED]
     if computed:
-        raise InputError(
-            f"dataset.source.columns maps {', '.join(computed)}, which is computed: leave it out."
-        )
-    taken = sorted(RESERVED & set(columns))
-    if taken:
-        raise InputError(
-            f"dataset.source.columns maps {', '.join(taken)}: other stages have columns of that name. Choose another, such as "
-            f"own_{taken[0]}."
-        )
+        raise InputError(f"source.columns maps {', '.join(computed)}, which is computed: leave it out.")
     if len(separator.encode()) != 1:
-        raise InputError(f"dataset.source.separator={separator!r}: it must be one character, such as , or ;.")
+        raise InputError(f"source.separator={separator!r}: it must be one character, such as , or ;.")
     if not path.is_file():
-        raise InputError(f"There is no file {path}. Is dataset.root={path.parent} the right folder?")
+        raise InputError(f"There is no file {path}. Is root={path.parent} the right folder?")
     try:
         table = pl.read_csv(path, separator=separator, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -72,7 +50,7 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
     if missing:
         _refuse_encoding(path)  # in a header, other encodings read as other names
         raise InputError(
-            f"{path} lacks columns that dataset.source.columns maps:\n{listing(missing)}"
+            f"{path} lacks columns that source.columns maps:\n{listing(missing)}"
             f"\nIt has: {', '.join(table.columns)}."
         )
     twice = [theirs for theirs in columns.values() if f"{theirs}_duplicated_0" in table.columns]
@@ -81,6 +59,46 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
             f"{path} has several columns named {', '.join(twice)}: leave one, or rename the others."
         )
     return table.select(pl.col(theirs).str.strip_chars().alias(ours) for ours, theirs in columns.items())
+
+
+def read_metadata(path: Path, columns: Mapping[str, str] | None, folder: PurePath) -> pl.DataFrame:
+    """A table of an ImageFolder under our names, as text, but for `parents`, which may be a list of texts.
+
+    columns: our name to the file's; None: all columns. folder: of the file, relative to the root: paths start from it.
+
+    Raises:
+        InputError: the file cannot be read, has no `file_name` or no mapped column, or holds values that are neither text nor
+            numbers.
+    """
+    try:
+        jsonl = path.suffix == ".jsonl"
+        table = (
+            pl.read_ndjson(path, infer_schema_length=None) if jsonl else pl.read_csv(path, infer_schema=False)
+        )
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    named = dict(columns) if columns else {name: name for name in table.columns if name not in COMPUTED}
+    named.pop("file_name", None)
+    named["path"] = named.get("path", "file_name") if columns else "file_name"
+    if missing := [theirs for theirs in named.values() if theirs not in table.columns]:
+        raise InputError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}. An ImageFolder's table names "
+            "each picture in `file_name`; other columns are mapped by source.columns."
+        )
+    table = table.select(pl.col(theirs).alias(ours) for ours, theirs in named.items())
+    nested = [name for name, dtype in table.schema.items() if dtype.is_nested() and name not in LISTS]
+    if nested:
+        raise InputError(
+            f"{path} has {', '.join(nested)}, which are lists or tables: choose columns by source.columns={{label: label, ...}}."
+        )
+    text = [
+        pl.col(name).cast(pl.String).str.strip_chars()
+        for name, dtype in table.schema.items()
+        if not dtype.is_nested()
+    ]
+    table = table.with_columns(text)
+    prefix = "" if folder == PurePath() else f"{folder.as_posix()}/"
+    return table.with_columns(path=pl.lit(prefix) + pl.col("path"))
 
 
 def _refuse_encoding(path: Path) -> None:
@@ -112,16 +130,16 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
             together.
     """
     label = pl.col("label").str.to_lowercase()
-    empty = table.with_row_index("row", offset=2).filter(
+    empty = table.with_row_index("number of the row", offset=2).filter(
         pl.col("path").is_null() | (pl.col("path") == "") | label.is_null() | label.is_in(NO_LABEL)
     )
     if len(empty):
-        lines = [f"line {row}" for row in empty["row"]]
+        lines = [f"line {row}" for row in empty["number of the row"]]
         raise InputError(
             f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}\nComplete or remove them; a class may "
             f"not be named {', '.join(NO_LABEL[1:])}."
         )
-    words = [name for name in table.columns if name not in ("path", "label", "image_id")]
+    words = [name for name in table.columns if name not in ("path", "label", "image_id", *LISTS)]
     table = table.with_columns(
         pl.when(pl.col(name).str.to_lowercase().is_in(UNKNOWN_WORDS))
         .then(None)

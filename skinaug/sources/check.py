@@ -91,7 +91,7 @@ def refuse_or_drop(bad: pl.DataFrame, on_bad: str, total: int) -> None:
     if bad.is_empty() or (on_bad == "drop" and len(bad) < total):
         return
     lines = [f"{path}: {reason}" for path, reason in bad.select("path", "reason").iter_rows()]
-    advice = "Repair or remove them, or leave them out with dataset.on_bad=drop." if len(bad) < total else ""
+    advice = "Repair or remove them, or leave them out with on_bad=drop." if len(bad) < total else ""
     raise InputError(f"{len(bad)} of {total} images cannot be used:\n{listing(lines)}\n{advice}".rstrip())
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from skinaug.dataset.dataset import check_root, root_digest
-from skinaug.dataset.sources import Csv, Folder, PadUfes20
+from skinaug.dataset.dataset import build_dataset
 from skinaug.errors import InputError
+from skinaug.sources.root import check_root, root_digest
+from skinaug.sources.sources import Csv, Folder, ImageFolder, PadUfes20
 
 
 def draw(root: Path, *names: str) -> Path:
@@ -190,7 +191,7 @@ def test_csv_separators_are_one_character(tmp_path, separator):
 def test_csv_columns_do_not_take_the_names_of_others(tmp_path, name):
     write_csv(draw(tmp_path, "a.png") / "metadata.csv", row())
     with pytest.raises(InputError, match=f"own_{name}"):
-        Csv(COLUMNS | {name: "other"}).load(tmp_path)
+        build_dataset(Csv(COLUMNS | {name: "other"}), str(tmp_path), tmp_path / "out")
 
 
 def test_names_that_are_not_utf8_are_told(tmp_path):
@@ -257,8 +258,8 @@ def test_check_root(tmp_path):
         (str(empty), f"{empty} holds no images"),
     ]:
         with pytest.raises(InputError, match=rf"{message}.*dataset\.root=<folder>"):
-            check_root(Folder(), root)
-    assert check_root(Folder(), str(draw(tmp_path, "acne/a.png"))) == tmp_path
+            check_root(Folder(), root, "dataset")
+    assert check_root(Folder(), str(draw(tmp_path, "acne/a.png")), "dataset") == tmp_path
 
 
 def test_root_digest_follows_the_content(tmp_path):
@@ -268,3 +269,32 @@ def test_root_digest_follows_the_content(tmp_path):
     renamed = root_digest(tmp_path)
     Image.new("RGB", (41, 40)).save(tmp_path / "acne" / "a.png")
     assert len({first, renamed, root_digest(tmp_path)}) == 3
+
+
+def test_an_imagefolder_is_read_with_its_splits_and_classes(tmp_path):
+    """As Hugging Face lays it out: a table in each split's folder, names relative to it, the class in a column or a folder."""
+    draw(tmp_path, "train/acne/a.png", "train/nevus/b.png", "validation/x/c.png")
+    lines = ['{"file_name": "acne/a.png", "age": 41}', '{"file_name": "nevus/b.png", "age": null}']
+    (tmp_path / "train/metadata.jsonl").write_text("\n".join(lines))
+    (tmp_path / "validation/metadata.csv").write_text("file_name,label,sex\nx/c.png,wart,F\n")
+    rows = ImageFolder().load(tmp_path).sort("path").to_dicts()
+    assert [row["path"] for row in rows] == ["train/acne/a.png", "train/nevus/b.png", "validation/x/c.png"]
+    assert [row["label"] for row in rows] == ["acne", "nevus", "wart"]
+    assert [row["split"] for row in rows] == ["train", "train", "val"]
+    assert [(row["age"], row["sex"]) for row in rows] == [(41.0, None), (None, None), (None, "female")]
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "said"),
+    [
+        ('{"name": "a.png"}', None, "lacks the columns file_name; it has name"),
+        ('{"file_name": "a.png"}', {"label": "class"}, "lacks the columns class"),
+        ('{"file_name": "a.png", "boxes": [[1, 2]]}', None, "has boxes, which are lists or tables"),
+        ("no json", None, "cannot be read"),
+    ],
+)
+def test_imagefolders_that_cannot_be_read(tmp_path, table, columns, said):
+    draw(tmp_path, "a.png")
+    (tmp_path / "metadata.jsonl").write_text(table)
+    with pytest.raises(InputError, match=said):
+        ImageFolder(columns).load(tmp_path)

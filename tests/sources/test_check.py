@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from skinaug.dataset.check import Picture, check_images, refuse_or_drop
 from skinaug.errors import InputError
+from skinaug.sources.check import Picture, check_images, refuse_or_drop
 
 
 def noise(width: int = 64, height: int = 48, seed: int = 0) -> Image.Image:
@@ -110,9 +110,7 @@ def test_names_that_no_file_can_have_are_told(root):
 
 def test_all_bad_files_are_listed_up_to_twenty():
     bad = pl.DataFrame({"path": [f"{n}.png" for n in range(25)], "reason": ["not an image"] * 25})
-    with pytest.raises(
-        InputError, match=r"(?s)25 of 30 images.*19\.png.*and 5 more.*dataset\.on_bad=drop"
-    ) as caught:
+    with pytest.raises(InputError, match=r"(?s)25 of 30 images.*19\.png.*and 5 more.*on_bad=drop") as caught:
         refuse_or_drop(bad, "fail", total=30)
     assert "20.png" not in str(caught.value)
     refuse_or_drop(bad, "drop", total=30)

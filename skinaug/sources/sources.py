@@ -1,4 +1,4 @@
-"""Where real images come from: a folder a class, a CSV file with a map of its columns, a published set.
+"""Where labelled images come from: a folder a class, a table with a map of its columns, a published set.
 
 A source has `licence`, `citation` and `load(root) -> table` with one row an image: `path` (POSIX, relative to the root) and
 `label`; optionally `image_id`, `group_id` (the patient), `split`, `lesion_id` and any attributes. Sources only list files;
@@ -15,9 +15,9 @@ from typing import ClassVar, Protocol
 
 import polars as pl
 
-from skinaug.dataset.files import list_images, locate, refuse_names
-from skinaug.dataset.tables import SPLIT_WORDS, read_columns, tidy
 from skinaug.errors import InputError, listing
+from skinaug.sources.files import list_images, locate, refuse_names
+from skinaug.sources.tables import METADATA, SPLIT_WORDS, read_columns, read_metadata, tidy
 
 PAD_UFES_20_COLUMNS = {
     "path": "img_id",
@@ -76,7 +76,7 @@ class Folder:
         stray = [str(path) for path in paths if len(path.parts) < depth + 2]
         if stray:
             raise InputError(
-                f"dataset=folder wants one sub-folder a class under {root}, and {len(stray)} images lie in none:"
+                f"A folder source wants one sub-folder a class under {root}, and {len(stray)} images lie in none:"
                 f"\n{listing(stray)}\nMove them into the folder of their class, or elsewhere."
             )
         columns = {"path": [str(path) for path in paths], "label": [path.parts[depth] for path in paths]}
@@ -123,6 +123,46 @@ class Csv:
 
 
 @dataclass(frozen=True)
+class ImageFolder:
+    """A Hugging Face ImageFolder: tables `metadata.jsonl` or `metadata.csv` in the root or below it, whose `file_name` starts
+    from their own folder. `train/ val/ test/` above them are taken as splits where the tables have no column `split`.
+
+    Attributes:
+        columns: our column name to the tables'; `path` is `file_name`. None: all of them, under their own names, but for
+            what is computed; lists of texts other than `parents` and nested values are refused.
+        licence, citation: of the data.
+    """
+
+    columns: Mapping[str, str] | None = None
+    licence: str = ""
+    citation: str = ""
+    needs_root: ClassVar[bool] = True
+
+    def load(self, root: Path) -> pl.DataFrame:
+        """The rows of all tables, tidied; a picture without a label is of the class that its folder names.
+
+        Raises:
+            InputError: no table, one that cannot be read, mapped columns that are not there, rows without a file.
+        """
+        files = sorted(file for name in METADATA for file in root.rglob(name))
+        if not files:
+            raise InputError(
+                f"{root} holds no {' or '.join(METADATA)}: it is no ImageFolder. A folder a class needs none: choose `folder`."
+            )
+        tables = [read_metadata(file, self.columns, file.parent.relative_to(root)) for file in files]
+        table = pl.concat(tables, how="diagonal_relaxed")
+        path = pl.col("path").str.split("/")
+        of_folder = pl.when(path.list.len() > 1).then(path.list.get(-2, null_on_oob=True))
+        table = table.with_columns(
+            label=pl.coalesce("label", of_folder) if "label" in table.columns else of_folder
+        )
+        first = path.list.first().str.to_lowercase()
+        if "split" not in table.columns and table.select(first.is_in(list(SPLIT_WORDS)).all()).item():
+            table = table.with_columns(split=first)
+        return tidy(table)
+
+
+@dataclass(frozen=True)
 class PadUfes20:
     """PAD-UFES-20 as published: `metadata.csv`, and images in any sub-folders found by the stem of `img_id`.
 
@@ -150,17 +190,13 @@ def _match_groups(pattern: str, paths: Sequence[str]) -> list[str]:
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise InputError(
-            f"dataset.source.group_pattern={pattern!r} is no regular expression: {error}."
-        ) from error
+        raise InputError(f"source.group_pattern={pattern!r} is no regular expression: {error}.") from error
     if expression.groups < 1:
-        raise InputError(
-            f"dataset.source.group_pattern={pattern!r} needs a group (...) around the patient's name."
-        )
+        raise InputError(f"source.group_pattern={pattern!r} needs a group (...) around the patient's name.")
     matches = [expression.search(path) for path in paths]
     failed = [path for path, match in zip(paths, matches, strict=True) if match is None or match[1] is None]
     if failed:
         raise InputError(
-            f"dataset.source.group_pattern={pattern!r} matches no patient in {len(failed)} paths:\n{listing(failed)}"
+            f"source.group_pattern={pattern!r} matches no patient in {len(failed)} paths:\n{listing(failed)}"
         )
     return [match[1] for match in matches if match]

@@ -1,0 +1,189 @@
+"""A pool that was made elsewhere: checked as real images are, and kept apart from validation and test photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.console import Console
+
+from skinaug.errors import InputError, listing
+from skinaug.leaks.lineage import COPIES
+from skinaug.manifest import GIVEN, REQUIRED, Manifest
+from skinaug.metrics.hashes import perceptual_hashes
+from skinaug.sources.check import Picture, check_images, refuse_or_drop
+from skinaug.sources.root import check_root
+from skinaug.sources.sources import Source
+
+SEEN = {  # photographs of the study that a pool's maker has learned from, by its user's word
+    "none": "none of the study's photographs",
+    "train": "training photographs",
+    "unknown": "unknown",
+}
+NUMBERS = {"seed": pl.Int64, "guidance_scale": pl.Float64, "num_inference_steps": pl.Int64}
+FindCopies = Callable[..., None]  # `audit.copies.find_held_out_copies` with its settings
+
+
+def given_table(
+    source: Source, root: Path, name: str, labels: Mapping[str, str] | None, classes: Sequence[str]
+) -> pl.DataFrame:
+    """The pool's rows with the columns of a manifest but what the files themselves tell. Only lists files.
+
+    Args:
+        name: of the pool, which stands for its prompt set and in front of ids that are paths.
+        labels: the pool's names of classes to the data's; None: they are the same.
+        classes: of the data.
+
+    Raises:
+        InputError: no images, classes that the data lack, or classes of the data that the pool lacks.
+    """
+    table = source.load(root)
+    if labels:
+        table = table.with_columns(pl.col("label").replace(dict(labels)))
+    _check_classes(sorted(table["label"].unique()), classes, name)
+    if table.schema.get("parents") == pl.String:
+        table = table.with_columns(pl.col("parents").str.split(";"))
+    without = [column for column in ("split", "group_id", "source") if column in table.columns]
+    table = table.drop(without)
+    absent = {
+        column: pl.lit(None, pl.String)
+        for column in ("image_id", "prompt", "scheduler", *NUMBERS)
+        if column not in table.columns
+    }
+    by_path = pl.format("{}/{}", pl.lit(name), "path")
+    table = table.with_columns(**absent).with_columns(
+        *(pl.col(column).cast(dtype, strict=False) for column, dtype in NUMBERS.items()),
+        image_id=pl.coalesce("image_id", by_path),
+        prompt_set=pl.lit(name),
+        weights=pl.lit(GIVEN),
+        split=pl.lit("train"),
+        source=pl.lit("synthetic"),
+    )
+    return table.with_columns(group_id=pl.col("image_id"))
+
+
+def take_pool(
+    source: Source,
+    root: str,
+    name: str,
+    seen: str,
+    labels: Mapping[str, str] | None,
+    min_size_px: int,
+    on_bad: str,
+    *,
+    data: Manifest,
+    find_copies: FindCopies,
+    hashes: pl.DataFrame,
+    out: Path,
+) -> None:
+    """Write out/manifest.parquet of a pool in `root`, where it stays; copies.parquet of near-copies, which has no rows;
+    dropped.csv of pictures that cannot be used or are there twice.
+
+    Args:
+        seen: a key of `SEEN`.
+        min_size_px, on_bad: as in `dataset.build_dataset`.
+        data: the data set with all splits; hashes: of its images (`dataset.build_dataset`).
+        find_copies: looks for near-copies of held-out photographs.
+
+    Raises:
+        InputError: bad images, as `given_table`, ids that the data have too, or copies of validation or test photographs.
+    """
+    folder = check_root(source, root, "generate") or out
+    table = given_table(source, folder, name, labels, data.classes)
+    pictures, reasons = check_images(folder, table["path"].to_list(), min_size_px)
+    bad = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
+    refuse_or_drop(bad, on_bad, total=len(table))
+    good = [row for row, picture in enumerate(pictures) if picture is not None]
+    table, read = _with_measurements(table[good], [p for p in pictures if p is not None])
+    first = table["pixels_sha256"].is_first_distinct()
+    twice = table.filter(~first).select("path", reason=pl.lit("copy of another picture of the pool"))
+    table, read = (
+        table.filter(first).drop("pixels_sha256"),
+        [p for p, own in zip(read, first, strict=True) if own],
+    )
+    if twice.height:
+        Console().print(f"dropped {twice.height}: copies of other pictures of the pool", highlight=False)
+    pool = Manifest(table, folder, data.classes)
+    _refuse_ids(pool, data)
+    _refuse_held_out(pool, read, data, hashes, find_copies, out)
+    _check_classes(sorted(pool.table["label"].unique()), data.classes, name)
+    pool.write(out)
+    pl.concat([bad, twice]).write_csv(out / "dropped.csv")
+
+
+def check_settings(name: Any, seen: str, min_size_px: int, on_bad: str, **_: Any) -> None:
+    """Refuse settings that cannot work; imports no torch.
+
+    Raises InputError.
+    """
+    if not isinstance(name, str) or not name:
+        raise InputError(f"generate.name={name!r}: give the pool a name, which reports call it by.")
+    if seen not in SEEN:
+        raise InputError(
+            f"generate.seen={seen}: which of the study's photographs has the pool's maker learned from? Choose {', '.join(SEEN)}."
+        )
+    if on_bad not in ("fail", "drop"):
+        raise InputError(f"generate.on_bad={on_bad}: choose fail or drop.")
+
+
+def _check_classes(found: Sequence[str], classes: Sequence[str], name: str) -> None:
+    foreign = [label for label in found if label not in classes]
+    missing = [label for label in classes if label not in found]
+    if foreign or missing:
+        raise InputError(
+            f"The pool {name} does not have the data's classes, {', '.join(classes)}."
+            + (f"\nNot among them: {', '.join(foreign)}." if foreign else "")
+            + (f"\nWithout a picture: {', '.join(missing)}." if missing else "")
+            + "\nMap names with generate.labels={theirs: ours}, or choose classes with dataset.classes."
+        )
+
+
+def _with_measurements(
+    table: pl.DataFrame, pictures: Sequence[Picture]
+) -> tuple[pl.DataFrame, Sequence[Picture]]:
+    columns = {
+        name: REQUIRED.get(name, pl.String()) for name in ("width", "height", "sha256", "pixels_sha256")
+    }
+    measured = [
+        pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=dtype)
+        for name, dtype in columns.items()
+    ]
+    return table.with_columns(measured), pictures
+
+
+def _refuse_ids(pool: Manifest, data: Manifest) -> None:
+    both = pool.table.join(data.table, on="image_id", how="semi")["image_id"].to_list()
+    if both:
+        raise InputError(
+            f"{len(both)} pictures of the pool have ids of photographs of the data:\n{listing(both)}\nLeave image_id out of the "
+            "pool's table, or give it others."
+        )
+
+
+def _refuse_held_out(
+    pool: Manifest,
+    pictures: Sequence[Picture],
+    data: Manifest,
+    hashes: pl.DataFrame,
+    find_copies: FindCopies,
+    out: Path,
+) -> None:
+    """Look for validation and test photographs in the pool, as they are looked for among the training photographs."""
+    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
+    of_pool = pool.table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))
+    held_out = data.where(pl.col("split") != "train")
+    known = hashes.join(held_out.table, on="image_id", how="semi").select(of_pool.columns)
+    find_copies(manifest=Manifest.concat([pool, held_out]), hashes=pl.concat([of_pool, known]), out=out)
+    found = pl.read_parquet(out / COPIES)
+    if found.height:
+        lines = [
+            f"{one} is {other} ({split})"
+            for one, other, split in found.select("image_id", "other_id", "other_split").iter_rows()
+        ]
+        raise InputError(
+            f"{len(lines)} pictures of the pool are near-copies of validation or test photographs:\n{listing(lines)}\nA classifier that "
+            "learns from them would be judged on what it has seen. Remove them from the pool."
+        )

@@ -1,0 +1,52 @@
+"""The folder that images are read from: whether it can be, and what changes when its content does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from skinaug.errors import InputError
+from skinaug.sources.files import list_images
+from skinaug.sources.sources import Source
+
+
+def check_root(source: Source, root: str | None, stage: str) -> Path | None:
+    """The absolute root folder; None for a source that renders its images. Cheap, so that a typing error shows at once.
+
+    stage: whose option `root` is, for messages: dataset or generate.
+
+    Raises:
+        InputError: the root is not given, does not exist, is no folder, cannot be read, or holds no images; or it is given
+            to a source that would render into it.
+    """
+    advice = f"Set {stage}.root=<folder> to the folder that holds the images."
+    if not source.needs_root:
+        if root is None:
+            return None
+        raise InputError(
+            f"{type(source).__name__} renders its images and reads no folder, but {stage}.root={root} is given. "
+            f"Choose {stage}=folder or {stage}=csv for images of your own, or leave the root out."
+        )
+    if not root:
+        raise InputError(f"{stage} is read from a folder, and none is given. {advice}")
+    path = Path(os.path.abspath(os.path.expanduser(root)))
+    if not path.exists():
+        raise InputError(f"The folder {path} does not exist. {advice}")
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder. {advice}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"The folder {path} cannot be read: change its permissions. {advice}")
+    if not list_images(path):
+        raise InputError(f"The folder {path} holds no images (linked folders are not followed). {advice}")
+    return path
+
+
+def root_digest(root: Path) -> str:
+    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    stats = [
+        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
+    ]
+    return hashlib.sha256(json.dumps(stats).encode()).hexdigest()
