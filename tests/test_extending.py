@@ -18,6 +18,7 @@ from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
+from skinaug.dataset.phantom.conditions import CONDITIONS
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 
@@ -145,3 +146,30 @@ def test_a_stage_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert [reasons for *_, reasons in pipeline.why(cfg, "census")] == [[]] * 4
     monkeypatch.setitem(pipeline.STAGES, stage.name, dataclasses.replace(stage, version=2))
     assert [reasons for *_, reasons in pipeline.why(cfg, "census")][-1] == ["version: 1 -> 2"]
+
+
+def test_pools_made_elsewhere_are_one_yaml_each(tmp_path: Path):
+    """README's sweep: a pool of rendered pictures and one of noise, in one report that says who has seen what."""
+    rng = np.random.default_rng(0)
+    for label in CONDITIONS:
+        for name in ("stylegan", "noise"):
+            folder = tmp_path / "pools" / name / label
+            folder.mkdir(parents=True)
+            for number in range(8):
+                noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(noise).resize((64, 64)).save(folder / f"{number}.png")
+    yaml = block("A YAML a pool", "yaml")
+    write(tmp_path / "conf/generate/stylegan.yaml", yaml)
+    unknown = re.sub(r"seen: .*", "", yaml).replace("stylegan", "noise")
+    write(tmp_path / "conf/generate/noise.yaml", unknown)
+    command = block("A YAML a pool", "sh").split()
+    changes = [word for word in SMALL if "finetune" not in word]
+    skinaug(*command[1:], *changes, "filter=[]", "scale.real_limit=4", cwd=tmp_path)
+    report = next((tmp_path / "outputs/pools").glob("*/report.md")).read_text()
+    for words in (
+        "stylegan, made elsewhere; its maker has seen: train",
+        "noise, made elsewhere; its maker has seen: unknown",
+        "which photographs the maker of noise has seen: not shown",
+    ):
+        assert words in report
+    assert "generate=stylegan" in report or "stylegan" in report.split("Arms")[1][:2000]

@@ -10,7 +10,9 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
 from skinaug.models.base import RENDERERS, check_base_settings, local_files
-from skinaug.stage import SHARDED, Build, Stage, Step, build, plain
+from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain
+
+TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
@@ -22,9 +24,9 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         config,
         build_finetune,
         inputs,
-        files=local_files(cfg.base.get("path")),
+        files=local_files(cfg.base.get("path")) | given_files(cfg),
         after=["copies"],
-        devices=SHARDED,
+        devices=ONE if is_given(cfg) else SHARDED,
     )
 
 
@@ -33,15 +35,36 @@ def check(cfg: DictConfig) -> None:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
     check_base_settings(plain(cfg.base))
 
+    if is_given(cfg):
+        from skinaug.finetune.given import check_weights
+
+        check_weights(**plain(cfg.finetune))
+
+
+def is_given(cfg: DictConfig) -> bool:
+    """Whether the weights were made elsewhere."""
+    return bool(cfg.finetune["_target_"] == TAKES_WEIGHTS)
+
+
+def given_files(cfg: DictConfig) -> dict[str, Path]:
+    """Weights that were made elsewhere, whose content counts."""
+    if not is_given(cfg):
+        return {}
+    path = plain(cfg.finetune.path)
+    paths = path if isinstance(path, dict) else {"all": path}
+    return {f"given.{name}": Path(file) for name, file in paths.items()}
+
 
 def check_parts(cfg: DictConfig) -> None:
     build(cfg.finetune)
 
 
 def build_finetune(job: Build) -> None:
-    cfg = job.cfg
+    cfg, train = job.cfg, job.manifest("dataset").split("train")
+    learned = not is_given(cfg) or cfg.finetune.seen == "train"
+    write_seen(train if learned else None, job.out)
     build(cfg.finetune)(
-        manifest=write_seen(job.manifest("dataset").split("train"), job.out),
+        manifest=train,
         prior_images=job.manifest("generate.prior") if "generate.prior" in job.made else None,
         base=build(cfg.base),
         base_name=cfg.base.path or cfg.base.hub_ids[0],

@@ -17,10 +17,10 @@ from skinaug.generate.plan import check_real, check_templates, plan, with_paths
 from skinaug.generate.pool import finish, missing
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_settings
-from skinaug.generate.weights import load, model_folders
 from skinaug.generate.writer import PictureWriter
 from skinaug.manifest import Manifest
 from skinaug.models.phrases import read_phrases
+from skinaug.models.weights import load, model_folders
 from skinaug.prompts import PromptSet
 
 Base = Callable[[], DiffusionPipeline]

@@ -18,10 +18,10 @@ from skinaug.store.store import Store
 
 GIVEN_PHOTOGRAPHS = ("finetune", "generate", "score")  # stages that note what they were given
 PLACES = {"generate": "prompts, generate"}  # the prompts' attributes are part of the stage that draws
-GIVEN = {  # of a pool that was made elsewhere, by what its user says that its maker has seen
-    "none": "whether the maker of the pool {} has seen the study's photographs; by its user's word, none of them",
-    "train": "whether the maker of the pool {} has seen held-out photographs; by its user's word, training photographs alone",
-    "unknown": "which photographs the maker of the pool {} has seen: not shown",
+GIVEN = {  # of a pool or weights that were made elsewhere, by what its user says that its maker has seen
+    "none": "whether the maker of {} has seen the study's photographs; by its user's word, none of them",
+    "train": "whether the maker of {} has seen held-out photographs; by its user's word, training photographs alone",
+    "unknown": "which photographs the maker of {} has seen: not shown",
 }
 TRAINING = "training"
 COPIES = "copies.parquet"  # of the stage `copies`: pairs of a training and a held-out photograph
@@ -95,8 +95,8 @@ def _not_covered(lineage: Mapping[str, Artifact]) -> list[str]:
     if any(artifact.stage == "finetune" for artifact in lineage.values()):
         notes.append("what the base model was trained on before it came here")
     for artifact in lineage.values():
-        given = artifact.record["config"] if artifact.stage == "generate" else {}
-        if "seen" in given:
+        given = artifact.record["config"]
+        if artifact.stage in ("finetune", "generate") and "seen" in given:
             notes.append(GIVEN[given["seen"]].format(given["name"]))
     if any(artifact.stage in ("score", "classify") for artifact in lineage.values()):
         notes.append("what pretrained networks were trained on before they came here")

@@ -150,6 +150,11 @@ def tensor_sizes(path: Path) -> list[int]:
     return [prod(entry["shape"]) for name, entry in _header(path)[0].items() if name != "__metadata__"]
 
 
+def tensor_names(path: Path) -> list[str]:
+    """Names of a safetensors file's tensors, from its header, in order."""
+    return sorted(name for name in _header(path)[0] if name != "__metadata__")
+
+
 def is_whole(path: Path) -> bool:
     """Whether a safetensors file has a header and is as long as that says."""
     try:

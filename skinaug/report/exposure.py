@@ -71,9 +71,10 @@ def _given(run: Run, stage: str) -> pl.DataFrame | None:
 
 
 def _generator(run: Run) -> str:
-    given = artifacts.record(run.artifacts["generate"])["config"] if "generate" in run.artifacts else {}
-    if "seen" in given:
-        return f"{given['name']}, made elsewhere; its maker has seen: {given['seen']}"
+    for stage in ("generate", "finetune"):
+        given = artifacts.record(run.artifacts[stage])["config"] if stage in run.artifacts else {}
+        if "seen" in given:
+            return f"{given['name']}, made elsewhere; its maker has seen: {given['seen']}"
     return ", ".join(_methods(run)) or ("not fine-tuned" if "generate" in run.artifacts else "none")
 
 

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from skinaug.errors import InputError
-from skinaug.generate.weights import digest, load, model_folders
 from skinaug.models.base import load_pipeline
 from skinaug.models.phrases import read_phrases
+from skinaug.models.weights import digest, load, model_folders
 
 TOKEN = "<acne>"
 PROMPT = f"a photo of {TOKEN}"

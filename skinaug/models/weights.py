@@ -168,9 +168,15 @@ def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
     wanted = _contents(tensor for name, tensor in taught.items() if not name.endswith(".alpha"))
     found, total = (loaded & wanted).total(), wanted.total()
     if not total or found != total or loaded != wanted:
+        lost = [
+            name
+            for name, tensor in taught.items()
+            if _contents([tensor]) - loaded and not name.endswith(".alpha")
+        ]
         raise InputError(
             f"The LoRA in {path} does not fit this base model: {found} of its {total} tensors found a layer, and "
             f"{(loaded - wanted).total()} that the layers need are not in it. Use the base that it was trained on."
+            + (f"\nWithout a layer:\n{listing(lost)}" if lost else "")
         )
 
 
