@@ -23,10 +23,18 @@ TOOLS = {
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
     "plan": "`skinaug plan [stage] ...`: what a command would build, reuse and cost",
     "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
+    "export": "`skinaug export <artifact> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
-WITHOUT_CONFIGURATION = ("compare", "dashboard", "plan", "rerun", "store")  # their words are no overrides
+WITHOUT_CONFIGURATION = (
+    "compare",
+    "dashboard",
+    "export",
+    "plan",
+    "rerun",
+    "store",
+)  # their words are no overrides
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 

@@ -25,10 +25,19 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         config,
         build_classify,
         ["mix", "dataset", "copies"],
-        files=local_files(cfg.backbone.get("weights")),
+        files=backbone_files(cfg),
         devices=ONE if cfg.classify.learns == "head" else SEVERAL,
         prepare=certify,
     )
+
+
+def backbone_files(cfg: DictConfig) -> dict[str, Path]:
+    """Files of weights whose content counts."""
+    from skinaug.models.backbone import LOCAL
+
+    name = timm_name(cfg) or ""
+    folder = {"backbone": Path(name.removeprefix(LOCAL))} if name.startswith(LOCAL) else {}
+    return local_files(cfg.backbone.get("weights")) | folder
 
 
 def check(cfg: DictConfig) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skinaug.finetune.words import UNKNOWN, Vocabulary, WordTraining, learn, word_heads, word_loss
 
 WIDTH = 48  # channels of the first layers
+NOISE = 0.1  # deviation of what is added to latents while the reader learns: faint patterns should not be what it reads
 
 
 class WordReader(nn.Module):
@@ -67,6 +68,7 @@ def train_reader(
         rows = rng.integers(len(moments), size=training.batch_size)
         means, deviations = moments[rows].unbind(1)
         latents = (means + deviations * torch.randn_like(means)) * scaling_factor
+        latents += NOISE * torch.randn_like(means)
         mirrored = [side for side in (-1, -2) if rng.random() < 0.5]
         with trainer.precision_plugin.forward_context():
             told = reader(latents.flip(mirrored).to(device, memory_format=torch.channels_last))

