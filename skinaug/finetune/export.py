@@ -30,7 +30,7 @@ def save_whole(save: Callable[[Path], Any], folder: Path) -> None:
     """Call save(folder) so that a kill leaves no half of it; configs forget where their parts were loaded from."""
     part = folder.with_name(folder.name + ".part")
     save(part)
-    for config in part.rglob("*config.json"):
+    for config in (*part.rglob("*config.json"), *part.rglob("model_index.json")):
         values = json.loads(config.read_text())
         values.pop("_name_or_path", None)
         config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

@@ -206,6 +206,7 @@ def test_drawings_are_read_back_and_learned_from(coloured: Manifest, tmp_path: P
     run(coloured, tmp_path / "killed", **told)
     left = ["before_reading", "labels.json", "pipeline", "samples"]
     assert sorted(path.name for path in (tmp_path / "whole").iterdir()) == left
+    assert str(tmp_path) not in "".join(path.read_text() for path in (tmp_path / "whole").rglob("*.json"))
     before, after = weights(tmp_path / "whole/before_reading"), weights(tmp_path / "whole")
     resumed = weights(tmp_path / "killed")
     for key, value in after.items():
