@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import os
 import re
+import shlex
 from pathlib import Path
 
 import commands
@@ -14,6 +15,8 @@ import polars as pl
 import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from transformers import ViTConfig, ViTForImageClassification
 
@@ -21,6 +24,7 @@ from skinaug import pipeline
 from skinaug.dataset.phantom.conditions import CONDITIONS
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
+from skinaug.models.base import load_pipeline
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
@@ -165,7 +169,7 @@ def test_pools_made_elsewhere_are_one_yaml_each(tmp_path: Path):
     command = block("A YAML a pool", "sh").split()
     changes = [word for word in SMALL if "finetune" not in word]
     skinaug(*command[1:], *changes, "filter=[]", "scale.real_limit=4", cwd=tmp_path)
-    report = next((tmp_path / "outputs/pools").glob("*/report.md")).read_text()
+    report = next((tmp_path / "outputs/pools").glob("*/report/report.md")).read_text()
     for words in (
         "stylegan, made elsewhere; its maker has seen: train",
         "noise, made elsewhere; its maker has seen: unknown",
@@ -173,3 +177,16 @@ def test_pools_made_elsewhere_are_one_yaml_each(tmp_path: Path):
     ):
         assert words in report
     assert "generate=stylegan" in report or "stylegan" in report.split("Arms")[1][:2000]
+
+
+def test_weights_made_elsewhere_draw_the_pool(tmp_path: Path):
+    """README's command, with a LoRA that diffusers saved for the tiny base."""
+    pipeline = load_pipeline("package://tiny")
+    pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    layers = get_peft_model_state_dict(pipeline.unet)
+    pipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, weight_name="lora.safetensors")
+    command = shlex.split(block("**Weights.**", "sh"))
+    skinaug(*command[1:], *(word for word in SMALL if word != "finetune=none"), cwd=tmp_path)
+    (pool,) = (path for path in (tmp_path / "store/generate").iterdir() if path.suffix == "")
+    prompts = Manifest.read(pool).table.filter(pl.col("label") == "acne")["prompt"]
+    assert prompts.str.contains("sks acne").all()

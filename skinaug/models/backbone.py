@@ -117,6 +117,10 @@ def make_network(make: Callable[..., nn.Module], num_classes: int, image_size: i
     except InputError:  # a ValueError too, but it says already what was wrong
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
+        if isinstance(error, TypeError) and "argument" in str(error):  # of the call, not of its computation
+            raise InputError(
+                f"The backbone {_name(make)} cannot be made: {error}. Change its options in the backbone's YAML."
+            ) from error
         raise _refused(make, image_size, error) from error
     return network
 

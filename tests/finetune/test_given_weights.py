@@ -43,12 +43,12 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("base") / "sd1", "sd1")
 
 
-def take(path, data: Manifest, base: Path, out: Path, phrases=None) -> Path:
+def take(path, data: Manifest, base: Path, out: Path, phrases=()) -> Path:
     settings = {"path": path, "name": "theirs", "seen": "unknown"}
     check_weights(**settings)
     out.mkdir()
     given = {"manifest": data, "base": partial(load_pipeline, str(base)), "out": out}
-    take_weights(phrases=phrases, captions=CAPTIONS, **settings, **given)
+    take_weights(phrases=dict(phrases), captions=CAPTIONS, **settings, **given)
     return out
 
 

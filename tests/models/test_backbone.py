@@ -211,7 +211,7 @@ def test_a_folder_that_timm_saved(saved: Path):
     theirs = timm.create_model(f"local-dir:{saved}", pretrained=True)
     assert torch.equal(network.conv_stem.weight, theirs.conv_stem.weight)
     assert network(torch.zeros(1, 3, 64, 64)).shape == (1, 3), "with a new head"
-    assert network.pretrained_cfg["mean"] == (0.1, 0.2, 0.3)
+    assert list(network.pretrained_cfg["mean"]) == [0.1, 0.2, 0.3]
     fresh = create_backbone(f"local-dir:{saved}", 3, pretrained=False)
     assert not torch.equal(fresh.conv_stem.weight, theirs.conv_stem.weight)
     check_runs(partial(create_backbone, name=f"local-dir:{saved}"), 64)
@@ -252,3 +252,8 @@ def test_a_folder_that_is_no_network_is_refused(saved: Path, spoil, said: str):
     spoil(saved)
     with pytest.raises(InputError, match=said):
         check_backbone(f"local-dir:{saved}", pretrained=True)
+
+
+def test_an_option_that_a_network_does_not_know_is_told_as_that():
+    with pytest.raises(InputError, match=r"cannot be made: .*argument 'colour'.* Change its options"):
+        make_network(partial(timm.create_model, "resnet18", colour=1), 2, 64)
