@@ -29,7 +29,7 @@ from skinaug.finetune.latents import to_signal
 from skinaug.finetune.masks import check_masks, load_masks
 from skinaug.finetune.module import Objective
 from skinaug.finetune.moments import Moments
-from skinaug.finetune.read_back import Asked, ReadBack, ReadBackTrainer
+from skinaug.finetune.read_back import Asked, PartOfTheWay, ReadBack, ReadBackTrainer
 from skinaug.finetune.reader import WordReader, train_reader
 from skinaug.finetune.text import Caption, caption_rows
 from skinaug.finetune.text_start import tell_captions_apart
@@ -235,7 +235,8 @@ def teach_by_reading(
     )
     same = ("steps", "batch_size", "warmup_steps", "ema_decay", "optimizer")
     changes = {name: getattr(read_back, name) for name in same}
-    again = replace(training, **changes, objective=Objective(), seed=seed)
+    method = PartOfTheWay(training.method, read_back.share)
+    again = replace(training, **changes, method=method, objective=Objective(), seed=seed)
     again.teach(manifest, phrases, base=base, trainer=trainer, out=out, learner=learner, **feed)
 
 

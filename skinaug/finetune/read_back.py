@@ -8,7 +8,8 @@ section 4). What is asked is not that the reader be sure, but that it read drawi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch.optim import Optimizer
 from skinaug.errors import InputError
 from skinaug.finetune import families
 from skinaug.finetune.latents import Batch
+from skinaug.finetune.methods.method import FinetuneMethod
 from skinaug.finetune.module import DiffusionFinetuner, attention_for
 from skinaug.finetune.reader import WordReader, misreading
 from skinaug.finetune.words import UNKNOWN, Vocabulary, WordTraining
@@ -38,6 +40,8 @@ class ReadBack:
         ema_decay: of the average of weights that is saved.
         weight: of the misreading of drawings, in nats summed over attributes, beside the squared error's 1.
         draw_steps: least and most denoising steps of a drawing; each batch draws its own number.
+        share: of the way from the weights before to those after that the saved ones have gone, in (0, 1]. Less keeps more of
+            the variety that drawings had before (Wortsman et al. 2022, section 3).
     """
 
     reader: WordTraining
@@ -47,6 +51,7 @@ class ReadBack:
     ema_decay: float
     weight: float
     draw_steps: tuple[int, int]
+    share: float
     optimizer: Callable[[Sequence[nn.Parameter]], Optimizer]
 
     def __post_init__(self) -> None:
@@ -55,6 +60,32 @@ class ReadBack:
             raise InputError(
                 f"finetune.read_back.draw_steps={list(self.draw_steps)}: the least and the most steps, each at least 1."
             )
+        if not 0 < self.share <= 1:
+            raise InputError(f"finetune.read_back.share={self.share}: it is above 0 and at most 1.")
+
+
+@dataclass(frozen=True)
+class PartOfTheWay:
+    """A fine-tuning method whose saved weights lie between those that it starts from and those that it learns."""
+
+    method: FinetuneMethod
+    share: float
+    start: list[Tensor] = field(default_factory=list)
+    learned: list[nn.Parameter] = field(default_factory=list)
+
+    def phrases(self, classes: Sequence[str]) -> dict[str, str]:
+        return self.method.phrases(classes)
+
+    def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
+        self.learned[:] = self.method.prepare(pipeline, classes, seed)
+        self.start[:] = [parameter.detach().cpu().clone() for parameter in self.learned]
+        return list(self.learned)
+
+    @torch.no_grad()
+    def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
+        for parameter, start in zip(self.learned, self.start, strict=True):
+            parameter.copy_(torch.lerp(start, parameter.detach().cpu(), self.share))
+        self.method.save(pipeline, classes, out)
 
 
 class ReadBackTrainer(DiffusionFinetuner):

@@ -186,6 +186,7 @@ def read_back(**changes) -> ReadBack:
         "ema_decay": 0.5,
         "weight": 1.0,
         "draw_steps": (2, 3),
+        "share": 1.0,
         "optimizer": ADAM,
     }
     return ReadBack(**(settings | changes))
@@ -241,8 +242,14 @@ def test_a_reader_tells_words_and_knows_how_surely(coloured: Manifest):
 def test_drawing_from_reading_makes_words_show(coloured: Manifest, tmp_path: Path):
     """A measurement that training does not see: the mean colour of drawings moves towards that of the word asked for."""
     told = {"captions": COLOURS, "flip": False, "caption_dropout": 0.0}
-    fast = partial(torch.optim.AdamW, lr=5e-3)
-    run(coloured, tmp_path, read_back=read_back(steps=40, batch_size=12, optimizer=fast), **told)
+    fast = partial(torch.optim.AdamW, lr=2e-3)
+    reader = WordTraining(200, 12, 5, partial(torch.optim.AdamW, lr=5e-3))
+    run(
+        coloured,
+        tmp_path,
+        read_back=read_back(steps=60, batch_size=12, optimizer=fast, reader=reader),
+        **told,
+    )
 
     def shown(folder: Path) -> float:
         """Mean over drawings of the asked channel against the others, -1 ... 1."""
@@ -258,7 +265,7 @@ def test_drawing_from_reading_makes_words_show(coloured: Manifest, tmp_path: Pat
             gains.append(images[..., channel].mean() - images.mean())
         return float(sum(gains))
 
-    assert shown(tmp_path) > shown(tmp_path / "before_reading")
+    assert shown(tmp_path) > shown(tmp_path / "before_reading") + 0.1
 
 
 def test_nothing_to_read_back_is_refused(photographs: Manifest, tmp_path: Path):
@@ -266,5 +273,14 @@ def test_nothing_to_read_back_is_refused(photographs: Manifest, tmp_path: Path):
         InputError, match=r"the data have none of them: colour\. Set finetune\.read_back=null"
     ):
         run(photographs, tmp_path, read_back=read_back(), captions=COLOURS)
-    with pytest.raises(InputError, match=r"draw_steps=\[3, 2\]"):
-        read_back(draw_steps=(3, 2))
+    for wrong, said in (({"draw_steps": (3, 2)}, r"draw_steps=\[3, 2\]"), ({"share": 0.0}, "share=0.0")):
+        with pytest.raises(InputError, match=said):
+            read_back(**wrong)
+
+
+def test_saved_weights_may_go_part_of_the_way(coloured: Manifest, tmp_path: Path):
+    for name, share in (("whole", 1.0), ("half", 0.5)):
+        run(coloured, tmp_path / name, read_back=read_back(share=share), captions=COLOURS)
+    before, after = weights(tmp_path / "whole/before_reading"), weights(tmp_path / "whole")
+    for key, value in weights(tmp_path / "half").items():
+        torch.testing.assert_close(value, (before[key] + after[key]) / 2, rtol=0, atol=2e-3)
