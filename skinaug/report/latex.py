@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from skinaug.report.tables import Cell, Table
 
 MOST_ROWS = 40  # that fit a page; longer tables break over pages
@@ -34,6 +36,11 @@ ESCAPES = {
     "\u200b": "",
     "\n": " ",
 }
+
+
+LIGATURE = re.compile(
+    r"(?<=[-–—])(?=[-–—])|(?<=')(?=')|(?<=[`!?])(?=`)"
+)  # places where TeX makes one character of two
 
 
 def latex(table: Table) -> str:
@@ -76,8 +83,11 @@ def _cell(cell: Cell) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is; a bracket that would start a row is no option of the line break before it."""
-    escaped = "".join(
-        ESCAPES.get(character, character if character.isprintable() else " ") for character in text
-    )
+    """Text that LaTeX prints as it is: two characters do not become another one, and a bracket that would start a row is no
+    option of the line break before it."""
+    parts = [
+        "".join(ESCAPES.get(character, character if character.isprintable() else " ") for character in part)
+        for part in LIGATURE.split(text)
+    ]
+    escaped = "{}".join(parts)
     return f"{{{escaped[0]}}}{escaped[1:]}" if escaped.startswith(("[", "*")) else escaped

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from skinaug.report.latex import ESCAPES, MOST_ROWS, escape, latex
 from skinaug.report.tables import Cell, Table, table
 
-PLAIN = {command: character for character, command in ESCAPES.items() if command.strip()}
+PLAIN = {command: character for character, command in ESCAPES.items() if command.strip()} | {"{}": ""}
+LIGATURES = ("--", "''", "``", "!`", "?`")  # that TeX prints as one character
 WORDS = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "S", "Zs")), max_size=12)
 
 
@@ -31,6 +32,13 @@ def test_text_prints_as_it_is(text: str):
     assert read(printed) == text
     bare = re.sub("|".join(re.escape(c) for c in sorted(PLAIN, key=len, reverse=True)), "", printed)
     assert not set(bare.replace("{[}", "").replace("{*}", "")) & set('&%$#_^~\\{}<>|"')
+
+
+@pytest.mark.parametrize("text", ["--", "---", "a--b", "''", "``", "!`", "?`"])
+def test_two_characters_do_not_become_another(text: str):
+    printed = escape(text)
+    assert not [pair for pair in LIGATURES if pair in printed]
+    assert printed.replace("{}", "") == text
 
 
 @given(st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=4), st.booleans())
