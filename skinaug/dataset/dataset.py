@@ -15,8 +15,8 @@ from rich.table import Table
 
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
-from skinaug.manifest import REQUIRED, SPLITS, Manifest
-from skinaug.sources.check import Picture, check_images, refuse_or_drop
+from skinaug.manifest import SPLITS, Manifest
+from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -75,7 +75,7 @@ def build_dataset(
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     folder = check_root(source, root, "dataset") or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
-    table, pictures, dropped = _check(folder, table, min_size_px, on_bad)
+    table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad)
     hashes = _hashes(table, pictures)
     links = None
     if duplicates is not None:
@@ -190,26 +190,6 @@ def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.Da
             f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}."
         )
     return table.filter(pl.col("label").is_in(list(classes)))
-
-
-def _check(
-    folder: Path, table: pl.DataFrame, min_size_px: int, on_bad: str
-) -> tuple[pl.DataFrame, list[Picture], pl.DataFrame]:
-    """Rows of usable images with their size and digest, what was read of each, and `path, reason` of the others."""
-    pictures, reasons = check_images(folder, table["path"].to_list(), min_size_px)
-    bad = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
-    refuse_or_drop(bad, on_bad, total=len(table))
-    good = [picture for picture in pictures if picture is not None]
-    kept = table.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
-    return _with_measurements(kept, good), good, bad
-
-
-def _with_measurements(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.DataFrame:
-    columns = ("width", "height", "sha256")
-    return table.with_columns(
-        pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=REQUIRED[name])
-        for name in columns
-    )
 
 
 def _hashes(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.DataFrame:

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import COPIES
-from skinaug.manifest import GIVEN, REQUIRED, Manifest
+from skinaug.manifest import GIVEN, Manifest
 from skinaug.metrics.hashes import perceptual_hashes
-from skinaug.sources.check import Picture, check_images, refuse_or_drop
+from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -93,22 +93,15 @@ def take_pool(
     """
     folder = check_root(source, root, "generate") or out
     table = given_table(source, folder, name, labels, data.classes)
-    pictures, reasons = check_images(folder, table["path"].to_list(), min_size_px)
-    bad = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
-    refuse_or_drop(bad, on_bad, total=len(table))
-    good = [row for row, picture in enumerate(pictures) if picture is not None]
-    table, read = _with_measurements(table[good], [p for p in pictures if p is not None])
-    first = table["pixels_sha256"].is_first_distinct()
+    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
+    first = pl.Series([picture.pixels_sha256 for picture in pictures]).is_first_distinct()
     twice = table.filter(~first).select("path", reason=pl.lit("copy of another picture of the pool"))
-    table, read = (
-        table.filter(first).drop("pixels_sha256"),
-        [p for p, own in zip(read, first, strict=True) if own],
-    )
+    table, pictures = table.filter(first), [p for p, own in zip(pictures, first, strict=True) if own]
     if twice.height:
         Console().print(f"dropped {twice.height}: copies of other pictures of the pool", highlight=False)
     pool = Manifest(table, folder, data.classes)
     _refuse_ids(pool, data)
-    _refuse_held_out(pool, read, data, hashes, find_copies, out)
+    _refuse_held_out(pool, pictures, data, hashes, find_copies, out)
     _check_classes(sorted(pool.table["label"].unique()), data.classes, name)
     pool.write(out)
     pl.concat([bad, twice]).write_csv(out / "dropped.csv")
@@ -139,19 +132,6 @@ def _check_classes(found: Sequence[str], classes: Sequence[str], name: str) -> N
             + (f"\nWithout a picture: {', '.join(missing)}." if missing else "")
             + "\nMap names with generate.labels={theirs: ours}, or choose classes with dataset.classes."
         )
-
-
-def _with_measurements(
-    table: pl.DataFrame, pictures: Sequence[Picture]
-) -> tuple[pl.DataFrame, Sequence[Picture]]:
-    columns = {
-        name: REQUIRED.get(name, pl.String()) for name in ("width", "height", "sha256", "pixels_sha256")
-    }
-    measured = [
-        pl.Series(name, [getattr(picture, name) for picture in pictures], dtype=dtype)
-        for name, dtype in columns.items()
-    ]
-    return table.with_columns(measured), pictures
 
 
 def _refuse_ids(pool: Manifest, data: Manifest) -> None:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from skinaug.errors import InputError, listing
 from skinaug.images import FORMATS, open_image
+from skinaug.manifest import REQUIRED
 from skinaug.store.digest import sha256_file
 from skinaug.store.files import strays
 
@@ -75,6 +76,26 @@ def check_images(
             progress.advance(task, len(rows))
     pictures = [result if isinstance(result, Picture) else None for result in results]
     return pictures, {row: result for row, result in enumerate(results) if isinstance(result, str)}
+
+
+def usable_images(
+    root: Path, table: pl.DataFrame, min_size_px: int, on_bad: str
+) -> tuple[pl.DataFrame, list[Picture], pl.DataFrame]:
+    """Rows of usable images with their `width`, `height` and `sha256`, what was read of each, and `path, reason` of the others.
+
+    Raises:
+        InputError: as `refuse_or_drop`.
+    """
+    pictures, reasons = check_images(root, table["path"].to_list(), min_size_px)
+    bad = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
+    refuse_or_drop(bad, on_bad, total=len(table))
+    good = [picture for picture in pictures if picture is not None]
+    kept = table[[row for row, picture in enumerate(pictures) if picture is not None]]
+    measured = {
+        name: pl.Series([getattr(picture, name) for picture in good], dtype=REQUIRED[name])
+        for name in ("width", "height", "sha256")
+    }
+    return kept.with_columns(**measured), good, bad
 
 
 def refuse_or_drop(bad: pl.DataFrame, on_bad: str, total: int) -> None:

@@ -10,33 +10,20 @@ import polars as pl
 import pytest
 from commands import skinaug
 from PIL import Image
+from rendered import SIZES, only, rendered_study
 
 from skinaug.cli.export import submission
 from skinaug.dataset.imagefolder import from_imagefolder
 from skinaug.manifest import Manifest
 
-SIZES = [
-    *(
-        "scale.phantom_per_class=14",
-        "scale.image_size=32",
-        "scale.generate_per_class=6",
-        "scale.classifier_size=32",
-    ),
-    *("scale.real_limit=4", "scale.classifier_steps=4", "scale.classifier_batch_size=12"),
-    *("trainer=cpu", "logger=none", "filter=[]", "mix.synthetic_ratio=1"),
-]
-
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study")
-    skinaug("classify", "mix=hybrid", "base=oracle", *SIZES, cwd=folder, check=True)
-    return folder
+    return rendered_study(tmp_path_factory.mktemp("study"))
 
 
 def key(study: Path, stage: str) -> str:
-    (found,) = (path for path in (study / "store" / stage).iterdir() if path.suffix == "")
-    return f"{stage}/{found.name}"
+    return f"{stage}/{only(study, stage).name}"
 
 
 def export(study: Path, *words: str):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from commands import skinaug
 from PIL import Image
+from rendered import SIZES, only, rendered_study
 
 from skinaug.audit.copies import find_held_out_copies
 from skinaug.dataset.imagefolder import to_imagefolder
@@ -167,25 +168,11 @@ def test_ids_of_photographs_are_refused(data: Manifest, tmp_path: Path):
         take(ImageFolder(), root, data, tmp_path / "out")
 
 
-SIZES = [
-    *(
-        "scale.phantom_per_class=14",
-        "scale.image_size=32",
-        "scale.generate_per_class=6",
-        "scale.classifier_size=32",
-    ),
-    *("scale.real_limit=4", "scale.classifier_steps=6", "scale.classifier_batch_size=12"),
-    *("trainer=cpu", "logger=none", "filter=[]", "mix.synthetic_ratio=1"),
-]
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a rendered pool in its store, and the same pool exported to `exported`."""
-    folder = tmp_path_factory.mktemp("study")
-    skinaug("classify", "mix=hybrid", "base=oracle", *SIZES, cwd=folder, check=True)
-    (pool,) = (path for path in (folder / "store/generate").iterdir() if path.suffix == "")
-    to_imagefolder(Manifest.read(pool), folder / "exported")
+    folder = rendered_study(tmp_path_factory.mktemp("study"))
+    to_imagefolder(Manifest.read(only(folder, "generate")), folder / "exported")
     return folder
 
 
