@@ -27,14 +27,8 @@ TOOLS = {
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
-WITHOUT_CONFIGURATION = (
-    "compare",
-    "dashboard",
-    "export",
-    "plan",
-    "rerun",
-    "store",
-)  # their words are no overrides
+# Their words are no overrides.
+WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "plan", "rerun", "store")
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 

@@ -6,13 +6,13 @@ import argparse
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich.console import Console
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.manifest import EXPOSURES, Manifest
 from skinaug.store.artifact import Artifact
@@ -81,17 +81,10 @@ def to_csv(manifest: Manifest, folder: Path) -> None:
     Raises:
         InputError: labels or ids that would be files outside the folder.
     """
-    table, sources = manifest.table, manifest.paths()
-    names = [
-        f"{label}/{image_id}{source.suffix.lower()}"
-        for label, image_id, source in zip(table["label"], table["image_id"], sources, strict=True)
-    ]
-    climbing = [name for name in names if {"..", ""} & {*PurePosixPath(name).parts} or name.startswith("/")]
-    if climbing:
-        raise InputError(
-            f"{len(climbing)} labels and ids cannot be names of files:\n{listing(climbing)}\nRename them."
-        )
-    for name, source in zip(names, sources, strict=True):
+    from skinaug.dataset.imagefolder import file_names
+
+    table, names = manifest.table, file_names(manifest)
+    for name, source in zip(names, manifest.paths(), strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / name)
     lists = [name for name, dtype in table.schema.items() if dtype.is_nested()]

@@ -26,24 +26,13 @@ def to_imagefolder(manifest: Manifest, folder: Path) -> Path:
     Raises:
         InputError: the folder is not empty, or labels or ids would be files outside it. Nothing is written then.
     """
-    exported = [f"{label}/{name}" for label, name in manifest.table.select("label", "image_id").iter_rows()]
-    absolute = manifest.table["image_id"].str.starts_with("/").to_list()
-    climbing = [name for name, whole in zip(exported, absolute, strict=True) if whole or not _is_inside(name)]
-    if climbing:
-        raise InputError(
-            f"{len(climbing)} labels and ids cannot be names of files below a folder:\n{listing(climbing)}\nRename them."
-        )
+    file_names(manifest)  # before anything is written
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: give an empty or a new folder to export to.")
     table = _without_null_splits(manifest.table)
     for split in manifest.table["split"].unique(maintain_order=True):
         part = manifest.split(split)
-        names = [
-            str(PurePosixPath(label, image_id + source.suffix.lower()))
-            for label, image_id, source in zip(
-                part.table["label"], part.table["image_id"], part.paths(), strict=True
-            )
-        ]
+        names = file_names(part)
         for name, source in zip(names, part.paths(), strict=True):
             (folder / split / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / split / name)
@@ -62,6 +51,25 @@ def to_imagefolder(manifest: Manifest, folder: Path) -> Path:
     }
     (folder / INFO).write_text(json.dumps(about, indent=2))
     return folder
+
+
+def file_names(manifest: Manifest) -> list[str]:
+    """`<label>/<image_id>` with the picture's extension, of each row.
+
+    Raises:
+        InputError: labels or ids that would be files outside the folder that the names start from.
+    """
+    exported = [f"{label}/{name}" for label, name in manifest.table.select("label", "image_id").iter_rows()]
+    absolute = manifest.table["image_id"].str.starts_with("/").to_list()
+    climbing = [name for name, whole in zip(exported, absolute, strict=True) if whole or not _is_inside(name)]
+    if climbing:
+        raise InputError(
+            f"{len(climbing)} labels and ids cannot be names of files below a folder:\n{listing(climbing)}\nRename them."
+        )
+    return [
+        str(PurePosixPath(label, image_id + PurePosixPath(path).suffix.lower()))
+        for label, image_id, path in manifest.table.select("label", "image_id", "path").iter_rows()
+    ]
 
 
 def from_imagefolder(folder: Path) -> Manifest:

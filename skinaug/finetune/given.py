@@ -11,6 +11,7 @@ from typing import Any
 
 from skinaug.errors import InputError, listing
 from skinaug.finetune.scope import folder_names
+from skinaug.leaks.lineage import check_given
 from skinaug.manifest import Manifest
 from skinaug.models.base_folder import CONVERT, INDEX, PICKLES, is_whole, tensor_names
 from skinaug.models.phrases import write_phrases
@@ -22,7 +23,6 @@ LORA_FILE = "pytorch_lora_weights.safetensors"
 TWO_ENCODERS = {"clip_l", "clip_g"}  # of a token for SDXL
 A1111 = "emb_params"  # what that program calls a token's vectors, whatever the token
 CHECKPOINT = "model.diffusion_model."
-SEEN = ("none", "train", "unknown")
 Paths = str | Mapping[str, str]
 
 
@@ -83,12 +83,7 @@ def check_weights(path: Paths, name: Any, seen: str, **_: Any) -> None:
     Raises:
         InputError: no such file, a pickle, a file cut off, or tensors of no known kind.
     """
-    if not isinstance(name, str) or not name:
-        raise InputError(f"finetune.name={name!r}: give the weights a name, which reports call them by.")
-    if seen not in SEEN:
-        raise InputError(
-            f"finetune.seen={seen}: which of the study's photographs have the weights' makers used? Choose {', '.join(SEEN)}."
-        )
+    check_given("finetune", "weights", name, seen)
     kinds = {file: kind_of(Path(file)) for file in (path.values() if isinstance(path, Mapping) else [path])}
     if not isinstance(path, Mapping) and kinds[path] == TOKEN:
         raise InputError(

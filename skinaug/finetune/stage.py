@@ -34,7 +34,6 @@ def check(cfg: DictConfig) -> None:
     if cfg.base["_target_"] in RENDERERS:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
     check_base_settings(plain(cfg.base))
-
     if is_given(cfg):
         from skinaug.finetune.given import check_weights
 

@@ -11,18 +11,13 @@ import polars as pl
 from rich.console import Console
 
 from skinaug.errors import InputError, listing
-from skinaug.leaks.lineage import COPIES
+from skinaug.leaks.lineage import COPIES, check_given
 from skinaug.manifest import GIVEN, Manifest
 from skinaug.metrics.hashes import perceptual_hashes
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
-SEEN = {  # photographs of the study that a pool's maker has learned from, by its user's word
-    "none": "none of the study's photographs",
-    "train": "training photographs",
-    "unknown": "unknown",
-}
 NUMBERS = {"seed": pl.Int64, "guidance_scale": pl.Float64, "num_inference_steps": pl.Int64}
 FindCopies = Callable[..., None]  # `audit.copies.find_held_out_copies` with its settings
 
@@ -83,7 +78,7 @@ def take_pool(
     dropped.csv of pictures that cannot be used or are there twice.
 
     Args:
-        seen: a key of `SEEN`.
+        seen: a key of `leaks.lineage.SEEN`.
         min_size_px, on_bad: as in `dataset.build_dataset`.
         data: the data set with all splits; hashes: of its images (`dataset.build_dataset`).
         find_copies: looks for near-copies of held-out photographs.
@@ -112,12 +107,7 @@ def check_settings(name: Any, seen: str, min_size_px: int, on_bad: str, **_: Any
 
     Raises InputError.
     """
-    if not isinstance(name, str) or not name:
-        raise InputError(f"generate.name={name!r}: give the pool a name, which reports call it by.")
-    if seen not in SEEN:
-        raise InputError(
-            f"generate.seen={seen}: which of the study's photographs has the pool's maker learned from? Choose {', '.join(SEEN)}."
-        )
+    check_given("generate", "pool", name, seen)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"generate.on_bad={on_bad}: choose fail or drop.")
 

@@ -18,13 +18,29 @@ from skinaug.store.store import Store
 
 GIVEN_PHOTOGRAPHS = ("finetune", "generate", "score")  # stages that note what they were given
 PLACES = {"generate": "prompts, generate"}  # the prompts' attributes are part of the stage that draws
-GIVEN = {  # of a pool or weights that were made elsewhere, by what its user says that its maker has seen
+SEEN = {  # of a pool or weights that were made elsewhere, by what its user says that its maker has seen
     "none": "whether the maker of {} has seen the study's photographs; by its user's word, none of them",
     "train": "whether the maker of {} has seen held-out photographs; by its user's word, training photographs alone",
     "unknown": "which photographs the maker of {} has seen: not shown",
 }
 TRAINING = "training"
 COPIES = "copies.parquet"  # of the stage `copies`: pairs of a training and a held-out photograph
+
+
+def check_given(stage: str, what: str, name: Any, seen: str) -> None:
+    """Refuse a pool or weights that were made elsewhere and have no name, or of which it is not told what their maker has seen.
+
+    stage: whose options they are; what: they are, for the message.
+
+    Raises InputError.
+    """
+    if not isinstance(name, str) or not name:
+        raise InputError(f"{stage}.name={name!r}: give the {what} a name, which reports call the {what} by.")
+    if seen not in SEEN:
+        raise InputError(
+            f"{stage}.seen={seen}: which of the study's photographs has the maker of the {what} learned from? Choose "
+            f"{', '.join(SEEN)}."
+        )
 
 
 def certify_training(store: Store, inputs: Mapping[str, str], mix: Manifest, out: Path) -> None:
@@ -97,7 +113,7 @@ def _not_covered(lineage: Mapping[str, Artifact]) -> list[str]:
     for artifact in lineage.values():
         given = artifact.record["config"]
         if artifact.stage in ("finetune", "generate") and "seen" in given:
-            notes.append(GIVEN[given["seen"]].format(given["name"]))
+            notes.append(SEEN[given["seen"]].format(given["name"]))
     if any(artifact.stage in ("score", "classify") for artifact in lineage.values()):
         notes.append("what pretrained networks were trained on before they came here")
     return notes
