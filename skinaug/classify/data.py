@@ -138,7 +138,7 @@ class PictureData(L.LightningDataModule):
         assert self.val is not None
         assert self.trainer is not None
         own = share(len(self.val), self.trainer)
-        return DataLoader(Subset(self.val, range(len(self.val))[own]), 4 * self.batch_size)
+        return DataLoader(Subset(self.val, range(len(self.val))[own]), self.batch_size)
 
     def state_dict(self) -> dict[str, int]:
         return {"draws": self.trainer.global_step * self.batch_size}

@@ -157,7 +157,7 @@ def fit_classifier(
     learner.finish()
     alone = partial(trainer, devices=1, num_nodes=1, strategy="auto") if run.world_size > 1 else trainer
     training = _sources(train) | told
-    return Classifier(network, module, learner.inputs, 4 * batch_size, alone, training, curves.rows)
+    return Classifier(network, module, learner.inputs, batch_size, alone, training, curves.rows)
 
 
 def _sources(train: Manifest) -> dict[str, float]:
