@@ -12,6 +12,7 @@ STAGES = {
     "generate": "make the pool of synthetic images from prompts",
     "curate": "filter the pool",
     "audit": "fidelity and memorisation of the pool; `skinaug audit <artifact>`: the leak certificate of anything in the store",
+    "test": "read and check further test sets, on which classifiers are judged once more: test=[...]",
     "mix": "show the mix of real and synthetic images, without training anything",
     "classify": "train a classifier on the mix and judge it on real photographs; -m sweeps",
     "report": "tables, figures and intervals of a finished sweep (by itself after a sweep)",
