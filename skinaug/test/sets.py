@@ -278,7 +278,8 @@ def _shared(manifest: Manifest, data: Manifest, copies: pl.DataFrame) -> pl.Data
                 "split",
                 what=pl.format(words, "image_id" if column == "sha256" else column),
             )
-            found = manifest.table.join(known.unique([column, "split"], maintain_order=True), on=column)
+            known = known.unique([column, "split"], maintain_order=True)
+            found = manifest.table.select("image_id", column).join(known, on=column)
             pairs.append(found.select("split", "image_id", "what"))
     return pl.concat(pairs)
 
