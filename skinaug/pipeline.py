@@ -18,6 +18,7 @@ import skinaug.dataset.stage as dataset
 import skinaug.finetune.stage as finetune
 import skinaug.generate.stage as generate
 import skinaug.mix.stage as mix
+import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
@@ -31,6 +32,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
         dataset.STAGE,
+        test.STAGE,
         audit.COPIES,
         finetune.STAGE,
         generate.STAGE,
@@ -38,7 +40,9 @@ STAGES: dict[str, Stage] = {
         curate.STAGE,
         audit.STAGE,
         mix.STAGE,
+        test.CERTIFY,
         classify.STAGE,
+        classify.EVALUATE,
     )
 }
 
@@ -51,21 +55,28 @@ def stage_of(name: str) -> Stage:
 
 
 def steps(cfg: DictConfig, target: str) -> dict[str, Step]:
-    """A step and all that it needs, in the order in which they are built."""
+    """A step, or all of a stage that has none of its name, and what belongs to them, in the order in which they are built."""
     known: dict[str, dict[str, Step]] = {}
     plan: dict[str, Step] = {}
 
-    def add(name: str) -> None:
-        stage = stage_of(name)
+    def of(stage: Stage) -> dict[str, Step]:
         if stage.name not in known:
             known[stage.name] = {step.name: step for step in stage.steps(cfg)}
-        step = known[stage.name][name]
+        return known[stage.name]
+
+    def add(name: str) -> None:
+        step = of(stage_of(name))[name]
         for need in (*step.after, *step.inputs):
             if need not in plan:
                 add(need)
         plan[name] = step
+        for follower in step.then:
+            add(follower)
 
-    add(target)
+    own = of(stage_of(target))
+    for name in own if target in STAGES and target not in own else [target]:
+        if name not in plan:
+            add(name)
     return plan
 
 

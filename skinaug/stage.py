@@ -74,6 +74,7 @@ class Step:
         files: files and folders whose content decides the content, by name; those that are not there are left out.
         digests: what else does, by name: a text that changes with it, or the key of an artifact that was made before.
         after: steps that are built earlier though it is not made of them.
+        then: steps that are built later wherever this one is asked for.
         devices: ONE, SEVERAL, or SHARDED where each may hold a piece of the weights.
         tracked: whether a dashboard has something to see.
         prepare: done once before `build`, by the process that started the others.
@@ -87,6 +88,7 @@ class Step:
     files: Mapping[str, Path] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     after: Sequence[str] = ()
+    then: Sequence[str] = ()
     devices: str = ONE
     tracked: bool = True
     prepare: Callable[[Build], None] | None = None

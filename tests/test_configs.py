@@ -32,10 +32,12 @@ GROUPS = (
     "backbone",
     "augmentation",
     "classify",
+    "test",
     "report",
 )
+SELECTS = ("filter", "test")  # groups of which several options are chosen
 OPTIONS = [
-    f"{group}=[{file.stem}]" if group == "filter" else f"{group}={file.stem}"
+    f"{group}=[{file.stem}]" if group in SELECTS else f"{group}={file.stem}"
     for group in (*GROUPS, "trainer", "logger", "scale")
     for file in sorted((CONF / group).glob("[!_]*.yaml"))
 ]
@@ -82,6 +84,10 @@ def test_every_option_composes_and_fits_its_target(option: str):
 def needs_a_folder(option: str) -> bool:
     """Whether it reads files of the user's, which have no default."""
     return option.startswith("dataset=") or option in (
+        "test=[csv]",
+        "test=[folder]",
+        "test=[imagefolder]",
+        "test=[pad_ufes_20]",
         "finetune=given",
         "generate=csv",
         "generate=folder",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "skinaug"
-STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "classify", "report"}
+STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "test", "classify", "report"}
 FLOORS: tuple[set[str], ...] = (  # rooms and modules of the root, from the ground up
     {"errors", "termination"},
     {"store"},

@@ -24,7 +24,7 @@ from skinaug.classify.data import PictureData, draw_rows, last_phase_start, make
 from skinaug.classify.learner import freeze_statistics, linear_head, whole_network
 from skinaug.classify.loss import ClassificationLoss
 from skinaug.classify.loss import class_weights as class_weights_of
-from skinaug.classify.module import ImageClassifier
+from skinaug.classify.module import ImageClassifier, Predictor
 from skinaug.classify.settings import check_recipe
 from skinaug.manifest import Manifest
 from skinaug.models.backbone import make_network
@@ -54,8 +54,7 @@ class Classifier:
     curves: list[dict[str, float]]
 
     def __call__(self, images: Manifest) -> np.ndarray:
-        parts = self.trainer().predict(self.module, DataLoader(self.inputs(images), self.batch_size))
-        return torch.cat(parts).cpu().numpy()
+        return predict(self.module, self.inputs(images), self.batch_size, self.trainer)
 
 
 def fit_classifier(
@@ -158,6 +157,14 @@ def fit_classifier(
     alone = partial(trainer, devices=1, num_nodes=1, strategy="auto") if run.world_size > 1 else trainer
     training = _sources(train) | told
     return Classifier(network, module, learner.inputs, batch_size, alone, training, curves.rows)
+
+
+def predict(
+    module: Predictor, images: Dataset, batch_size: int, trainer: Callable[..., L.Trainer]
+) -> np.ndarray:
+    """A classifier's probabilities of each image: float32 [N, C]."""
+    parts = trainer().predict(module, DataLoader(images, batch_size))
+    return torch.cat(parts).cpu().numpy()
 
 
 def _sources(train: Manifest) -> dict[str, float]:

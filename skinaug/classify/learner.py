@@ -60,7 +60,7 @@ def whole_network(
     transform = _transform(network, image_size, augmentation)
     pixels = load_pixels(train, image_size, cache)
     drawn = AugmentedPictures(pixels, targets(train), transform, seed, mixing)
-    return Learner(network, drawn, partial(_pictures, network, image_size, cache), lambda: None)
+    return Learner(network, drawn, partial(pictures, network, image_size, cache), lambda: None)
 
 
 def linear_head(
@@ -89,7 +89,7 @@ def _vectors(frozen: Standardised, images: Manifest) -> Vectors:
     return Vectors(frozen(images), images.labels())
 
 
-def _pictures(network: nn.Module, image_size: int, cache: Path | None, images: Manifest) -> Pictures:
+def pictures(network: nn.Module, image_size: int, cache: Path | None, images: Manifest) -> Pictures:
     return Pictures(load_pixels(images, image_size, cache), images.labels(), _transform(network, image_size))
 
 

@@ -20,7 +20,26 @@ from skinaug.metrics.classification import classification_metrics
 Batch = tuple[Tensor, Tensor]  # float [B, 3, H, W] or features [B, D]; int [B], in training float [B, C]
 
 
-class ImageClassifier(L.LightningModule):
+class Predictor(L.LightningModule):
+    """Probabilities of a network that gives class logits.
+
+    Args:
+        network: float [B, 3, H, W], or features [B, D] where it is a linear head -> logits [B, C].
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pictures = images.ndim == 4  # a linear head is given vectors
+        return self.network(images.contiguous(memory_format=torch.channels_last) if pictures else images)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self(batch[0]).float().softmax(1)
+
+
+class ImageClassifier(Predictor):
     """Training, validation and prediction of a network that gives class logits.
 
     Args:
@@ -43,8 +62,7 @@ class ImageClassifier(L.LightningModule):
         warmup_steps: int,
         layer_decay: float | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        super().__init__(network)
         self.layer_decay = layer_decay
         self.classes, self.loss, self.optimizer = tuple(classes), loss, optimizer
         self.steps, self.warmup_steps = steps, warmup_steps
@@ -54,10 +72,6 @@ class ImageClassifier(L.LightningModule):
         if stage == "fit" and self.trainer.world_size > 1 and self.device.type == "cuda":
             # PyTorch's own conversion would drop the activations that timm keeps in these layers.
             self.network = convert_sync_batchnorm(self.network)
-
-    def forward(self, images: Tensor) -> Tensor:
-        pictures = images.ndim == 4  # a linear head is given vectors
-        return self.network(images.contiguous(memory_format=torch.channels_last) if pictures else images)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch
@@ -85,9 +99,6 @@ class ImageClassifier(L.LightningModule):
         shares: list[Any] = [None] * self.trainer.world_size
         torch.distributed.all_gather_object(shares, own.cpu())
         return torch.cat(shares).to(own.device)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self(batch[0]).float().softmax(1)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.optimizer, self.network, self.layer_decay)

@@ -59,6 +59,13 @@ def untrained_head(network: nn.Module) -> nn.Linear:
     return head
 
 
+def frozen_body(network: nn.Module, image_size: int, cache: Path | None, device: torch.device) -> Embed:
+    """What a network's last layer is given. Arguments are those of `frozen_features`."""
+    body = deepcopy(network)
+    body.reset_classifier(0)  # type: ignore[operator]
+    return lambda images: embed(images, lambda num_classes: body, image_size, cache=cache, device=device)
+
+
 def frozen_features(
     network: nn.Module, image_size: int, train: Manifest, cache: Path | None, device: torch.device
 ) -> tuple[Standardised, Tensor]:
@@ -81,12 +88,7 @@ def frozen_features(
             f"The backbone {name} does not end in a linear layer that timm knows, so it has no linear probe: set classify.learns=network, or "
             "take another backbone."
         )
-    body = deepcopy(network)
-    body.reset_classifier(0)  # type: ignore[operator]
-
-    def features(images: Manifest) -> np.ndarray:
-        return embed(images, lambda num_classes: body, image_size, cache=cache, device=device)
-
+    features = frozen_body(network, image_size, cache, device)
     found = features(train)
     spread = found.std(0)
     deviation = np.where(spread > 1e-6, spread, 1).astype(np.float32)

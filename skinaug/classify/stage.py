@@ -1,8 +1,10 @@
-"""The stage `classify`: a classifier is trained on a mix and judged on real photographs."""
+"""The stages `classify` and `evaluate`: a classifier is trained on a mix and judged on real photographs, and on those of further
+test sets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from inspect import signature
 from pathlib import Path
 
@@ -26,9 +28,27 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         build_classify,
         ["mix", "dataset", "copies"],
         files=backbone_files(cfg),
+        after=[f"{stage}.{name}" for stage in ("test", "certify") for name in test_sets(cfg)],
+        then=[f"evaluate.{name}" for name in test_sets(cfg)],
         devices=ONE if cfg.classify.learns == "head" else SEVERAL,
         prepare=certify,
     )
+
+
+def test_sets(cfg: DictConfig) -> list[str]:
+    """Names of further test sets, which are checked before anything is trained."""
+    return list(cfg.get("test") or {})
+
+
+def evaluate_steps(cfg: DictConfig) -> Iterator[Step]:
+    """The classifier's predictions on each further test set, by its saved weights."""
+    for name in test_sets(cfg):
+        yield Step(
+            f"evaluate.{name}",
+            {"precision": cfg.trainer.precision},
+            partial(build_evaluate, name),
+            ["classify", f"test.{name}", f"certify.{name}"],
+        )
 
 
 def backbone_files(cfg: DictConfig) -> dict[str, Path]:
@@ -88,9 +108,23 @@ def build_classify(job: Build) -> None:
     )
 
 
+def build_evaluate(name: str, job: Build) -> None:
+    from skinaug.classify.trained import evaluate, load_classifier
+
+    classifier = load_classifier(
+        job.made["classify"].path,
+        build(job.cfg.backbone),
+        job.cfg.classify,
+        build(job.cfg.trainer),
+        job.cache,
+    )
+    evaluate(classifier, job.manifest(f"test.{name}"), job.out)
+
+
 def tags(cfg: DictConfig) -> dict[str, str]:
     made_by = cfg.backbone.get("network", cfg.backbone)["_target_"]
     return {"backbone": timm_name(cfg) or made_by.rpartition(".")[2]}
 
 
 STAGE = Stage("classify", 4, steps, check, check_parts, check_data, tags)
+EVALUATE = Stage("evaluate", 1, evaluate_steps)

@@ -14,7 +14,7 @@ from skinaug.errors import InputError
 from skinaug.leaks.certificate import print_certificate
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.pipeline import run
-from skinaug.report.collect import RUN_FILE
+from skinaug.report.collect import EVALUATED, RUN_FILE
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
 
@@ -49,7 +49,8 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 
 def artifacts_of(name: str, store: Store) -> list[Artifact]:
-    """The artifact that a key or folder names, or the classifiers of a report or of the runs below a folder.
+    """The artifact that a key or folder names, or the classifiers of a report or of the runs below a folder, and their
+    predictions on further test sets.
 
     Raises:
         InputError: neither.
@@ -59,10 +60,14 @@ def artifacts_of(name: str, store: Store) -> list[Artifact]:
         found = store.find(name)
         if found.stage != "report":
             return [found]
-        return [
-            Store(found.path.parent.parent).find(f"classify/{key}") for key in found.record["inputs"].values()
-        ]
-    folders = [json.loads(run.read_text())["artifacts"].get("classify") for run in runs]
-    if not all(folders):
+        return [Store(found.path.parent.parent).find(key) for key in found.record["inputs"].values()]
+    made = [json.loads(run.read_text())["artifacts"] for run in runs]
+    if not all("classify" in artifacts for artifacts in made):
         raise InputError(f"{name} holds runs without a classifier: name one of their artifacts.")
-    return [store.find(folder) for folder in folders]
+    judged = [
+        folder
+        for artifacts in made
+        for step, folder in artifacts.items()
+        if step == "classify" or step.startswith(EVALUATED)
+    ]
+    return [store.find(folder) for folder in judged]

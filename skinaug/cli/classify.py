@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -43,15 +44,20 @@ def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }
     write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
-    metrics = json.loads((made["classify"].path / "metrics.json").read_text())
-    test = metrics["test"]
-    scores = "  ".join(
-        f"{name} {test[name]:.1%}" for name in ("top1", "balanced_accuracy", "macro_f1", "auroc")
-    )
-    console.print(
-        f"{cfg.mix.name}, seed {cfg.seed}, on real test images: {scores}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
-    return float(metrics["val"][cfg.classify.monitor])
+    sets = {name: f"the test set {name.partition('.')[2]}" for name in made if name.startswith("evaluate.")}
+    for name, words in {"classify": "real test images", **sets}.items():
+        test = metrics_of(made[name])["test"]
+        scores = "  ".join(
+            f"{score} {test[score]:.1%}" for score in ("top1", "balanced_accuracy", "macro_f1", "auroc")
+        )
+        console.print(
+            f"{cfg.mix.name}, seed {cfg.seed}, on {words}: {scores}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return float(metrics_of(made["classify"])["val"][cfg.classify.monitor])
+
+
+def metrics_of(judged: Artifact) -> dict[str, Any]:
+    return json.loads((judged.path / "metrics.json").read_text())

@@ -10,6 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from skinaug.launch.selections import refuse_repeated_sets
+
 OWN = (
     "audit",
     "classify",
@@ -30,6 +32,7 @@ def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
     Returns:
         the validation score by which a search judges a classifier (`classify.monitor`); None of other commands.
     """
+    refuse_repeated_sets(cfg, HydraConfig.get().overrides.task)
     module = import_module(f"skinaug.cli.{command if command in OWN else 'build'}")
     return module.command(cfg, stage)
 

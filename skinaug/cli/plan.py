@@ -22,9 +22,10 @@ from rich.table import Table
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
+from skinaug.launch.selections import refuse_repeated_sets
 from skinaug.manifest import Manifest
 from skinaug.pipeline import STAGES, check_data, check_values, recipes_of, steps
-from skinaug.report.collect import Run, distinct, name_arms
+from skinaug.report.collect import EVALUATED, Run, distinct, name_arms
 from skinaug.report.stage import report_recipe
 from skinaug.store.artifact import Recipe
 from skinaug.store.store import Store
@@ -122,6 +123,7 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     runs = []
     for job in jobs:
         try:
+            refuse_repeated_sets(job, job.hydra.overrides.task)
             planned = steps(job, stage)
             check_values(job, planned)
             plan = recipes_of(planned)
@@ -148,8 +150,12 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
 def _run(job: DictConfig, plan: Mapping[str, Recipe]) -> Run:
     """The run that a job will be, as far as a report's key depends on it."""
     overrides = dict(override.split("=", 1) for override in job.hydra.overrides.task)
-    classifier = {"classify": Path(plan["classify"].key)}
-    return Run(job.name, job.mix.name, job.seed, overrides=overrides, artifacts=classifier)
+    judged = {
+        name: Path(recipe.key)
+        for name, recipe in plan.items()
+        if name == "classify" or name.startswith(EVALUATED)
+    }
+    return Run(job.name, job.mix.name, job.seed, overrides=overrides, artifacts=judged)
 
 
 def _timings(store: Store) -> dict[str, list[tuple[frozenset[str], float]]]:

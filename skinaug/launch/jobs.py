@@ -123,6 +123,7 @@ class SweepLauncher(Launcher):
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
         """A job's configuration, which is refused here if it cannot work."""
+        from skinaug.launch.selections import refuse_repeated_sets
         from skinaug.pipeline import check, steps
 
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
@@ -133,6 +134,7 @@ class SweepLauncher(Launcher):
             )  # a name with the time in it stays as it is
         HydraConfig.instance().set_config(cfg)
         job = without_hydra(cfg)
+        refuse_repeated_sets(job, cfg.hydra.overrides.task)
         check(job, steps(job, self.task.stage))  # type: ignore[attr-defined]
         return cfg
 

@@ -98,7 +98,9 @@ def mark(
     )
 
 
-def require(certificate: Mapping[str, Any], of: str) -> None:
+def require(
+    certificate: Mapping[str, Any], of: str, held_out: str = "validation and test photographs"
+) -> None:
     """Stop where it cannot be shown that nothing leaked.
 
     Raises:
@@ -106,7 +108,7 @@ def require(certificate: Mapping[str, Any], of: str) -> None:
     """
     if not certificate["holds"]:
         raise InputError(
-            f"It cannot be shown that validation and test photographs stayed out of the {of}:\n"
+            f"It cannot be shown that {held_out} stayed out of the {of}:\n"
             f"{listing(certificate['faults'])}\n"
             "Nothing was trained. Split the data anew: tell patients with dataset.source.group_pattern or a group_id column, and "
             "near-copies with dataset.duplicates; artifacts from before an update are rebuilt with another store=<folder>."

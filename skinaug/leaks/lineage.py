@@ -72,23 +72,77 @@ def certificate_of(
     data = [artifact for artifact in lineage.values() if artifact.stage == "dataset"]
     if len(data) != 1:
         raise InputError(f"What leads here holds {len(data)} data sets: a certificate speaks of one.")
+    return certify(
+        Manifest.read(data[0].path),
+        _copies(store, lineage, data[0]),
+        _reached(lineage, training),
+        _not_covered(lineage),
+    )
+
+
+def certify_test_set(
+    store: Store, inputs: Mapping[str, str], mix: Manifest, name: str, further: Path, out: Path
+) -> None:
+    """Write the certificate of a further test set to `out`/certificate.json, and stop where it does not hold.
+
+    Args:
+        store, inputs, mix: as in `certify_training`.
+        name: of the set; further: the folder of its artifact.
+        out: receives the file.
+
+    Raises:
+        InputError: as `certify_training`.
+    """
+    certificate = certificate_of_test_set(store, inputs, mix, further)
+    of = "training and validation images and of what made them"
+    require(certificate, of, held_out=f"photographs of the test set {name}")
+    write_certificate(certificate, out)
+
+
+def certificate_of_test_set(
+    store: Store, inputs: Mapping[str, str], mix: Manifest, further: Path
+) -> dict[str, Any]:
+    """The certificate (`certificate.certify`) of a further test set, held out from training and validation photographs.
+
+    Arguments are those of `certify_test_set`.
+
+    Raises:
+        InputError: as `certificate_of`.
+    """
+    lineage = store.lineage(inputs)
+    data = Manifest.read(next(found for found in lineage.values() if found.stage == "dataset").path)
+    learned = data.where(pl.col("split") != "test")
+    known = learned.with_table(learned.table.with_columns(split=pl.lit("train")))
+    reached = _reached(lineage, mix) | {"validation": real_rows(data.split("val"))}
+    copies = further / COPIES
+    return certify(
+        Manifest.concat([known, Manifest.read(further)]),
+        pl.read_parquet(copies) if copies.is_file() else None,
+        reached,
+        _not_covered(lineage),
+    )
+
+
+def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
+    """The certificate of any artifact but a report's; that of a mix or a classifier covers its training images, that of
+    predictions on a further test set speaks of that set."""
+    inputs = {artifact.stage: artifact.key}
+    lineage = store.lineage(inputs)
+    mixes = [Manifest.read(found.path) for found in lineage.values() if found.stage == "mix"]
+    sets = [found.path for found in lineage.values() if found.stage == "test"]
+    if mixes and sets:
+        return certificate_of_test_set(store, inputs, mixes[0], sets[0])
+    return certificate_of(store, inputs, mixes[0] if mixes else None)
+
+
+def _reached(lineage: Mapping[str, Artifact], training: Manifest | None) -> dict[str, pl.DataFrame | None]:
+    """The photographs that each place was given, as it noted them, and those among training images."""
     reached = {
         PLACES.get(name, name): read_seen(artifact.path)
         for name, artifact in lineage.items()
         if artifact.stage in GIVEN_PHOTOGRAPHS
     }
-    if training is not None:
-        reached[TRAINING] = real_rows(training)
-    return certify(
-        Manifest.read(data[0].path), _copies(store, lineage, data[0]), reached, _not_covered(lineage)
-    )
-
-
-def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
-    """The certificate of any artifact but a report's; that of a mix or a classifier covers its training images."""
-    inputs = {artifact.stage: artifact.key}
-    mixes = [found for found in store.lineage(inputs).values() if found.stage == "mix"]
-    return certificate_of(store, inputs, Manifest.read(mixes[0].path) if mixes else None)
+    return reached if training is None else reached | {TRAINING: real_rows(training)}
 
 
 def _copies(store: Store, lineage: Mapping[str, Artifact], data: Artifact) -> pl.DataFrame | None:

@@ -135,10 +135,8 @@ def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int
     """
     import torch
 
-    ours = getattr(make, "func", make) is create_backbone
-    bare = {"pretrained": False, "weights": None} if ours else {}
-    with torch.device("meta" if ours else "cpu"), torch.inference_mode():
-        network = make_network(partial(make, **bare), num_classes, image_size).eval()
+    with torch.device("meta" if _is_timm(make) else "cpu"), torch.inference_mode():
+        network = make_network(untrained(make), num_classes, image_size).eval()
         try:
             given = network(torch.zeros(2, 3, image_size, image_size))
         except Exception as error:  # each network fails in its own way
@@ -149,6 +147,15 @@ def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int
             f"The backbone {_name(make)} gives {shape} of 2 images and {num_classes} classes instead of logits "
             f"[2, {num_classes}]: it is no classifier. Choose another."
         )
+
+
+def untrained(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """What makes the same network, without weights where it is one of timm: they will come from elsewhere."""
+    return partial(make, pretrained=False, weights=None) if _is_timm(make) else make
+
+
+def _is_timm(make: Callable[..., nn.Module]) -> bool:
+    return getattr(make, "func", make) is create_backbone
 
 
 def weights_folder(name: str) -> Path | None:

@@ -17,15 +17,18 @@ def summary(artifact: Artifact) -> dict[str, float]:
     """What a dashboard compares finished runs by, of any stage: cost/seconds; further
 
     - classify: test/<score>, test/recall/<class>, best/<score> (validation, of the chosen checkpoint) and train/<number>;
+    - evaluate: test/<score> and test/recall/<class>, of a further test set;
     - curate: curate/generated and curate/kept, in images;
     - mix: mix/real and mix/synthetic, in images.
     """
     import polars as pl
 
     told: dict[str, float] = {"cost/seconds": artifact.record["seconds"]}
-    if artifact.stage == "classify":
+    if artifact.stage in ("classify", "evaluate"):
         metrics = json.loads((artifact.path / "metrics.json").read_text())
         for prefix, split in {"test": "test", "best": "val", "train": "train"}.items():
+            if split not in metrics:
+                continue
             numbers = {name: value for name, value in metrics[split].items() if _is_number(value)}
             told |= {f"{prefix}/{name}": value for name, value in numbers.items()}
         classes = metrics["test"]["per_class"].items()

@@ -82,6 +82,11 @@ def certificate(run: Run) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
+def holds(folder: Path) -> bool:
+    """Whether the leak certificate of an artifact holds."""
+    return bool(json.loads((folder / "certificate.json").read_text())["holds"])
+
+
 def record(folder: Path) -> dict[str, Any]:
     """An artifact's artifact.json."""
     return json.loads((folder / "artifact.json").read_text())

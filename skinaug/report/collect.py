@@ -18,6 +18,7 @@ from skinaug.errors import InputError, listing
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
+EVALUATED = "evaluate."  # in front of a further test set's name: the step that judges a classifier on it
 RUN_FILE = "run.json"  # of each finished job, in its folder
 
 
@@ -169,6 +170,29 @@ class Study:
             if stage in run.artifacts:
                 found.setdefault(run.artifacts[stage], []).append(run)
         return found
+
+    @property
+    def test_sets(self) -> list[str]:
+        """Names of the further test sets that runs were judged on."""
+        steps = dict.fromkeys(step for run in self.runs for step in run.artifacts)
+        return [step.removeprefix(EVALUATED) for step in steps if step.startswith(EVALUATED)]
+
+    def on(self, test_set: str) -> Study:
+        """The same classifiers as judged on a further test set: predictions there stand in the place of those on the data's own."""
+        judged = [run for run in self.runs if EVALUATED + test_set in run.artifacts]
+        runs = [
+            replace(
+                run,
+                artifacts={
+                    **run.artifacts,
+                    "classify": run.artifacts[EVALUATED + test_set],
+                    "dataset": run.artifacts[f"test.{test_set}"],
+                },
+            )
+            for run in judged
+        ]
+        others = {(run.arm, run.seed) for run in self.runs} - {(run.arm, run.seed) for run in runs}
+        return Study(tuple(runs), tuple(sorted({*self.missing, *others})), self.baseline)
 
     @cached_property
     def predictions(self) -> list[Predictions]:

@@ -17,6 +17,7 @@ from skinaug.report import (
     exchange,
     exposure,
     figures,
+    further,
     gap,
     grid,
     measure,
@@ -54,6 +55,7 @@ def words_and_tables(
         "notes": text.notes(study, arms, differences),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
+        "further": further.further_tables(study, frames["further"]) if "further" in frames else {},
         "exchange_table": exchange.exchange_table(frames["exchange"]),
         "heatmaps": {
             SCORES[name]: grid.heatmaps(study, arms, name) for name in ("top1", "balanced_accuracy")

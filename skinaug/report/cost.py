@@ -10,7 +10,22 @@ from skinaug.report import artifacts
 from skinaug.report.collect import Study
 from skinaug.report.tables import Cell, Table, table
 
-STAGES = ("dataset", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "classify")
+STAGES = (
+    *(
+        "dataset",
+        "test",
+        "copies",
+        "finetune",
+        "generate",
+        "score",
+        "curate",
+        "audit",
+        "mix",
+        "certify",
+        "classify",
+    ),
+    "evaluate",
+)
 HOUR, MINUTE = 3600, 60
 STAGE_COSTS = {
     "stage": pl.String,

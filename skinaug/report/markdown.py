@@ -28,6 +28,7 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     if content["notes"]:
         yield "\n".join(f"- {escape(note)}" for note in content["notes"])
     yield from _scores(content)
+    yield from _further(content)
     yield from _exchange(content)
     yield from _published(content)
     yield from _pools(content)
@@ -46,6 +47,20 @@ def _scores(content: Mapping[str, Any]) -> Iterator[str]:
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])
+
+
+def _further(content: Mapping[str, Any]) -> Iterator[str]:
+    """Scores and gains on further test sets."""
+    if content["further"]:
+        yield (
+            "## Further test sets\n\nThe same classifiers on photographs from elsewhere. Differences are to "
+            f"{escape(content['baseline'])}, in points; carried over is what of the difference on the own test set is found here."
+        )
+    for name, told in content["further"].items():
+        yield f"### {escape(name)}\n\n{escape(' '.join(told['facts']))}"
+        yield markdown_table(told["scores"])
+        if told["gains"]:
+            yield markdown_table(told["gains"])
 
 
 def _exchange(content: Mapping[str, Any]) -> Iterator[str]:

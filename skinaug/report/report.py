@@ -15,6 +15,7 @@ from skinaug.report import (
     content,
     cost,
     exchange,
+    further,
     gap,
     html,
     measure,
@@ -42,7 +43,8 @@ def report(
     out: Path,
 ) -> None:
     """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
-    calibration, operating_points, subgroups and gap; tables as LaTeX lie in tex/.
+    calibration, operating_points, subgroups and gap, where there are further test sets also further; tables as LaTeX lie in
+    tex/.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -93,6 +95,8 @@ def _frames(
         "subgroups": subgroups.subgroups_frame(study, draws),
         "gap": gap.gap_frame(study, num_resamples, seed),
     }
+    if study.test_sets:
+        frames["further"] = further.further_frame(study, measured, num_resamples, seed)
     if compare is not None:
         frames["paired"] = measure.paired_frame(study, measured, compare)
     return frames

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from skinaug.report.collect import Run
+from skinaug.report.collect import EVALUATED, Run
 from skinaug.stage import build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.store import Store
@@ -22,11 +22,19 @@ VERSION = 5  # raised by hand when its code changes what it makes from the same 
 
 def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
     """What identifies the report of runs whose arms are named."""
-    return recipe_of(settings, {f"{run.arm}/{run.seed}": run.artifacts["classify"].name for run in runs})
+    inputs = {f"{run.arm}/{run.seed}": run.artifacts["classify"].name for run in runs}
+    for run in runs:  # as far as they were judged on further test sets
+        inputs |= {
+            f"{run.arm}/{run.seed}/{step}": folder.name
+            for step, folder in run.artifacts.items()
+            if step.startswith(EVALUATED)
+        }
+    return recipe_of(settings, inputs)
 
 
 def recipe_of(settings: DictConfig, inputs: Mapping[str, str]) -> Recipe:
-    """What identifies the report of classifiers: `<arm>/<seed>` -> key."""
+    """What identifies the report of classifiers, `<arm>/<seed>` -> key, and of their predictions on further test sets,
+    `<arm>/<seed>/evaluate.<test set>` -> key."""
     return Recipe(NAME, VERSION, keyed(plain(settings)), inputs)
 
 

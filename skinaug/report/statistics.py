@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.special import nctdtrinc, stdtr, stdtrit
 
 TOPS = (1, 2, 3)
 LEVEL = 0.05  # chance of a false alarm that tests and intervals allow
 POWER = 0.8  # chance of seeing a difference that planning figures ask for
 MOST_SEEDS = 10_000  # more than anybody would train
+MOST_RATIO = 1e6  # ends of a ratio's interval beyond which it is unbounded
 Sums = dict[str, np.ndarray]
+Pair = tuple[np.ndarray, np.ndarray]  # values of S seeds and, on B resampled test sets, [B, S]
 
 
 @dataclass(frozen=True)
@@ -212,6 +215,36 @@ def interval(mean: np.ndarray, variance: Variance, level: np.ndarray | float = L
     total, freedom = variance.of_mean()
     width = stdtrit(freedom, 1 - np.asarray(level) / 2) * np.sqrt(total)
     return Estimate(mean, mean - width, mean + width)
+
+
+def ratio(above: Pair, below: Pair, level: float = LEVEL) -> Estimate | None:
+    """One mean over seeds divided by another of the same seeds, and Fieller's interval: all ratios r for which the mean of
+    above - r * below is not shown to differ from 0. Fieller 1954, JRSS B 16:175.
+
+    Args:
+        above, below: values of S seeds, [S], and the same on B resampled test sets, [B, S], whose rows go together.
+
+    Returns:
+        None where `below` itself is not shown to differ from 0: then any ratio might be.
+    """
+
+    def p(of: float) -> float:
+        scores, resampled = (up - of * down for up, down in zip(above, below, strict=True))
+        return float(p_value(scores.mean(0), variance_of(scores, resampled)))
+
+    if not p_value(below[0].mean(0), variance_of(*below)) < level:
+        return None
+    middle = float(above[0].mean() / below[0].mean())
+    ends = []
+    for side in (-1, 1):
+        width = 0.5
+        while p(middle + side * width) > level and width < MOST_RATIO:
+            width *= 2
+        beyond = width >= MOST_RATIO
+        ends.append(
+            side * np.inf if beyond else brentq(lambda r: p(r) - level, middle, middle + side * width)
+        )
+    return Estimate(np.asarray(middle), *map(np.asarray, ends))
 
 
 def p_value(mean: np.ndarray, variance: Variance) -> np.ndarray:

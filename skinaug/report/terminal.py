@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from skinaug.report import tables
+from skinaug.report import further, tables
 from skinaug.report.tables import Table
 
 MOST_ARM_COLUMNS = 12  # that an arm's name may claim: the scores must fit beside it in 80
@@ -28,6 +28,13 @@ def print_report(out: Path) -> None:
     if differences.height:
         title = f"Difference to {differences['baseline'][0]} in points, paired by patient and seed, adjusted"
         console.print(terminal_table(tables.differences_table(differences, TERMINAL[:2]), title))
+    if (out / "further.csv").is_file():
+        frame = pl.read_csv(out / "further.csv", infer_schema_length=None)
+        for name, told in further.shown(frame, TERMINAL[:1]).items():
+            console.print(terminal_table(told["scores"], f"On the test set {name}, %, with 95 % interval"))
+            if told["gains"]:
+                title = "Difference in points, and what of that on the own test carries over"
+                console.print(terminal_table(told["gains"], title))
     if (out / "paired.csv").is_file():
         paired = pl.read_csv(out / "paired.csv", infer_schema_length=None)
         console.print(

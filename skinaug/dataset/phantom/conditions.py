@@ -6,6 +6,7 @@ tinea without central clearing resembles eczema, thin psoriasis too, vitiligo th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,13 +76,15 @@ class Patient:
     sex: str
 
 
-def draw_patient(rng: np.random.Generator, condition: str) -> Patient:
-    """A person with one condition."""
+def draw_patient(
+    rng: np.random.Generator, condition: str, skin_types: Sequence[str] | None = None
+) -> Patient:
+    """A person with one condition; skin_types: those that occur, equally often; None: all."""
     mean, deviation = _AGE_YEARS.get(condition, (42, 18))
     sex = "male" if rng.random() < 0.5 else "female"
     return Patient(
         condition=condition,
-        skin=draw_skin(rng),
+        skin=draw_skin(rng, None if skin_types is None else skin_types[int(rng.integers(len(skin_types)))]),
         phenotype=_PHENOTYPES[condition](rng),
         hairiness=float(rng.beta(2, 3) if sex == "male" else rng.beta(1.2, 6)),
         age=int(np.clip(rng.normal(mean, deviation), 4, 88)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from skinaug.dataset.phantom.conditions import CONDITIONS, draw_patient, draw_picture
 from skinaug.dataset.phantom.morphology import draw_morphology
-from skinaug.dataset.phantom.parameters import Picture, describe
+from skinaug.dataset.phantom.parameters import SKIN_TYPES, Picture, describe
 from skinaug.dataset.phantom.render import Rendered, render
 from skinaug.errors import InputError
 
@@ -32,7 +33,9 @@ class Phantom:
     """Rendered photographs of six conditions; patients have one to four pictures each.
 
     per_class: pictures of each class, > 0. image_size: pixels a side, >= 16. seed: picture k of a class depends on the
-    seed, the class and k alone, whatever per_class is. workers: processes (default: one a core).
+    seed, the class and k alone, whatever per_class is. workers: processes (default: one a core). Another clinic has other
+    patients and another light: skin_types: those that occur (default: all six); exposure, warmth: stops that every
+    photograph is brighter and warmer by.
     """
 
     licence = _LICENCE
@@ -40,9 +43,22 @@ class Phantom:
     classes = CONDITIONS
     needs_root = False
 
-    def __init__(self, per_class: int, image_size: int, seed: int, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        per_class: int,
+        image_size: int,
+        seed: int,
+        workers: int | None = None,
+        skin_types: Sequence[str] | None = None,
+        exposure: float = 0.0,
+        warmth: float = 0.0,
+    ) -> None:
         _check(per_class, image_size, "per_class")
+        if skin_types is not None and (not skin_types or set(skin_types) - set(SKIN_TYPES)):
+            raise InputError(f"source.skin_types={list(skin_types)}: choose from {', '.join(SKIN_TYPES)}.")
         self.per_class, self.image_size, self.seed, self.workers = per_class, image_size, seed, workers
+        self.skin_types = None if skin_types is None else tuple(skin_types)
+        self.exposure, self.warmth = exposure, warmth
 
     def load(self, root: Path) -> pl.DataFrame:
         """Render into root/images and return one row a picture.
@@ -51,7 +67,20 @@ class Phantom:
         the ground truth ita_deg (degrees), lesion_area_share (of the skin in view) and redness (CIE a* units).
         """
         draws = [
-            (f"{label}-{k:06d}", label, partial(condition_picture, label, patient, view, self.seed))
+            (
+                f"{label}-{k:06d}",
+                label,
+                partial(
+                    condition_picture,
+                    label,
+                    patient,
+                    view,
+                    self.seed,
+                    self.skin_types,
+                    self.exposure,
+                    self.warmth,
+                ),
+            )
             for label in CONDITIONS
             for k, (patient, view) in enumerate(patient_plan(self.seed, label, self.per_class))
         ]
@@ -106,13 +135,25 @@ def patient_plan(seed: int, label: str, num_pictures: int) -> list[tuple[int, in
     return plan[:num_pictures]
 
 
-def condition_picture(label: str, patient: int, view: int, seed: int) -> Drawn:
-    """Parameters of one picture of a patient, the generator to render it with, and its row's extra columns."""
+def condition_picture(
+    label: str,
+    patient: int,
+    view: int,
+    seed: int,
+    skin_types: Sequence[str] | None = None,
+    exposure: float = 0.0,
+    warmth: float = 0.0,
+) -> Drawn:
+    """Parameters of one picture of a patient, the generator to render it with, and its row's extra columns; see `Phantom`."""
     number = CONDITIONS.index(label)
-    person = draw_patient(_generator(seed, number, 1, patient), label)
+    person = draw_patient(_generator(seed, number, 1, patient), label, skin_types)
     rng = _generator(seed, number, 2, patient, view)
     extra = {"group_id": f"{label}-{patient:05d}", "age": float(person.age), "sex": person.sex}
-    return draw_picture(rng, person), rng, extra
+    picture = draw_picture(rng, person)
+    photo = replace(
+        picture.photo, exposure=picture.photo.exposure + exposure, warmth=picture.photo.warmth + warmth
+    )
+    return replace(picture, photo=photo), rng, extra
 
 
 def morphology_picture(k: int, seed: int) -> Drawn:
