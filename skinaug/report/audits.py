@@ -193,8 +193,11 @@ def coverage_table(folder: Path) -> Table | None:
     return table(["Asked body site", *types], rows)
 
 
-def certificates_table(study: Study) -> Table:
-    """What each arm's certificates cover: photographs that reached each place, and leaks."""
+def certificates_table(study: Study) -> Table | None:
+    """What each arm's certificates cover: photographs that reached each place, and leaks; None of runs that were made
+    elsewhere, of which nothing could be certified."""
+    if not study.artifacts("classify"):
+        return None
     rows = []
     for arm in study.arms:
         certificates = [artifacts.certificate(run) for run in study.of(arm)]

@@ -89,6 +89,8 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["review", "review.reviewer=../x"], ["cannot name a reviewer"]),
         (["report", "report.runs=nowhere"], ["nowhere"]),
         (["report"], ["report.runs"]),
+        (["report", "predictions=nowhere"], ["nowhere does not exist", "predictions=<folder>"]),
+        (["report", "predictions=photos"], ["neither CSV nor Parquet", "acne/a.png"]),
         (["why"], ["why <stage>"]),
     ],
     ids=lambda value: " ".join(value) if value and "=" in " ".join(value) else None,
