@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
 from skinaug.report.stage import make_report, take_given
@@ -51,7 +51,10 @@ def report_given(cfg: DictConfig, place: Path) -> None:
     check_baseline(cfg.report.baseline, given.table["arm"].unique(maintain_order=True).to_list())
     if given.unread:
         Console().print(
-            f"not read: the columns {', '.join(given.unread)}", highlight=False, markup=False, soft_wrap=True
+            f"not read: the columns {printable(', '.join(given.unread))}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
     write(cfg, take_given(Store(Path(cfg.store)), place, given), out)
 

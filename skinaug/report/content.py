@@ -145,9 +145,7 @@ def _pairs(study: Study) -> dict[str, list[audits.Pair]]:
     """The nearest pairs of each pool."""
     runs = {run.artifacts["audit"]: run.artifacts for run in study.runs if "audit" in run.artifacts}
     return {
-        name: audits.nearest_pairs(
-            folder, *(runs[folder][stage] for stage in ("curate", "generate", "dataset"))
-        )
+        name: audits.nearest_pairs(folder, *(runs[folder][stage] for stage in ("generate", "dataset")))
         for name, folder in audits.pool_audits(study).items()
     }
 

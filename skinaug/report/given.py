@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, printable
 from skinaug.report.collect import PROBABILITY
 from skinaug.report.subgroups import ATTRIBUTES
 from skinaug.sources.tables import SPLIT_WORDS, read_csv, tidy
@@ -98,7 +98,7 @@ def read_given(place: Path) -> Given:
     ]
     if foreign:
         raise InputError(
-            f"Tables of other classes than {', '.join(classes)} cannot be in one report:\n{listing(foreign)}"
+            f"Tables of other classes than {printable(', '.join(classes))} cannot be in one report:\n{listing(foreign)}"
         )
     table = pl.concat(read, how="diagonal_relaxed")
     _check_together(table)

@@ -88,6 +88,29 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Flat:
+    """Images of one class, whatever folders they lie in.
+
+    Attributes:
+        label: the class.
+        licence, citation: of the data.
+    """
+
+    label: str
+    licence: str = ""
+    citation: str = ""
+    needs_root: ClassVar[bool] = True
+
+    def load(self, root: Path) -> pl.DataFrame:
+        """The images below `root` as `path, label`. Raises InputError of names that are not UTF-8."""
+        names = list_images(root)
+        refuse_names(names)
+        return pl.DataFrame({"path": names}, schema={"path": pl.String}).with_columns(
+            label=pl.lit(self.label)
+        )
+
+
+@dataclass(frozen=True)
 class Csv:
     """A CSV file with one row an image.
 
