@@ -30,7 +30,7 @@ def source_of(root: Path) -> ImageFolder | PadUfes20 | Csv | Folder | Flat:
     if table.is_file():
         columns = read_csv(table).columns
         if "file_name" in columns:
-            return ImageFolder()
+            return ImageFolder(label=ONE_CLASS)
         if {PAD_UFES_20_COLUMNS[name] for name in ("path", "label", "group_id")} <= set(columns):
             return PadUfes20()
         if {"path", "label"} <= set(columns):
@@ -40,7 +40,7 @@ def source_of(root: Path) -> ImageFolder | PadUfes20 | Csv | Folder | Flat:
             "move it elsewhere, and the folders' names are taken for classes."
         )
     if any(file for name in METADATA for file in root.rglob(name)):
-        return ImageFolder()
+        return ImageFolder(label=ONE_CLASS)
     return Folder() if any("/" in name for name in list_images(root)) else Flat(ONE_CLASS)
 
 

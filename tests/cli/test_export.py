@@ -107,7 +107,6 @@ def test_two_folders_are_audited(study: Path):
     """README's command: photographs and pool of this study as folders of files."""
     for stage, folder in (("dataset", "photographs"), ("generate", "pools/stylegan")):
         export(study, key(study, stage), folder)
-        (study / folder / "README.md").unlink()
     command = block("**Any two folders**", "sh").split()
     settings = [*SIZES, "audit.pool.num_replicates=2", "audit.pool.neighbours=3"]
     done = skinaug(*command[1:], *settings, cwd=study, check=True)

@@ -13,6 +13,7 @@ from polars.testing import assert_frame_equal
 from sklearn import metrics
 
 from skinaug.cli.export import export_runs
+from skinaug.cli.rerun import plan_rerun
 from skinaug.errors import InputError
 from skinaug.report import collect
 from skinaug.report.given import read_given, told_by_name
@@ -72,6 +73,17 @@ def test_what_a_sweep_exports_gives_its_own_report(make_sweep: Callable[..., Pat
         assert "Each class against the rest" in said
         for absent in ("Leak certificate", "Cost</h2>", "## Cost", "Real and synthetic images<", "<h2>Data<"):
             assert absent not in said
+
+
+def test_taken_predictions_are_kept_once_and_no_job_makes_them_again(tmp_path: Path):
+    place, store = write(tmp_path / "mine", a_seed0=GOOD), Store(tmp_path / "store")
+    (run,) = runs_of(place, store.root)
+    assert run == runs_of(place, store.root)[0]
+    (kept,) = store.artifacts()
+    with pytest.raises(InputError, match="was made of files outside the store"):
+        plan_rerun(kept)
+    write(place, a_seed0=drawn(4))
+    assert runs_of(place, store.root)[0].artifacts != run.artifacts, "other content, another artifact"
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

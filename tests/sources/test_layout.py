@@ -50,13 +50,14 @@ def test_tables_tell_classes_patients_and_attributes(tmp_path: Path):
         "path,label,group_id,skin_type\nx/a.png,acne,p1,2\nx/b.png,nevus,p1,V\n"
     )
     hugging = draw(tmp_path / "hf", "a.png", "b.png")
-    rows = [{"file_name": name, "label": "acne", "sex": "F", "tags": ["x"]} for name in ("a.png", "b.png")]
-    (hugging / "metadata.jsonl").write_text("\n".join(json.dumps({**row, "tags": "x"}) for row in rows))
+    rows = [{"file_name": name, "sex": "F"} for name in ("a.png", "b.png")]
+    (hugging / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
     table = table_of(csv)
     assert table["group_id"].to_list() == ["p1", "p1"]
     assert table["skin_type"].to_list() == ["II", "V"]
     made = table_of(hugging, "synthetic")
     assert made["sex"].to_list() == ["female", "female"]
+    assert made["label"].to_list() == ["images", "images"], "of one class, where nothing names classes"
     assert set(made["weights"]) == {GIVEN}
     assert made["group_id"].to_list() == made["image_id"].to_list()
 
