@@ -52,7 +52,7 @@ def words_and_tables(
         "headline": text.headline(study, arms, differences),
         "paired_headline": text.pairs(frames["paired"], compare) if compare else [],
         "notes": text.notes(study, arms, differences),
-        "left_out": text.left_out(study),
+        "left_out": text.left_out(study, frames["subgroups"]),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
         "exchange_table": exchange.exchange_table(frames["exchange"]),

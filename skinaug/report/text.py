@@ -166,14 +166,22 @@ def _patients(study: Study) -> Iterator[str]:
         )
 
 
-def left_out(study: Study) -> list[str]:
-    """Why sections are missing, a sentence for each reason."""
+def left_out(study: Study, subgroups: pl.DataFrame) -> list[str]:
+    """Why sections are missing, a sentence for each reason.
+
+    subgroups: `subgroups.subgroups_frame` of the same study.
+    """
     reasons = []
     if not study.artifacts("classify"):
         reasons.append(
             "Left out: training images, pictures, learning curves, filters, audits, what generator and filters have seen, leak "
-            "certificate and cost, because these predictions were made elsewhere and do not tell how."
+            "certificate and cost, because these predictions were made elsewhere and do not tell how. That no test image was trained on "
+            "is not shown either."
         )
+        if subgroups.is_empty():
+            reasons.append(
+                "Left out: subgroups of patients, because no column skin_type, body_site, sex or age tells them apart."
+            )
     if not study.validated:
         reasons.append(
             "Left out: each class against the rest, because its thresholds come from validation images, and not all runs have "

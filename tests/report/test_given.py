@@ -71,6 +71,7 @@ def test_what_a_sweep_exports_gives_its_own_report(make_sweep: Callable[..., Pat
         assert "because these predictions were made elsewhere" in said
         assert "No patients are told" not in said
         assert "Each class against the rest" in said
+        assert "Left out: subgroups" not in said
         for absent in ("Leak certificate", "Cost</h2>", "## Cost", "Real and synthetic images<", "<h2>Data<"):
             assert absent not in said
 
@@ -109,7 +110,8 @@ def test_tables_of_others_are_scored_as_scikit_learn_does(form: str, tmp_path: P
         assert found[arm]["test_images"] == 60
     text = (out / "report.md").read_text()
     assert "Without predictions, though other arms or seeds have them: vit (seed 1)." in text
-    assert "Left out: each class against the rest" in text
+    for section in ("each class against the rest", "subgroups of patients"):
+        assert f"Left out: {section}" in text
 
 
 def test_images_without_patients_are_told(tmp_path: Path):
