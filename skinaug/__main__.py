@@ -11,11 +11,11 @@ STAGES = {
     "finetune": "teach the diffusion model the classes, on training photographs only",
     "generate": "make the pool of synthetic images from prompts",
     "curate": "filter the pool",
-    "audit": "fidelity and memorisation of the pool; `skinaug audit <artifact>`: the leak certificate of anything in the store",
+    "audit": "fidelity and memorisation of the pool, or of two folders (real=, synthetic=); `skinaug audit <artifact>`: its leak certificate",
     "test": "read and check further test sets, on which classifiers are judged once more: test=[...]",
     "mix": "show the mix of real and synthetic images, without training anything",
     "classify": "train a classifier on the mix and judge it on real photographs; -m sweeps",
-    "report": "tables, figures and intervals of a finished sweep (by itself after a sweep)",
+    "report": "tables, figures and intervals of a finished sweep (by itself after a sweep), or of tables (predictions=<folder>)",
 }
 TOOLS = {
     "prompts": "preview the texts that the pool is asked for with",
@@ -24,7 +24,7 @@ TOOLS = {
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
     "plan": "`skinaug plan [stage] ...`: what a command would build, reuse and cost",
     "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
-    "export": "`skinaug export <artifact> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
+    "export": "`skinaug export <artifact or sweep> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
     "predict": "`skinaug predict <classifier> <folder or images>`: a CSV of predictions; tells images unlike the training ones",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",

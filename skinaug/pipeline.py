@@ -115,14 +115,14 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     Raises:
         InputError: as `check`.
     """
-    _check_writable("output", Path(cfg.output))
+    check_writable("output", Path(cfg.output))
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for step in plan.values():
         _check_photographs(store, step, planned["dataset"].key)
     try:
-        _check_writable("store", store.root)
+        check_writable("store", store.root)
     except InputError:
         if not all(map(store.has, planned.values())):
             raise  # one in which all is there can be read
@@ -212,7 +212,7 @@ def _check_photographs(store: Store, step: Step, data: str) -> None:
             )
 
 
-def _check_writable(name: str, folder: Path) -> None:
+def check_writable(name: str, folder: Path) -> None:
     """Refuse a folder that cannot be made or written; makes nothing."""
     there = Path(os.path.abspath(folder))
     while not there.exists():

@@ -15,8 +15,10 @@ import lightning as L
 import numpy as np
 import polars as pl
 import torch
+from rich import get_console
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import track
 from rich.table import Table
 from scipy.stats import binomtest
 from torch import nn
@@ -174,7 +176,8 @@ def fidelity_table(
     least = 2 * (settings["k"] + 1)
     reference, own = vectors(real), {name: vectors(images) for name, images in sets.items()}
     frames = [pl.DataFrame(schema=FIDELITY)]
-    for label in (ALL, *real.classes):
+    labels = (ALL, *real.classes)
+    for label in track(labels, "fidelity", transient=True, disable=not get_console().is_terminal):
         here = rows_of(real, label)
         some = {name: rows for name, images in sets.items() if len(rows := rows_of(images, label)) >= least}
         if not some or len(here) < least:
@@ -326,7 +329,8 @@ def print_audit(folder: Path) -> None:
 
 
 def _with_interval(row: Mapping[str, Any]) -> str:
-    return f"{row['value']:.3g}\n[dim]{row['low']:.3g}–{row['high']:.3g}[/dim]"
+    interval = "" if row["low"] is None else f"\n[dim]{row['low']:.3g}–{row['high']:.3g}[/dim]"
+    return f"{row['value']:.3g}{interval}"
 
 
 def memorisation_sentence(counts: Mapping[str, Any]) -> str:

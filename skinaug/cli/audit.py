@@ -1,22 +1,31 @@
-"""`skinaug audit`: what the pool is like; `skinaug audit <artifact> ...`: the leak certificate of anything in the store, from
-what its stages noted."""
+"""`skinaug audit`: what the pool is like; `skinaug audit real=<folder> synthetic=<folder>`: the same of any two folders;
+`skinaug audit <artifact> ...`: the leak certificate of anything in the store, from what its stages noted."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from skinaug.errors import InputError
 from skinaug.leaks.certificate import print_certificate
 from skinaug.leaks.lineage import audit_artifact
-from skinaug.pipeline import run
+from skinaug.pipeline import check_writable, run
 from skinaug.report.collect import EVALUATED, RUN_FILE
-from skinaug.store.artifact import Artifact
+from skinaug.sources.root import check_folder, root_digest
+from skinaug.stage import build, keyed, named_files, picture_cache, plain
+from skinaug.store.artifact import Artifact, Recipe
+from skinaug.store.digest import folder_digest
+from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
+
+FOLDERS, FOLDERS_VERSION = "folders", 1  # the stage of audits of two folders, in the store
 
 
 def main(arguments: list[str]) -> int:
@@ -40,12 +49,78 @@ def main(arguments: list[str]) -> int:
 
 
 def command(cfg: DictConfig, stage: str) -> None:
-    """What the audit found of the pool, and the certificate of what made it."""
+    """What the audit found of the pool, and the certificate of what made it; or what it finds of two folders."""
+    if cfg.real is not None or cfg.synthetic is not None:
+        audit_of_folders(cfg)
+        return
     from skinaug.audit.pool import print_audit
 
     made = run(cfg, "audit")
     print_audit(made["audit"].path)
     print_certificate(audit_artifact(Store(Path(cfg.store)), made["curate"]), "the curated pool")
+
+
+def audit_of_folders(cfg: DictConfig) -> None:
+    """Audit two folders, or find it in the store, print it, and copy it with its page below the folder of outputs.
+
+    Raises:
+        InputError: a folder is missing or holds no images, both are one, or as `audit.folders.audit_folders`. Nothing is
+            written then.
+    """
+    folders = two_folders(cfg)
+    out = Path(cfg.output) / cfg.name / f"audit-{folders['real'].name}-{folders['synthetic'].name}"
+    check_writable("output", out)
+    artifact = make_folders(cfg, folders)
+    from skinaug.audit.folders import print_folders
+    from skinaug.report.folders import PAGE
+
+    print_folders(artifact.path)
+    out.mkdir(parents=True, exist_ok=True)
+    with telling_full_disk(out):
+        shutil.copytree(artifact.path, out, dirs_exist_ok=True)
+    Console().print(f"Audit: {out / PAGE}", soft_wrap=True, highlight=False, markup=False)
+
+
+def two_folders(cfg: DictConfig) -> dict[str, Path]:
+    """The folders `real` and `synthetic`. Raises InputError where they cannot be held against each other."""
+    advice = "Audit two folders with skinaug audit real=<folder> synthetic=<folder>."
+    given = {kind: cfg[kind] for kind in ("real", "synthetic")}
+    if missing := [kind for kind, folder in given.items() if folder is None]:
+        raise InputError(f"{missing[0]}=<folder> is not given. {advice}")
+    found = {
+        kind: check_folder(str(folder), f"{kind}=<folder> holds images. {advice}")
+        for kind, folder in given.items()
+    }
+    one, other = (folder.resolve() for folder in found.values())
+    if one.is_relative_to(other) or other.is_relative_to(one):
+        raise InputError(
+            f"real={given['real']} and synthetic={given['synthetic']} are one folder, or one lies in the other, so that images "
+            f"would be held against themselves. {advice}"
+        )
+    return found
+
+
+def make_folders(cfg: DictConfig, folders: Mapping[str, Path]) -> Artifact:
+    """The audit of two folders: found, or made."""
+    settings = plain(cfg.audit.folders)
+    files = {name: folder_digest(path) for name, path in named_files(settings).items() if path.exists()}
+    places = {kind: str(folder) for kind, folder in folders.items()}
+    contents = {kind: root_digest(folder) for kind, folder in folders.items()}
+    recipe = Recipe(FOLDERS, FOLDERS_VERSION, {**keyed(settings), **places}, {**contents, **files})
+
+    def make(out: Path) -> None:
+        from skinaug.audit.folders import sentences
+        from skinaug.report.folders import write_page
+
+        build(cfg.audit.folders)(
+            **folders,
+            cache=picture_cache(cfg),
+            device=lambda: build(cfg.trainer)().strategy.root_device,
+            out=out,
+        )
+        write_page(out, sentences(json.loads((out / "summary.json").read_text())))
+
+    return Store(Path(cfg.store)).get(recipe, make, about={"name": FOLDERS})
 
 
 def artifacts_of(name: str, store: Store) -> list[Artifact]:

@@ -20,6 +20,14 @@ from skinaug.stage import plain
 from skinaug.store.artifact import Artifact
 from skinaug.store.files import write_text
 
+NO_SETTINGS = (
+    "store",
+    "output",
+    "predictions",
+    "real",
+    "synthetic",
+)  # places, and what other commands are given
+
 console = Console()
 
 
@@ -40,7 +48,7 @@ def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
         "arm": cfg.mix.name,
         "seed": cfg.seed,
         "overrides": dict(override.split("=", 1) for override in hydra.overrides.task),
-        "config": {name: value for name, value in plain(cfg).items() if name not in ("store", "output")},
+        "config": {name: value for name, value in plain(cfg).items() if name not in NO_SETTINGS},
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }
     write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")

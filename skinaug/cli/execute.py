@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from skinaug.errors import InputError
 from skinaug.launch.selections import refuse_repeated_sets
 
 OWN = (
@@ -23,16 +24,25 @@ OWN = (
 )  # commands that do more than to build
 
 
+READ_BY = {"predictions": "report", "real": "audit", "synthetic": "audit"}  # folders that one command takes
+
+
 def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
     """Run one command of the command line on a composed configuration.
 
     Args:
         stage: what `why` is asked of; else the command.
 
+    Raises:
+        InputError: a folder that another command takes, or as the command.
+
     Returns:
         the validation score by which a search judges a classifier (`classify.monitor`); None of other commands.
     """
     refuse_repeated_sets(cfg, HydraConfig.get().overrides.task)
+    for name, reader in READ_BY.items():
+        if cfg.get(name) is not None and command != reader:
+            raise InputError(f"{name}={cfg[name]} is for `skinaug {reader}` alone: leave it out.")
     module = import_module(f"skinaug.cli.{command if command in OWN else 'build'}")
     return module.command(cfg, stage)
 

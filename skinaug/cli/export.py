@@ -1,11 +1,12 @@
-"""`skinaug export <artifact> <folder>`: pictures or predictions of the store in a form that others read."""
+"""`skinaug export <artifact> <folder>`: pictures or predictions of the store in a form that others read; of a sweep's folder,
+the predictions of all its runs."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,24 @@ from rich.console import Console
 from skinaug.errors import InputError
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.manifest import EXPOSURES, Manifest
+from skinaug.report.collect import (
+    FILE_NAME,
+    PROBABILITY,
+    RUN_FILE,
+    distinct,
+    make_study,
+    name_arms,
+    predictions_of,
+    read_runs,
+)
+from skinaug.report.subgroups import ATTRIBUTES
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
 
 PICTURES = ("dataset", "generate", "curate", "mix")  # stages whose artifacts are manifests
 FORMS = {
     "imagefolder": "of pictures: a Hugging Face ImageFolder, with a data card",
-    "csv": "of pictures: a folder a class and metadata.csv, with a data card; of a classifier: its predictions",
+    "csv": "of pictures: a folder a class and metadata.csv, with a data card; of a classifier or a sweep: predictions",
     "isic": "of a classifier: a submission file of the ISIC challenges, one row a test image",
 }
 CARD = "README.md"
@@ -32,18 +44,22 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="skinaug export", description=__doc__)
     default = os.environ.get("SKINAUG_STORE", "store")
     told = "; ".join(f"{name}: {words}" for name, words in FORMS.items())
-    parser.add_argument("artifact", help="<stage>/<key> or a key, as `skinaug store ls` lists them")
+    parser.add_argument(
+        "artifact", help="<stage>/<key> or a key, as `skinaug store ls` lists them; or the folder of a sweep"
+    )
     parser.add_argument("folder", type=Path, help="an empty or new folder")
     parser.add_argument("--to", choices=FORMS, default="csv", help=f"{told} (default: csv)")
     parser.add_argument(
         "--store", type=Path, default=Path(default), help=f"the store's folder (default: {default})"
     )
     options = parser.parse_args(arguments)
-    store = Store(options.store)
-    artifact = store.find(options.artifact)
     if options.folder.exists() and any(options.folder.iterdir()):
         raise InputError(f"{options.folder} is not empty: give an empty or a new folder to export to.")
-    told_count = export(store, artifact, options.folder, options.to)
+    store, sweep = Store(options.store), Path(options.artifact)
+    if any(sweep.rglob(RUN_FILE)):
+        told_count = export_runs(sweep, options.folder, options.to)
+    else:
+        told_count = export(store, store.find(options.artifact), options.folder, options.to)
     Console().print(f"{told_count} to {options.folder}", highlight=False, soft_wrap=True)
     return 0
 
@@ -62,17 +78,54 @@ def export(store: Store, artifact: Artifact, folder: Path, form: str) -> str:
         (folder / CARD).write_text(data_card(store, artifact, manifest))
         return f"{len(manifest)} pictures"
     if artifact.stage == "classify" and form != "imagefolder":
-        predictions = pl.read_parquet(artifact.path / "predictions.parquet")
-        table = predictions if form == "csv" else submission(predictions)
+        predictions = pl.read_parquet(artifact.path / FILE_NAME)
         folder.mkdir(parents=True, exist_ok=True)
-        table.write_csv(
-            folder / ("predictions.csv" if form == "csv" else "submission.csv"), float_precision=9
-        )
+        if form == "csv":
+            job = artifact.record.get("job")  # which records of old do not tell
+            about = {"arm": job["mix"]["name"], "seed": job["seed"]} if job else {}
+            data = store.lineage(artifact.record["inputs"])["dataset"].path
+            write_predictions([told(predictions, Manifest.read(data), **about)], folder)
+            return f"{predictions.height} rows"
+        table = submission(predictions)
+        table.write_csv(folder / "submission.csv", float_precision=9)
         return f"{table.height} rows"
     raise InputError(
         f"{artifact.stage}/{artifact.key} cannot be exported as {form}. Pictures ({', '.join(PICTURES)}) go to imagefolder or csv, "
         "predictions (classify) to csv or isic; other stages hold neither."
     )
+
+
+def export_runs(sweep: Path, folder: Path, form: str) -> str:
+    """Write the predictions of a sweep's finished runs to one table, with arm and seed as its report names them; returns what was
+    written, in words.
+
+    Raises:
+        InputError: no run below the folder has finished, or another form than csv.
+    """
+    if form != "csv":
+        raise InputError(f"The runs below {sweep} cannot be exported as {form}: their predictions go to csv.")
+    study = make_study(name_arms(distinct(read_runs(sweep))))
+    data = {path: Manifest.read(path) for path in study.artifacts("dataset")}
+    tables = [
+        told(predictions_of(run), data[run.artifacts["dataset"]], arm=run.arm, seed=run.seed)
+        for run in study.runs
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(tables, folder)
+    return f"{sum(table.height for table in tables)} rows of {len(tables)} runs"
+
+
+def told(predictions: pl.DataFrame, data: Manifest, **about: Any) -> pl.DataFrame:
+    """Predictions with what tells their run in front, and with what is known of the patients, for a report elsewhere."""
+    known = data.table.select("image_id", *(name for name in ATTRIBUTES if name in data.table.columns))
+    people = predictions.join(known, on="image_id", how="left", maintain_order="left", validate="m:1")
+    return people.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all())
+
+
+def write_predictions(tables: Sequence[pl.DataFrame], folder: Path) -> None:
+    """One CSV file; its numbers are read back as they are, to the last digit."""
+    table = pl.concat(tables, how="diagonal_relaxed")
+    table.with_columns(pl.col(f"^{PROBABILITY}.*$").cast(pl.Float64)).write_csv(folder / "predictions.csv")
 
 
 def to_csv(manifest: Manifest, folder: Path) -> None:

@@ -1,31 +1,72 @@
-"""`skinaug report`: report on a finished sweep. A sweep of classifiers does so by itself when it ends."""
+"""`skinaug report`: report on a finished sweep, which a sweep of classifiers does by itself when it ends; or on predictions that
+were made elsewhere."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.console import Console
 
-from skinaug.errors import InputError
-from skinaug.report.collect import RUN_FILE, distinct, name_arms, read_runs
-from skinaug.report.stage import make_report
+from skinaug.errors import InputError, printable
+from skinaug.pipeline import check_writable
+from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
+from skinaug.report.stage import make_report, take_given
 from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
 
 
 def command(cfg: DictConfig, stage: str) -> None:
-    report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
+    if cfg.predictions is None:
+        report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
+    else:
+        report_given(cfg, Path(os.path.abspath(os.path.expanduser(str(cfg.predictions)))))
 
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
+    write(cfg, name_arms(distinct(read_runs(sweep))), sweep)
+
+
+def report_given(cfg: DictConfig, place: Path) -> None:
+    """Report on the predictions of a folder of tables; a copy of the report lies below the folder of outputs.
+
+    Raises:
+        InputError: settings that need runs of our own, or as `given.read_given`. Nothing is written then.
+    """
+    from skinaug.report.given import read_given
+
+    own = [name for name in ("runs", "compare") if cfg.report[name] is not None]
+    if own:
+        raise InputError(
+            f"report.{own[0]}={cfg.report[own[0]]} speaks of our own runs, and predictions={cfg.predictions} of predictions that were made "
+            "elsewhere: give one of them."
+        )
+    out = Path(cfg.output) / cfg.name / place.name
+    check_writable("output", out)
+    given = read_given(place)
+    check_baseline(cfg.report.baseline, given.table["arm"].unique(maintain_order=True).to_list())
+    if given.unread:
+        Console().print(
+            f"not read: the columns {printable(', '.join(given.unread))}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    write(cfg, take_given(Store(Path(cfg.store)), place, given), out)
+
+
+def write(cfg: DictConfig, runs: Sequence[Run], beside: Path) -> None:
+    """Make the report of runs whose arms are named, copy it to `beside`/report and print its first tables."""
     from skinaug.report.terminal import print_report
 
-    runs = name_arms(distinct(read_runs(sweep)))
     artifact = make_report(Store(Path(cfg.store)), cfg.report, runs)
-    folder = sweep / "report"
-    with telling_full_disk(sweep):
+    folder = beside / "report"
+    beside.mkdir(parents=True, exist_ok=True)
+    with telling_full_disk(beside):
         shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
     print_report(folder)
 

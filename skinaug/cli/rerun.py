@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.cli.audit import FOLDERS
 from skinaug.errors import InputError, listing
 from skinaug.pipeline import make, recipes, steps
+from skinaug.report.collect import GIVEN
 from skinaug.report.stage import recipe_of, recorded_runs
 from skinaug.stage import build
 from skinaug.store.artifact import KEY, RECORD, Artifact, Recipe, changes
@@ -29,6 +31,7 @@ from skinaug.store.compare_files import Verdict, compare_files, compare_json, fl
 from skinaug.store.provenance import provenance
 from skinaug.store.store import Store
 
+OUTSIDE = (GIVEN, FOLDERS)
 NEEDED = ("name", "job")  # of a record, to build its artifact again
 PROVENANCE = (
     "packages",
@@ -87,6 +90,11 @@ def plan_rerun(artifact: Artifact) -> Rerun:
         InputError: an input is gone, the record does not tell the job, or today's code would make another artifact of it.
     """
     record = artifact.record
+    if record.get("name") in OUTSIDE:
+        raise InputError(
+            f"{artifact.stage}/{artifact.key} was made of files outside the store, and its record does not hold them: run the command "
+            "that made it again."
+        )
     lacking = [name for name in NEEDED if name not in record]
     if lacking:
         raise InputError(

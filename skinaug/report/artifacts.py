@@ -20,17 +20,26 @@ def manifest(folder: Path) -> Manifest:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """A run's metrics.json: `val`, `test` and `train`."""
+    """A run's metrics.json: `val`, `test` and `train`; empty where it was made elsewhere."""
+    if "classify" not in run.artifacts:
+        return {"val": {}, "test": {}, "train": {}}
     return json.loads((run.artifacts["classify"] / "metrics.json").read_text())
 
 
 def curves(run: Run) -> pl.DataFrame:
-    """A run's curves.csv: `step` and what was logged at it."""
+    """A run's curves.csv: `step` and what was logged at it; empty where it was made elsewhere."""
+    if "classify" not in run.artifacts:
+        return pl.DataFrame()
     return pl.read_csv(run.artifacts["classify"] / "curves.csv", infer_schema_length=None)
 
 
 def mix_table(run: Run) -> pl.DataFrame:
-    """Training images a class: `label`, `real` (distinct photographs), `repeated` (further copies of them), `synthetic`."""
+    """Training images a class: `label`, `real` (distinct photographs), `repeated` (further copies of them), `synthetic`; no rows
+    where nobody knows."""
+    if "mix" not in run.artifacts:
+        return pl.DataFrame(
+            schema={"label": pl.String} | dict.fromkeys(("real", "repeated", "synthetic"), pl.Int64)
+        )
     return _mix_table(run.artifacts["mix"])
 
 
@@ -78,6 +87,8 @@ def obedience(folder: Path) -> pl.DataFrame:
 
 def certificate(run: Run) -> dict[str, Any] | None:
     """A run's leak certificate; None where it has none."""
+    if "classify" not in run.artifacts:
+        return None
     file = run.artifacts["classify"] / "certificate.json"
     return json.loads(file.read_text()) if file.is_file() else None
 

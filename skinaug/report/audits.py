@@ -128,8 +128,8 @@ def _share(share: float, low: float, high: float) -> Cell:
     return Cell(f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}")
 
 
-def nearest_pairs(folder: Path, curate: Path, generate: Path, dataset: Path) -> list[Pair]:
-    """The pairs that are most likely to be copies, one a photograph."""
+def nearest_pairs(folder: Path, generate: Path, dataset: Path) -> list[Pair]:
+    """The pairs of an audit that are most likely to be copies, one a photograph."""
     table = pl.read_parquet(folder / "memorisation.parquet").sort("copy_p", "ratio", "image_id")
     chosen = table.unique("nearest", keep="first", maintain_order=True).head(PAIRS)
     pool, data = artifacts.manifest(generate), artifacts.manifest(dataset)
@@ -193,8 +193,11 @@ def coverage_table(folder: Path) -> Table | None:
     return table(["Asked body site", *types], rows)
 
 
-def certificates_table(study: Study) -> Table:
-    """What each arm's certificates cover: photographs that reached each place, and leaks."""
+def certificates_table(study: Study) -> Table | None:
+    """What each arm's certificates cover: photographs that reached each place, and leaks; None of runs that were made
+    elsewhere, of which nothing could be certified."""
+    if not study.artifacts("classify"):
+        return None
     rows = []
     for arm in study.arms:
         certificates = [artifacts.certificate(run) for run in study.of(arm)]

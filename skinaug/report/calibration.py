@@ -115,10 +115,11 @@ def operating_points_frame(study: Study, draws: Draws) -> pl.DataFrame:
 
     Each run has its own `threshold` (told as the mean over seeds), the one with the largest Youden index on its validation
     images; what it reached there is told beside it. Intervals hold for these thresholds: the chance of which patients were
-    in validation is not in them. Null where validation or test has no image of a class.
+    in validation is not in them. Null where validation or test has no image of a class; no rows where a run has no validation
+    images.
     """
     rows = []
-    for arm in study.arms:
+    for arm in study.arms if study.validated else ():
         thresholds, promised, sums = [], [], []
         for i, predictions in _of(study, arm):
             val = study.validation[i]

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a c
 DEFAULT_BASELINE = "real_small"
 EVALUATED = "evaluate."  # in front of a further test set's name: the step that judges a classifier on it
 RUN_FILE = "run.json"  # of each finished job, in its folder
+FILE_NAME = "predictions.parquet"
+GIVEN = "predictions"  # the artifact of runs that were made elsewhere, in the place of all that a job makes
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,14 @@ class Run:
         return f"{self.arm}, seed {self.seed}"
 
     @property
+    def judged(self) -> Path | None:
+        """The folder of the artifact that has the run's predictions, or will have them; None where there is none."""
+        return self.artifacts.get("classify", self.artifacts.get(GIVEN))
+
+    @property
     def finished(self) -> bool:
         """Whether the run has got as far as test predictions."""
-        return "classify" in self.artifacts and (self.artifacts["classify"] / "predictions.parquet").is_file()
+        return self.judged is not None and (self.judged / FILE_NAME).is_file()
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -212,11 +219,33 @@ class Study:
 
     @cached_property
     def _tables(self) -> list[pl.DataFrame]:
-        return [pl.read_parquet(run.artifacts["classify"] / "predictions.parquet") for run in self.runs]
+        return [predictions_of(run) for run in self.runs]
 
     @property
     def classes(self) -> list[str]:
         return self.predictions[0].classes
+
+    @property
+    def validated(self) -> bool:
+        """Whether all runs have told what they make of validation images."""
+        return all(len(predictions.images) for predictions in self.validation)
+
+
+def predictions_of(run: Run) -> pl.DataFrame:
+    """The predictions of a finished run, of all splits."""
+    folder = run.judged
+    assert folder is not None, "a study has finished runs only"
+    return (
+        _given_tables(folder)[run.arm, run.seed]
+        if GIVEN in run.artifacts
+        else pl.read_parquet(folder / FILE_NAME)
+    )
+
+
+@lru_cache(maxsize=1)
+def _given_tables(folder: Path) -> dict[tuple[Any, ...], pl.DataFrame]:
+    """Predictions made elsewhere, by arm and seed, read once."""
+    return pl.read_parquet(folder / FILE_NAME).partition_by("arm", "seed", as_dict=True, include_key=False)
 
 
 def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
@@ -236,13 +265,18 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
     if not finished:
         raise InputError(f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}")
     arms = list(dict.fromkeys(run.arm for run in finished))
+    check_baseline(baseline, arms)
+    grid = {(arm, seed) for arm in {run.arm for run in runs} for seed in {run.seed for run in runs}}
+    default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
+    return Study(finished, tuple(sorted(grid - set(counts))), baseline or default)
+
+
+def check_baseline(baseline: str | None, arms: Sequence[str]) -> None:
+    """Raises InputError where the baseline that was asked for is no arm."""
     if baseline is not None and baseline not in arms:
         raise InputError(
             f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}: set report.baseline."
         )
-    grid = {(arm, seed) for arm in {run.arm for run in runs} for seed in {run.seed for run in runs}}
-    default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
-    return Study(finished, tuple(sorted(grid - set(counts))), baseline or default)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def words_and_tables(
     shown = measure.shown_arms(arms)
     metrics = measure.metric_names(study)
     data = [artifacts.manifest(folder) for folder in study.artifacts("dataset")]
-    record = artifacts.record(study.runs[-1].artifacts["classify"])
+    record = artifacts.record(next(folder for run in reversed(study.runs) if (folder := run.judged)))
     return {
         "experiment": study.experiment,
         "compare": compare,
@@ -53,6 +53,7 @@ def words_and_tables(
         "headline": text.headline(study, arms, differences),
         "paired_headline": text.pairs(frames["paired"], compare) if compare else [],
         "notes": text.notes(study, arms, differences),
+        "left_out": text.left_out(study, frames["subgroups"]),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
         "further": further.further_tables(study, frames["further"]) if "further" in frames else {},
@@ -72,7 +73,9 @@ def words_and_tables(
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
         "shown": plots.arm_colours(shown, study.baseline),
         "calibration_table": calibration.calibration_table(frames["calibration"]),
-        "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown),
+        "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown)
+        if frames["operating_points"].height
+        else None,
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
         "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
         "gap_table": gap.gap_table(frames["gap"], arms),
@@ -82,7 +85,7 @@ def words_and_tables(
         "exposure_table": exposure.exposure_table(study),
         "runs_table": tables.runs_table(frames["runs"]),
         "cost": cost.summary(frames["stages"], frames["cost"]),
-        "cost_table": cost.arms_table(frames["cost"]),
+        "cost_table": cost.arms_table(frames["cost"]) if frames["cost"].height else None,
         "stages_table": cost.stages_table(frames["stages"]),
         "record": record,
         "settings": swept.shared_settings(study),
@@ -144,9 +147,7 @@ def _pairs(study: Study) -> dict[str, list[audits.Pair]]:
     """The nearest pairs of each pool."""
     runs = {run.artifacts["audit"]: run.artifacts for run in study.runs if "audit" in run.artifacts}
     return {
-        name: audits.nearest_pairs(
-            folder, *(runs[folder][stage] for stage in ("curate", "generate", "dataset"))
-        )
+        name: audits.nearest_pairs(folder, *(runs[folder][stage] for stage in ("generate", "dataset")))
         for name, folder in audits.pool_audits(study).items()
     }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from skinaug.report import artifacts
-from skinaug.report.collect import Study
+from skinaug.report.collect import GIVEN, Run, Study
 from skinaug.report.tables import Cell, Table, table
 
 STAGES = (
@@ -49,10 +49,10 @@ def stages_frame(study: Study) -> pl.DataFrame:
     """One row a stage and device: artifacts that the runs stand on, each counted once, and the seconds that they took.
 
     `images_per_second`: of `generate`, images of its pools over its seconds; of `classify`, training images that a second of
-    training sees, mean over its runs; null elsewhere.
+    training sees, mean over its runs; null elsewhere. What was made elsewhere has no row.
     """
     rows = []
-    for stage in sorted({stage for run in study.runs for stage in run.artifacts}, key=_place):
+    for stage in sorted({stage for run in study.runs for stage in _made(run)}, key=_place):
         by_device: dict[str, list[Path]] = {}
         for folder in study.artifacts(stage):
             by_device.setdefault(str(artifacts.record(folder)["device"]), []).append(folder)
@@ -63,6 +63,11 @@ def stages_frame(study: Study) -> pl.DataFrame:
             rate = _images_per_second(study, stage, set(folders), seconds)
             rows.append([stage, device, built, len(records), seconds, rate])
     return pl.DataFrame(rows, schema=STAGE_COSTS, orient="row")
+
+
+def _made(run: Run) -> dict[str, Path]:
+    """The artifacts that a run was made of, none where it was made elsewhere."""
+    return {stage: folder for stage, folder in run.artifacts.items() if stage != GIVEN}
 
 
 def _place(stage: str) -> tuple[int, str]:
@@ -76,7 +81,7 @@ def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: fl
         return sum(artifacts.manifest(folder).table.height for folder in folders) / seconds
     if stage != "classify":
         return None
-    runs = [run for run in study.runs if run.artifacts["classify"] in folders]
+    runs = [run for run in study.runs if run.artifacts.get(stage) in folders]
     rates = [artifacts.metrics(run)["train"].get("images_per_second") for run in runs]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known else None
@@ -84,14 +89,14 @@ def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: fl
 
 def arms_frame(study: Study) -> pl.DataFrame:
     """One row an arm: seconds that it would take by itself, those of them that other arms need too, and those that it alone
-    needs, all its seeds together."""
+    needs, all its seeds together; none where nobody knows."""
     users: dict[Path, set[str]] = {}
     for run in study.runs:
-        for folder in run.artifacts.values():
+        for folder in _made(run).values():
             users.setdefault(folder, set()).add(run.arm)
     records = {folder: artifacts.record(folder) for folder in users}
     rows = []
-    for arm in study.arms:
+    for arm in study.arms if users else ():
         needed = [folder for folder, arms in users.items() if arm in arms]
         seconds = {folder: float(records[folder]["seconds"]) for folder in needed}
         shared = sum(seconds[folder] for folder in needed if len(users[folder]) > 1)

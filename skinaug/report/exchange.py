@@ -178,11 +178,15 @@ def _saturates(measured: Measured, arms: Sequence[str]) -> str | None:
 
 
 def counts(study: Study) -> dict[str, tuple[float, float]]:
-    """Real (distinct) and synthetic training images a class of each arm, mean over classes and seeds."""
+    """Real (distinct) and synthetic training images a class of each arm, mean over classes and seeds; NaN where nobody knows."""
     found = {}
     for arm in study.arms:
         mixes = pl.concat([artifacts.mix_table(run) for run in study.of(arm)])
-        found[arm] = float(mixes["real"].to_numpy().mean()), float(mixes["synthetic"].to_numpy().mean())
+        real, synthetic = (
+            float(mixes[source].to_numpy().mean()) if mixes.height else np.nan
+            for source in ("real", "synthetic")
+        )
+        found[arm] = real, synthetic
     return found
 
 

@@ -15,8 +15,10 @@ from skinaug.report.tables import Table, table
 METHODS = {"textual_inversion": "textual inversion", "lora": "LoRA", "pipeline": "full fine-tuning"}
 
 
-def exposure_table(study: Study) -> Table:
-    """What of the real data each arm's training set, generator and filters have seen."""
+def exposure_table(study: Study) -> Table | None:
+    """What of the real data each arm's training set, generator and filters have seen; None where nobody knows."""
+    if not study.artifacts("mix"):
+        return None
     return table(
         [
             "Arm",

@@ -57,7 +57,7 @@ def grids(study: Study) -> dict[str, Arms]:
     first = {arm: study.of(arm)[0] for arm in study.arms}
     groups: dict[str, dict[tuple[float, float], str]] = {}
     for arm, (_, synthetic) in counts.items():
-        if synthetic:
+        if synthetic > 0:
             groups.setdefault(_alike(first[arm]), {})[counts[arm]] = arm
     alone = [arm for arm in study.arms if counts[arm][1] == 0 and not exchange.control(first[arm])]
     found = []

@@ -15,8 +15,8 @@ TEMPLATE, SCRIPT = "report.html.j2", "report.js"
 MOST_PRINTED = 30  # rows of a table; on a screen, more of them scroll
 
 
-def render(content: Mapping[str, Any]) -> str:
-    """Fill the template. Values are escaped, but for those under `figures`, which are SVG made here.
+def render(content: Mapping[str, Any], template: str = TEMPLATE) -> str:
+    """Fill a template. Values are escaped, but for those under `figures`, which are SVG made here.
 
     The page's policy lets a browser run its own script, by the hash of it, and no other.
     """
@@ -35,4 +35,4 @@ def render(content: Mapping[str, Any]) -> str:
         "script": Markup(script),
         "script_hash": b64encode(sha256(script.encode()).digest()).decode(),
     }
-    return environment.get_template(TEMPLATE).render({**content, **own})
+    return environment.get_template(template).render({**content, **own})

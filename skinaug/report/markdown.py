@@ -25,8 +25,8 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     for sentences in (content["headline"], content["paired_headline"]):
         if sentences:
             yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in sentences)
-    if content["notes"]:
-        yield "\n".join(f"- {escape(note)}" for note in content["notes"])
+    if notes := [*content["notes"], *content["left_out"]]:
+        yield "\n".join(f"- {escape(note)}" for note in notes)
     yield from _scores(content)
     yield from _further(content)
     yield from _exchange(content)
@@ -98,8 +98,9 @@ def _pools(content: Mapping[str, Any]) -> Iterator[str]:
     if content["validity_table"]:
         yield "## Does fidelity rank the pools as the classifiers do?"
         yield markdown_table(content["validity_table"])
-    yield "## Leak certificate"
-    yield markdown_table(content["certificates_table"])
+    if content["certificates_table"]:
+        yield "## Leak certificate"
+        yield markdown_table(content["certificates_table"])
     if content["not_covered"]:
         yield f"Not covered: {escape('; '.join(content['not_covered']))}."
 
@@ -110,8 +111,9 @@ def _classifiers(content: Mapping[str, Any]) -> Iterator[str]:
     yield markdown_table(content["recall_table"])
     yield "## Calibration and selective risk"
     yield markdown_table(content["calibration_table"])
-    yield "## Each class against the rest\n\nAt thresholds with the largest Youden index on validation images, in per cent."
-    yield markdown_table(content["operating_points_table"])
+    if content["operating_points_table"]:
+        yield "## Each class against the rest\n\nAt thresholds with the largest Youden index on validation images, in per cent."
+        yield markdown_table(content["operating_points_table"])
     if content["gap_table"]:
         yield "## Synthetic images against real ones\n\nTop-1 on held-out synthetic and on real validation images, in per cent."
         yield markdown_table(content["gap_table"])
@@ -123,16 +125,19 @@ def _classifiers(content: Mapping[str, Any]) -> Iterator[str]:
 
 def _sources(content: Mapping[str, Any]) -> Iterator[str]:
     """What the figures were made from, and what that took."""
-    yield "## Data"
+    if content["data_tables"]:
+        yield "## Data"
     yield from (markdown_table(table) for table in content["data_tables"])
     yield from (f"Licence: {escape(licence)}. {escape(cite)}" for licence, cite in content["licences"])
-    yield "## What generator and filters have seen"
-    yield markdown_table(content["exposure_table"])
+    if content["exposure_table"]:
+        yield "## What generator and filters have seen"
+        yield markdown_table(content["exposure_table"])
     yield "## Runs"
     yield markdown_table(content["runs_table"])
-    yield f"## Cost\n\n{escape(content['cost'])}"
-    yield markdown_table(content["stages_table"])
-    yield markdown_table(content["cost_table"])
+    if content["cost_table"]:
+        yield f"## Cost\n\n{escape(content['cost'])}"
+        yield markdown_table(content["stages_table"])
+        yield markdown_table(content["cost_table"])
     packages = ", ".join(f"{name} {version}" for name, version in content["record"]["packages"].items())
     yield escape(f"Git revision {content['record']['git_revision']}; {packages}")
 

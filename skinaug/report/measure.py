@@ -320,10 +320,15 @@ def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:
 def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
     """One row a job, those that are missing included: images, steps, seconds, validation and test scores."""
     rows = []
-    for run in sorted(study.runs, key=lambda run: (study.arms.index(run.arm), run.seed)):
+    in_order = sorted(
+        zip(study.runs, study.validation, strict=True),
+        key=lambda pair: (study.arms.index(pair[0].arm), pair[0].seed),
+    )
+    for run, predictions in in_order:
         saved = artifacts.metrics(run)
+        on_validation = saved["val"] or _scores(predictions)
         train = {name: value for name, value in saved["train"].items() if isinstance(value, int | float)}
-        validation = {f"val_{name}": saved["val"].get(name) for name in ("top1", "balanced_accuracy")}
+        validation = {f"val_{name}": on_validation.get(name) for name in ("top1", "balanced_accuracy")}
         test = {name: float(measured.scores[run.arm, run.seed][name]) for name in metric_names(study)}
         about = {"experiment": run.experiment, "arm": run.arm, "seed": run.seed, "status": "finished"}
         rows.append({**about, **train, **validation, **test, "folder": str(run.folder or "")})
@@ -332,6 +337,16 @@ def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
         for arm, seed in study.missing
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _scores(predictions: Predictions) -> dict[str, float]:
+    """Scores of a run on some images; none of no images."""
+    if not predictions.images:
+        return {}
+    found = statistics.scores(
+        statistics.total(statistics.image_terms(predictions.probabilities, predictions.labels))
+    )
+    return {name: float(found[name]) for name in SCORES}
 
 
 def confusion(study: Study, arm: str) -> np.ndarray:

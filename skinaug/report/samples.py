@@ -40,9 +40,11 @@ class Strip:
 def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
     """Random images of each class: one strip of real training images, one of each curated pool.
 
-    Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones.
+    Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones. None where no data set is known.
     """
     data = [artifacts.manifest(folder).split("train") for folder in study.artifacts("dataset")]
+    if not data:
+        return {}
     places = {"real": data[0]} | pools(study)
     return {
         label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()]

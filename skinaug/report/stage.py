@@ -11,18 +11,33 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from skinaug.report.collect import EVALUATED, Run
+from skinaug.report.collect import EVALUATED, FILE_NAME, GIVEN, Run
+from skinaug.report.given import Given, tables_of
 from skinaug.stage import build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
+from skinaug.store.digest import sha256_file
 from skinaug.store.store import Store
 
 NAME = "report"
-VERSION = 5  # raised by hand when its code changes what it makes from the same config and inputs
+GIVEN_VERSION = 1  # as below, of predictions that were made elsewhere
+VERSION = 6  # raised by hand when its code changes what it makes from the same config and inputs
+
+
+def take_given(store: Store, place: Path, given: Given) -> list[Run]:
+    """The runs of predictions that were made elsewhere, which the store keeps, so that their report can be made again.
+
+    place: where they were read from.
+    """
+    inputs = {name: sha256_file(path) for name, path in tables_of(place).items()}
+    recipe = Recipe(GIVEN, GIVEN_VERSION, {"name": place.name}, inputs)
+    kept = store.get(recipe, lambda out: given.table.write_parquet(out / FILE_NAME), about={"name": GIVEN})
+    names = given.table.select("arm", "seed").unique(maintain_order=True).iter_rows()
+    return [Run(place.name, arm, seed, artifacts={GIVEN: kept.path}, folder=place) for arm, seed in names]
 
 
 def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
     """What identifies the report of runs whose arms are named."""
-    inputs = {f"{run.arm}/{run.seed}": run.artifacts["classify"].name for run in runs}
+    inputs = {f"{run.arm}/{run.seed}": judged.name for run in runs if (judged := run.judged)}
     for run in runs:  # as far as they were judged on further test sets
         inputs |= {
             f"{run.arm}/{run.seed}/{step}": folder.name

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.report import artifacts, statistics
-from skinaug.report.collect import Study
+from skinaug.report.collect import GIVEN, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
 from skinaug.report.tables import Cell, Table, percent, points, table
@@ -91,7 +91,8 @@ def subgroups_frame(study: Study, draws: Draws) -> pl.DataFrame:
 def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
     """Attribute and value of K subgroups, and which test images of each run are in them: bool [N, K], one array for all runs
     with the same test images. Attributes that tell no images apart make no subgroups."""
-    tables = {folder: _attributes(folder) for folder in study.artifacts("dataset")}
+    first = {_folder(run): run for run in reversed(study.runs)}
+    tables = {folder: _attributes(_test_images(run)) for folder, run in first.items()}
     values = {
         name: sorted({row[name] for rows in tables.values() for row in rows.values()}, key=_place)
         for name in ATTRIBUTES
@@ -100,7 +101,7 @@ def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
     known: dict[tuple[Path, tuple[str, ...]], np.ndarray] = {}
     inside = []
     for run, predictions in zip(study.runs, study.predictions, strict=True):
-        folder, images = run.artifacts["dataset"], tuple(predictions.images)
+        folder, images = _folder(run), tuple(predictions.images)
         if (folder, images) not in known:
             prefix = f"{folder.name}/"  # of images where several data sets use one id; an id may have a / too
             rows = [tables[folder][image.removeprefix(prefix)] for image in images]
@@ -109,9 +110,19 @@ def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
     return names, inside
 
 
-def _attributes(folder: Path) -> dict[str, dict[str, str]]:
-    """The attributes of a data set's test images in words, by image_id."""
-    images = artifacts.manifest(folder).split("test").table
+def _folder(run: Run) -> Path:
+    """The artifact that tells the attributes of the run's test images."""
+    return run.artifacts["dataset" if "dataset" in run.artifacts else GIVEN]
+
+
+def _test_images(run: Run) -> pl.DataFrame:
+    if "dataset" in run.artifacts:
+        return artifacts.manifest(run.artifacts["dataset"]).split("test").table
+    return predictions_of(run).filter(pl.col("split") == "test")
+
+
+def _attributes(images: pl.DataFrame) -> dict[str, dict[str, str]]:
+    """The attributes of images in words, by image_id."""
     words = {name: pl.col(name).cast(pl.String) for name in ATTRIBUTES if name in images.columns}
     if "age" in words:
         years = pl.col("age").cast(pl.Float64, strict=False)

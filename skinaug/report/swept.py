@@ -58,7 +58,7 @@ def heading(key: str) -> str:
 
 def shared_settings(study: Study) -> list[tuple[str, str]]:
     """The values of the config that all runs share, as dotted names."""
-    flat = [dict(_flatten("", run.config)) for run in study.runs]
+    flat = [dict(_flatten("", run.config)) if run.config else {} for run in study.runs]
     shared = set.intersection(*(set(values.items()) for values in flat))
     return [(name, value) for name, value in flat[0].items() if (name, value) in shared]
 

@@ -101,6 +101,7 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
         *_second_opinion(differences),
         *_intervals(arms, differences),
         *_test_sets(study),
+        *_patients(study),
         *_accuracy_scores(study),
         *_exposures(study),
     ]
@@ -111,7 +112,11 @@ def _missing(study: Study) -> Iterator[str]:
         named = [f"{arm} (seed {seed})" for arm, seed in study.missing[:MOST_MISSING]]
         more = len(study.missing) - len(named)
         jobs = ", ".join(named) + f" and {more} more, in the table of runs" * bool(more)
-        yield f"{plural(len(study.missing), 'job')} failed or did not finish, and no figure here counts them: {jobs}."
+        if study.artifacts("classify"):
+            count = plural(len(study.missing), "job")
+            yield f"{count} failed or did not finish, and no figure here counts them: {jobs}."
+        else:
+            yield f"Without predictions, though other arms or seeds have them: {jobs}."
 
 
 def _second_opinion(differences: pl.DataFrame) -> Iterator[str]:
@@ -150,6 +155,39 @@ def _test_sets(study: Study) -> Iterator[str]:
         images.setdefault(run.seed, set()).add(frozenset(predictions.images))
     if any(len(sets) > 1 for sets in images.values()):
         yield "The arms were not all tested on the same images: differences pair only the patients that they share."
+
+
+def _patients(study: Study) -> Iterator[str]:
+    """Where nobody has told which images are of one patient."""
+    if all(predictions.groups == predictions.images for predictions in study.predictions):
+        yield (
+            "No patients are told: each test image counts as a patient of its own, and where patients have several images, "
+            "intervals are narrower than they should be."
+        )
+
+
+def left_out(study: Study, subgroups: pl.DataFrame) -> list[str]:
+    """Why sections are missing, a sentence for each reason.
+
+    subgroups: `subgroups.subgroups_frame` of the same study.
+    """
+    reasons = []
+    if not study.artifacts("classify"):
+        reasons.append(
+            "Left out: training images, pictures, learning curves, filters, audits, what generator and filters have seen, leak "
+            "certificate and cost, because these predictions were made elsewhere and do not tell how. That no test image was trained on "
+            "is not shown either."
+        )
+        if subgroups.is_empty():
+            reasons.append(
+                "Left out: subgroups of patients, because no column skin_type, body_site, sex or age tells them apart."
+            )
+    if not study.validated:
+        reasons.append(
+            "Left out: each class against the rest, because its thresholds come from validation images, and not all runs have "
+            "predictions of them (split=val)."
+        )
+    return reasons
 
 
 def _accuracy_scores(study: Study) -> Iterator[str]:

@@ -31,6 +31,14 @@ def check_root(source: Source, root: str | None, stage: str) -> Path | None:
         )
     if not root:
         raise InputError(f"{stage} is read from a folder, and none is given. {advice}")
+    return check_folder(root, advice)
+
+
+def check_folder(root: str, advice: str) -> Path:
+    """The absolute folder, as `check_root`.
+
+    advice: what to do where it cannot be used.
+    """
     path = Path(os.path.abspath(os.path.expanduser(root)))
     if not path.exists():
         raise InputError(f"The folder {path} does not exist. {advice}")

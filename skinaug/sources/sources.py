@@ -88,6 +88,29 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class Flat:
+    """Images of one class, whatever folders they lie in.
+
+    Attributes:
+        label: the class.
+        licence, citation: of the data.
+    """
+
+    label: str
+    licence: str = ""
+    citation: str = ""
+    needs_root: ClassVar[bool] = True
+
+    def load(self, root: Path) -> pl.DataFrame:
+        """The images below `root` as `path, label`. Raises InputError of names that are not UTF-8."""
+        names = list_images(root)
+        refuse_names(names)
+        return pl.DataFrame({"path": names}, schema={"path": pl.String}).with_columns(
+            label=pl.lit(self.label)
+        )
+
+
+@dataclass(frozen=True)
 class Csv:
     """A CSV file with one row an image.
 
@@ -130,10 +153,12 @@ class ImageFolder:
     Attributes:
         columns: our column name to the tables'; `path` is `file_name`. None: all of them, under their own names, but for
             what is computed; lists of texts other than `parents` and nested values are refused.
+        label: the class of pictures of which neither a table nor a folder names one; None: they are refused.
         licence, citation: of the data.
     """
 
     columns: Mapping[str, str] | None = None
+    label: str | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
@@ -152,7 +177,8 @@ class ImageFolder:
         tables = [read_metadata(file, self.columns, file.parent.relative_to(root)) for file in files]
         table = pl.concat(tables, how="diagonal_relaxed")
         path = pl.col("path").str.split("/")
-        of_folder = pl.when(path.list.len() > 1).then(path.list.get(-2, null_on_oob=True))
+        deeper = pl.when(path.list.len() > 1).then(path.list.get(-2, null_on_oob=True))
+        of_folder = deeper.otherwise(pl.lit(self.label, pl.String))
         table = table.with_columns(
             label=pl.coalesce("label", of_folder) if "label" in table.columns else of_folder
         )

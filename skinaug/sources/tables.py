@@ -41,11 +41,7 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
         raise InputError(f"source.separator={separator!r}: it must be one character, such as , or ;.")
     if not path.is_file():
         raise InputError(f"There is no file {path}. Is root={path.parent} the right folder?")
-    try:
-        table = pl.read_csv(path, separator=separator, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        _refuse_encoding(path)
-        raise InputError(f"{path} cannot be read as a CSV file: {str(error).splitlines()[0]}") from error
+    table = read_csv(path, separator)
     missing = [f"{ours} <- {theirs}" for ours, theirs in columns.items() if theirs not in table.columns]
     if missing:
         _refuse_encoding(path)  # in a header, other encodings read as other names
@@ -59,6 +55,19 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
             f"{path} has several columns named {', '.join(twice)}: leave one, or rename the others."
         )
     return table.select(pl.col(theirs).str.strip_chars().alias(ours) for ours, theirs in columns.items())
+
+
+def read_csv(path: Path, separator: str = ",") -> pl.DataFrame:
+    """A CSV file, all as text; empty values are null.
+
+    Raises:
+        InputError: it is no CSV or not UTF-8.
+    """
+    try:
+        return pl.read_csv(path, separator=separator, infer_schema=False)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        _refuse_encoding(path)
+        raise InputError(f"{path} cannot be read as a CSV file: {str(error).splitlines()[0]}") from error
 
 
 def read_metadata(path: Path, columns: Mapping[str, str] | None, folder: PurePath) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from rendered import SIZES, only, rendered_study
 from skinaug.cli.export import submission
 from skinaug.dataset.imagefolder import from_imagefolder
 from skinaug.manifest import Manifest
+from tests.test_extending import block
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,37 @@ def test_predictions_and_a_submission(study: Path):
     read = {row.split(",")[0]: [float(number) for number in row.split(",")[1:]] for row in text[1:]}
     for name, prediction in test.select("image_id", "prediction").iter_rows():
         assert classes[max(range(len(classes)), key=read[name].__getitem__)] == prediction
+
+
+def test_exported_predictions_give_the_sweeps_own_report(study: Path):
+    """README's commands, with the folders of this study."""
+    export(study, key(study, "classify"), "theirs")
+    (command, baseline) = block("**Predictions.**", "sh").partition("#")[0].rsplit(maxsplit=1)
+    skinaug(*command.split()[1:], baseline.replace("=real", "=hybrid"), *SIZES, cwd=study, check=True)
+    own = study / next((study / "outputs" / "adhoc").glob("*/run.json")).parent
+    skinaug("report", f"report.runs={own}", *SIZES, cwd=study, check=True)
+    for name in ("arms", "differences", "recall", "calibration", "operating_points", "gap"):
+        frames = [pl.read_csv(at / "report" / f"{name}.csv") for at in (own, study / "outputs/adhoc/theirs")]
+        one, other = (frame.drop(pl.selectors.matches("_(min|max)$")) for frame in frames)
+        assert one.equals(other, null_equal=True), name
+
+
+def test_two_folders_are_audited(study: Path):
+    """README's command: photographs and pool of this study as folders of files."""
+    for stage, folder in (("dataset", "photographs"), ("generate", "pools/stylegan")):
+        export(study, key(study, stage), folder)
+    command = block("**Any two folders**", "sh").split()
+    settings = [*SIZES, "audit.pool.num_replicates=2", "audit.pool.neighbours=3"]
+    done = skinaug(*command[1:], *settings, cwd=study, check=True)
+    assert "synthetic images are one picture with a real image" in done.stdout
+    out = study / "outputs/adhoc/audit-photographs-stylegan"
+    assert pl.read_csv(out / "fidelity.csv")["set"].unique().sort().to_list() == [
+        "real, held out",
+        "synthetic",
+    ]
+    assert (out / "audit.html").is_file()
+    again = skinaug(*command[1:], *settings, cwd=study, check=True)
+    assert "reading" not in again.stdout, "what is there is only printed"
 
 
 def test_a_tie_goes_to_the_predicted_class():
