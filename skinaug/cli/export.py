@@ -15,6 +15,7 @@ from rich.console import Console
 from skinaug.errors import InputError
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.manifest import EXPOSURES, Manifest
+from skinaug.models.cards import CARD
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
 
@@ -24,7 +25,6 @@ FORMS = {
     "csv": "of pictures: a folder a class and metadata.csv, with a data card; of a classifier: its predictions",
     "isic": "of a classifier: a submission file of the ISIC challenges, one row a test image",
 }
-CARD = "README.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -132,7 +132,7 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
         yield f"| {label} | {source} | {count:,} |"
     yield ""
     lineage = store.lineage({artifact.stage: artifact.key})
-    for words, value in _facts(lineage, table):
+    for words, value in facts(lineage, table):
         yield f"- **{words}**: {value}"
     yield f"- **licence of the photographs**: {manifest.licence or 'not told'}"
     if manifest.citation:
@@ -150,7 +150,7 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
         )
 
 
-def _facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:
+def facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """What made the pictures, from the records of what led to them."""
     configs: dict[str, dict[str, Any]] = {name: found.record["config"] for name, found in lineage.items()}
     if base := configs.get("generate", {}).get("base"):

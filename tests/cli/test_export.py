@@ -1,17 +1,24 @@
-"""Out of the store: pictures and predictions in forms that others read."""
+"""Out of the store: pictures and predictions in forms that others read, and to a model hub: what arrives is what was prepared."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 from commands import skinaug
+from hub import TOKEN, Hub, running_hub
+from huggingface_hub import DatasetCard, ModelCard
 from PIL import Image
 from rendered import SIZES, only, rendered_study
 
+from skinaug.__main__ import main
 from skinaug.cli.export import submission
 from skinaug.dataset.imagefolder import from_imagefolder
 from skinaug.manifest import Manifest
@@ -115,3 +122,175 @@ def test_what_has_no_such_form_is_told(study: Path):
         assert said in done.stderr
         assert not (study / "x").exists()
     assert json.loads((study / "store" / key(study, "mix") / "certificate.json").read_text())["holds"]
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with running_hub() as hub:
+        yield hub
+
+
+def push(study: Path, hub: Hub, *words: str) -> subprocess.CompletedProcess[str]:
+    """In a Python of its own: huggingface_hub reads the environment when it is imported."""
+    changes = {
+        "HF_ENDPOINT": hub.address,
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+    command = [sys.executable, "-m", "skinaug", "push", *words]
+    return subprocess.run(
+        command, cwd=study, env=os.environ | changes, capture_output=True, text=True, timeout=300
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["push", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_a_pool_arrives_as_it_was_prepared(study: Path, hub: Hub):
+    done = push(study, hub, key(study, "curate"), "me/pool", "--prepare-only", "pool")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was sent" in done.stdout
+    assert not hub.repositories
+    done = push(study, hub, key(study, "curate"), "me/pool")
+    assert done.returncode == 0, done.stderr
+    (repository,) = hub.repositories.values()
+    assert (repository.kind, repository.private) == ("dataset", True)
+    assert repository.files == contents(study / "pool")
+    assert f"{len(repository.files)} files" in done.stdout
+    manifest = Manifest.read(study / "store" / key(study, "curate"))
+    assert set(from_imagefolder(study / "pool").table["sha256"]) == set(manifest.table["sha256"])
+    card = DatasetCard.load(study / "pool/README.md")
+    assert card.data.tags == ["dermatology", "skinaug", "synthetic-data"]
+    assert "leak certificate**: holds" in card.text
+    again = push(study, hub, key(study, "curate"), "me/pool")
+    assert again.returncode == 0, "a push that broke off is repeated by the same command"
+    other = push(study, hub, key(study, "dataset"), "me/pool", "--with-photographs")
+    assert other.returncode == 2
+    assert "files that dataset" in other.stderr
+    opened = push(study, hub, key(study, "curate"), "me/pool", "--public")
+    assert opened.returncode == 2
+    assert "is private already" in opened.stderr
+
+
+def test_a_hub_that_refuses_is_told(study: Path, hub: Hub):
+    hub.refuses = "/commit/"
+    done = push(study, hub, key(study, "curate"), "me/pool")
+    assert done.returncode == 2
+    assert re.search(r"me/pool could not be filled: .*403.*The same command goes on", done.stderr)
+    assert "Traceback" not in done.stderr
+    hub.refuses, hub.repositories["me/pool"].private = "", False
+    done = push(study, hub, key(study, "curate"), "me/pool")
+    assert "is public already" in done.stderr
+    assert not hub.repositories["me/pool"].files
+
+
+def test_photographs_go_only_where_asked_for_and_with_their_licence(
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    make_manifest,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(study)
+    for stage in ("dataset", "mix"):
+        count = int((Manifest.read(study / "store" / key(study, stage)).table["source"] == "real").sum())
+        said = refused(capsys, key(study, stage), "me/data", "--prepare-only", str(tmp_path / stage))
+        assert f"holds {count} real photographs" in said
+        assert not (tmp_path / stage).exists()
+    words = [key(study, "mix"), "me/data", "--prepare-only", str(tmp_path / "mix"), "--with-photographs"]
+    assert main(["push", *words]) == 0
+    licence = Manifest.read(study / "store" / key(study, "mix")).licence
+    assert f"licence of the photographs**: {licence}" in (tmp_path / "mix/README.md").read_text()
+    nameless = make_manifest([{"label": "acne"}, {"label": "wart"}])
+    folder = tmp_path / "store/dataset/0123456789abcdef"
+    folder.mkdir(parents=True)
+    Manifest(nameless.table, nameless.root, nameless.classes).write(folder)
+    (folder / "artifact.json").write_text(json.dumps({"stage": "dataset", "key": folder.name, "inputs": {}}))
+    said = refused(
+        capsys, str(folder), "me/data", "--with-photographs", "--prepare-only", str(tmp_path / "x")
+    )
+    assert "whose licence is not told" in said
+
+
+def test_a_classifier_is_timms_and_its_card_runs(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(study)
+    artifact = only(study, "classify")
+    assert (
+        main(["push", f"classify/{artifact.name}", "me/classifier", "--prepare-only", str(tmp_path / "out")])
+        == 0
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("README.md", "config.json", "metrics.json", "model.safetensors")
+    }, "predictions tell of patients"
+    text = (tmp_path / "out/README.md").read_text()
+    assert ModelCard(text).data.library_name == "timm"
+    scores = json.loads((artifact / "metrics.json").read_text())["test"]
+    assert f"| balanced\\_accuracy | {scores['balanced_accuracy']:.3f} |" in text
+    stored = pl.read_parquet(artifact / "predictions.parquet").filter(pl.col("split") == "test")
+    photographs = Manifest.read(only(study, "dataset"))
+    monkeypatch.chdir(tmp_path / "out")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert "hf-hub:me/classifier" in code
+    for row in stored.head(3).iter_rows(named=True):
+        (at,) = (photographs.table["image_id"] == row["image_id"]).arg_true()
+        (tmp_path / "out/picture.png").write_bytes(photographs.paths()[at].read_bytes())
+        names: dict = {}
+        exec(code, names)
+        told = dict(
+            zip(names["network"].pretrained_cfg["label_names"], names["probabilities"].tolist(), strict=True)
+        )
+        assert told == pytest.approx({label: row[f"p:{label}"] for label in photographs.classes}, abs=2e-3)
+
+
+def test_weights_go_without_what_tells_of_patients(study: Path, hub: Hub, tmp_path: Path):
+    folder = tmp_path / "finetune/0123456789abcdef"
+    (folder / "lora").mkdir(parents=True)
+    files = {
+        "README.md": "---\nlicense: mit\n---\n",
+        "labels.json": "{}",
+        "lora/x.safetensors": "weights",
+        "seen.parquet": "ids",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    (folder / "artifact.json").write_text(json.dumps({"stage": "finetune", "key": folder.name}))
+    done = push(study, hub, str(folder), "me/weights", "--public")
+    assert done.returncode == 0, done.stderr
+    (repository,) = hub.repositories.values()
+    assert (repository.kind, repository.private) == ("model", False)
+    assert repository.files == {name: text.encode() for name, text in files.items() if name != "seen.parquet"}
+
+
+def test_what_is_missing_is_told_and_nothing_is_left(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(study)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no token"))
+    pool = key(study, "curate")
+    said = refused(capsys, pool, "me/pool")
+    assert "HF_HUB_OFFLINE is set" in said
+    assert "there is no token: run `hf auth login`" in said
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    for words, said in (
+        ([pool, "pool"], "is no owner/name of a repository"),
+        ([pool, "me/a b"], "is no owner/name of a repository"),
+        ([pool, "me/pool", "--prepare-only", str(tmp_path / "full")], "is not empty"),
+        ([key(study, "copies"), "me/pool"], "cannot be pushed"),
+        (["curate/0000000000000000", "me/pool"], "There is no artifact"),
+    ):
+        assert said in refused(capsys, *words)
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
