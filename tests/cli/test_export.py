@@ -10,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from commands import skinaug
 from hub import TOKEN, Hub, running_hub
 from huggingface_hub import DatasetCard, ModelCard
@@ -21,7 +23,9 @@ from rendered import SIZES, only, rendered_study
 from skinaug.__main__ import main
 from skinaug.cli.export import submission
 from skinaug.dataset.imagefolder import from_imagefolder
+from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.metrics.classification import classification_metrics
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +100,109 @@ def test_predictions_and_a_submission(study: Path):
         assert classes[max(range(len(classes)), key=read[name].__getitem__)] == prediction
 
 
-def test_a_tie_goes_to_the_predicted_class():
-    rows = pl.DataFrame(
+ROWS = pl.DataFrame(
+    {
+        "image_id": ["acne/ISIC_1.JPG", "ISIC_2", "c.3"],
+        "split": ["test", "test", "test"],
+        "label": ["y", "x", "y"],
+        "prediction": ["y", "x", "x"],
+        "p:x": pl.Series([0.5, 1.0, 1 - 3e-12], dtype=pl.Float64),
+        "p:y": pl.Series([0.5, 0.0, 3e-12], dtype=pl.Float64),
+    }
+)
+
+
+def test_a_submission_keeps_ranks_and_breaks_ties_for_the_predicted_class():
+    assert submission(ROWS).rows() == [
+        ("ISIC_1", "0.5", "0.5000000000005"),
+        ("ISIC_2", "1.0", "0.0"),
+        ("c.3", "0.999999999997", "0.000000000003"),
+    ]
+    clash = ROWS.with_columns(image_id=pl.Series(["a/ISIC_1.jpg", "b/ISIC_1.jpg", "c"]))
+    with pytest.raises(InputError, match=r"1 names stand for several test images.*\n  ISIC_1\n"):
+        submission(clash)
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with the ISIC challenges' own scorer, which wants Python 3.13."""
+    folder = tmp_path_factory.mktemp("scorer") / "env"
+    python = sys.executable if sys.version_info[:2] == (3, 13) else "python3.13"
+    uv = Path(sys.executable).with_name("uv")
+    commands = [
+        [python, "-m", "venv", folder],
+        [uv, "pip", "install", "--python", folder, "isic-challenge-scoring"],
+    ]
+    environment = {
+        **os.environ,
+        "PYENV_VERSION": "3.13",
+    }  # without it pyenv hides all Pythons but its own choice
+    for command in commands:
+        try:
+            subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(
+                f"isic-challenge-scoring cannot be had on Python 3.13: {str(getattr(error, 'stderr', error))[-300:]}"
+            )
+    return folder / "bin/python"
+
+
+def scored(scorer: Path, predictions: pl.DataFrame, submitted: Path) -> dict:
+    """What the challenges' scorer makes of a submission, given the labels as ground truth."""
+    test = predictions.filter(pl.col("split") == "test")
+    classes = [name.removeprefix("p:") for name in test.columns if name.startswith("p:")]
+    names = pl.read_csv(submitted)["image"]
+    truth = submitted.with_name("truth.csv")
+    hot = {name: (test["label"] == name).cast(pl.Float64) for name in reversed(classes)}
+    pl.DataFrame({"image": names, **hot}).reverse().write_csv(truth)
+    command = [scorer, "-m", "isic_challenge_scoring", "-o", "json", "classification", truth, submitted]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_the_challenges_scorer_takes_a_submission_and_finds_our_scores(
+    study: Path, scorer: Path, tmp_path: Path
+):
+    artifact = study / "store" / key(study, "classify")
+    export(study, key(study, "classify"), str(tmp_path / "isic"), "--to", "isic")
+    predictions = pl.read_parquet(artifact / "predictions.parquet")
+    ours = json.loads((artifact / "metrics.json").read_text())["test"]
+    theirs = scored(scorer, predictions, tmp_path / "isic/submission.csv")
+    assert theirs["overall"] == pytest.approx(ours["balanced_accuracy"], abs=1e-6)
+    assert theirs["macro_average"]["auc"] == pytest.approx(ours["auroc"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_challenges_scorer_finds_no_tie_and_every_rank(scorer: Path, tmp_path: Path):
+    """Chances that float32 rounds to each other or to nothing, as confident networks give them, and images that are undecided."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 40, (400, 5)).astype(np.float32)
+    logits[::4] = np.round(logits[::4] / 60)
+    chances = torch.from_numpy(logits).softmax(1).numpy()
+    labels = (
+        torch.from_numpy(chances).multinomial(1, generator=torch.Generator().manual_seed(0))[:, 0].numpy()
+    )
+    labels[::3] = rng.integers(0, 5, len(labels[::3]))
+    assert (chances == chances.max(1, keepdims=True)).sum() > 420, "there are ties"
+    classes = [f"c{number}" for number in range(5)]
+    predictions = pl.DataFrame(
         {
-            "image_id": ["a", "b", "c"],
-            "split": ["test", "test", "val"],
-            "prediction": ["y", "x", "x"],
-            "p:x": [0.5, 1.0, 0.0],
-            "p:y": [0.5, 0.0, 0.0],
+            "image_id": [f"class/ISIC_{number:07d}.jpg" for number in range(400)],
+            "split": ["test"] * 400,
+            "label": [classes[c] for c in labels],
+            "prediction": [classes[c] for c in chances.argmax(1)],
+            **{f"p:{name}": chances[:, c] for c, name in enumerate(classes)},
         }
     )
-    assert submission(rows).rows() == [("a", 0.5, 0.500001), ("b", 1.0, 0.0)]
+    submission(predictions).write_csv(tmp_path / "submission.csv")
+    theirs = scored(scorer, predictions, tmp_path / "submission.csv")
+    ours = classification_metrics(chances, labels, classes)
+    assert theirs["overall"] == pytest.approx(ours["balanced_accuracy"], abs=1e-6)
+    assert theirs["macro_average"]["auc"] == pytest.approx(ours["auroc"], abs=2e-4), (
+        "ties between images are broken too"
+    )
 
 
 def test_what_has_no_such_form_is_told(study: Path):
