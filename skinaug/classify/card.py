@@ -12,7 +12,7 @@ from huggingface_hub import ModelCardData
 from torch import nn
 
 from skinaug.manifest import Manifest
-from skinaug.models.backbone import make_network
+from skinaug.models.backbone import asks_for_size, make_network
 from skinaug.models.cards import CARD, code, data_digest, table
 
 SCORES = ("balanced_accuracy", "top1", "macro_f1", "auroc", "ece")
@@ -85,7 +85,9 @@ def _write_config(network: nn.Module, classes: Iterable[str], image_size: int, o
 
     size = {"input_size": (3, image_size, image_size), "crop_pct": 1.0, "interpolation": "bicubic"}
     network.pretrained_cfg = {**network.pretrained_cfg, **size}  # type: ignore[assignment]
-    save_config_for_hf(network, str(out / "config.json"), model_config={"label_names": list(classes)})
+    arguments = {"img_size": image_size} if asks_for_size(network) else {}
+    told = {"label_names": list(classes)}
+    save_config_for_hf(network, str(out / "config.json"), model_config=told, model_args=arguments)
     return str(network.pretrained_cfg["architecture"])
 
 

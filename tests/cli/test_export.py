@@ -368,6 +368,19 @@ def test_weights_go_without_what_tells_of_patients(study: Path, hub: Hub, tmp_pa
     assert repository.files == {name: text.encode() for name, text in files.items() if name != "seen.parquet"}
 
 
+def test_the_readmes_commands(study: Path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    text = readme[readme.index("**To a model hub.**") :]
+    commands = text[text.index("```sh\n") + 6 :].partition("```")[0].splitlines()
+    for command in commands:
+        words = [
+            key(study, word.partition("/")[0]) if "<key>" in word else word for word in command.split()[1:]
+        ]
+        done = skinaug(*words, cwd=study)
+        assert done.returncode == 0, done.stderr
+        assert (study / words[-1] / "README.md").is_file()
+
+
 def test_what_is_missing_is_told_and_nothing_is_left(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
