@@ -150,16 +150,15 @@ def _check_artifact(artifact: Artifact, with_photographs: bool) -> None:
     name = f"{artifact.stage}/{artifact.key}"
     if artifact.stage in PICTURES:
         manifest = Manifest.read(artifact.path)
-        photographs = int((manifest.table["source"] == "real").sum())
-        if photographs and not with_photographs:
+        if (held := _photographs(manifest)) and not with_photographs:
             raise InputError(
-                f"{name} holds {photographs} real photographs. Patients and licence may forbid that anybody else has them: add "
-                "--with-photographs if you may pass them on, or push the pool (curate/<key>), which has none."
+                f"{name} holds {held}. Patients and licence may forbid that anybody else has them: add --with-photographs if you may "
+                "pass them on, or push a pool that is drawn from noise (curate/<key>)."
             )
-        if photographs and not manifest.licence:
+        if held and not manifest.licence:
             raise InputError(
-                f"{name} holds {photographs} real photographs whose licence is not told, and their card must tell it. Set "
-                "dataset.licence, and dataset.citation, and make it again."
+                f"{name} holds {held}, whose licence is not told, and their card must tell it. Set dataset.licence, and "
+                "dataset.citation, and make it again."
             )
     elif artifact.stage == "finetune":
         if not (artifact.path / CARD).is_file():
@@ -170,6 +169,16 @@ def _check_artifact(artifact: Artifact, with_photographs: bool) -> None:
         raise InputError(
             f"{name} cannot be pushed. Pictures ({', '.join(PICTURES)}), weights (finetune) and classifiers (classify) can."
         )
+
+
+def _photographs(manifest: Manifest) -> str:
+    """How many pictures are photographs, or were made from some, in words; "" for none."""
+    table, told = manifest.table, []
+    if real := int((table["source"] == "real").sum()):
+        told.append(f"{real} real photographs")
+    if "parents" in table.columns and (made := int((table["parents"].list.len() > 0).sum())):
+        told.append(f"{made} pictures that were made from photographs")
+    return " and ".join(told)
 
 
 def _check_account() -> None:

@@ -309,12 +309,15 @@ def test_photographs_go_only_where_asked_for_and_with_their_licence(
     nameless = make_manifest([{"label": "acne"}, {"label": "wart"}])
     folder = tmp_path / "store/dataset/0123456789abcdef"
     folder.mkdir(parents=True)
-    Manifest(nameless.table, nameless.root, nameless.classes).write(folder)
     (folder / "artifact.json").write_text(json.dumps({"stage": "dataset", "key": folder.name, "inputs": {}}))
-    said = refused(
-        capsys, str(folder), "me/data", "--with-photographs", "--prepare-only", str(tmp_path / "x")
-    )
+    Manifest(nameless.table, nameless.root, nameless.classes).write(folder)
+    x = ["--prepare-only", str(tmp_path / "x")]
+    said = refused(capsys, str(folder), "me/data", "--with-photographs", *x)
     assert "whose licence is not told" in said
+    drawn = Manifest.read(only(study, "curate"))
+    parents = pl.Series([["i0"], *[[]] * (len(drawn) - 1)], dtype=pl.List(pl.String))
+    drawn.with_table(drawn.table.with_columns(parents=parents)).write(folder)
+    assert "holds 1 pictures that were made from photographs" in refused(capsys, str(folder), "me/data", *x)
 
 
 def test_a_classifier_is_timms_and_its_card_runs(
