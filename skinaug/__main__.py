@@ -25,12 +25,13 @@ TOOLS = {
     "plan": "`skinaug plan [stage] ...`: what a command would build, reuse and cost",
     "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
     "export": "`skinaug export <artifact or sweep> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
+    "push": "`skinaug push <artifact> <owner>/<name>`: pictures, weights or a classifier to the Hugging Face hub",
     "predict": "`skinaug predict <classifier> <folder or images>`: a CSV of predictions; tells images unlike the training ones",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 # Their words are no overrides.
-WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "plan", "predict", "rerun", "store")
+WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "plan", "predict", "push", "rerun", "store")
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 

@@ -13,11 +13,13 @@ import commands
 import numpy as np
 import polars as pl
 import pytest
-from diffusion_components import save_tiny_pipeline
+from diffusion_components import plain_pipeline, save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
+from safetensors.torch import save_file
+from single_files import single_file
 from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
@@ -25,6 +27,8 @@ from skinaug.dataset.phantom.conditions import CONDITIONS
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.models.base import load_pipeline
+from skinaug.models.single_file import save_configuration
+from skinaug.models.weights import digest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
@@ -190,3 +194,14 @@ def test_weights_made_elsewhere_draw_the_pool(tmp_path: Path):
     (pool,) = (path for path in (tmp_path / "store/generate").iterdir() if path.suffix == "")
     prompts = Manifest.read(pool).table.filter(pl.col("label") == "acne")["prompt"]
     assert prompts.str.contains("sks acne").all()
+
+
+def test_a_checkpoint_in_one_file_draws_the_pool(tmp_path: Path):
+    """README's command, with a folder of JSON files beside the file."""
+    theirs = plain_pipeline(save_tiny_pipeline(tmp_path / "theirs", size=64))
+    save_file(single_file(theirs), tmp_path / "checkpoint.safetensors")
+    save_configuration(theirs, tmp_path / "configuration")
+    command = shlex.split(block("A checkpoint in one", "sh"))
+    skinaug(*command[1:], *(word for word in SMALL if word != "finetune=none"), cwd=tmp_path)
+    (pool,) = (path for path in (tmp_path / "store/generate").iterdir() if path.suffix == "")
+    assert set(Manifest.read(pool).table["weights"]) == {digest(theirs)}

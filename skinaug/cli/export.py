@@ -6,16 +6,20 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.console import Console
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, listing
+from skinaug.images import SUFFIXES
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.manifest import EXPOSURES, Manifest
+from skinaug.models.cards import CARD
 from skinaug.report.collect import (
     FILE_NAME,
     PROBABILITY,
@@ -36,7 +40,6 @@ FORMS = {
     "csv": "of pictures: a folder a class and metadata.csv, with a data card; of a classifier or a sweep: predictions",
     "isic": "of a classifier: a submission file of the ISIC challenges, one row a test image",
 }
-CARD = "README.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -79,16 +82,17 @@ def export(store: Store, artifact: Artifact, folder: Path, form: str) -> str:
         return f"{len(manifest)} pictures"
     if artifact.stage == "classify" and form != "imagefolder":
         predictions = pl.read_parquet(artifact.path / FILE_NAME)
+        if form == "isic":
+            table = submission(predictions)  # of text, written as it is
+            folder.mkdir(parents=True, exist_ok=True)
+            table.write_csv(folder / "submission.csv")
+            return f"{table.height} rows"
+        job = artifact.record.get("job")  # which records of old do not tell
+        about = {"arm": job["mix"]["name"], "seed": job["seed"]} if job else {}
+        data = store.lineage(artifact.record["inputs"])["dataset"].path
         folder.mkdir(parents=True, exist_ok=True)
-        if form == "csv":
-            job = artifact.record.get("job")  # which records of old do not tell
-            about = {"arm": job["mix"]["name"], "seed": job["seed"]} if job else {}
-            data = store.lineage(artifact.record["inputs"])["dataset"].path
-            write_predictions([told(predictions, Manifest.read(data), **about)], folder)
-            return f"{predictions.height} rows"
-        table = submission(predictions)
-        table.write_csv(folder / "submission.csv", float_precision=9)
-        return f"{table.height} rows"
+        write_predictions([told(predictions, Manifest.read(data), **about)], folder)
+        return f"{predictions.height} rows"
     raise InputError(
         f"{artifact.stage}/{artifact.key} cannot be exported as {form}. Pictures ({', '.join(PICTURES)}) go to imagefolder or csv, "
         "predictions (classify) to csv or isic; other stages hold neither."
@@ -146,27 +150,40 @@ def to_csv(manifest: Manifest, folder: Path) -> None:
 
 
 def submission(predictions: pl.DataFrame) -> pl.DataFrame:
-    """A row a test image: `image` and a probability a class, which its challenge reads as confidence above 0.5 or by rank.
+    """A row a test image: `image`, its file's name without folder and extension, and a probability a class, which its challenge
+    reads as confidence above 0.5 or by rank.
 
-    Of two classes that share the largest probability the predicted one is raised by 1e-6, so that no reader's order of columns
-    decides.
+    Numbers are written in full, with a decimal point and without an exponent, so that ranks are those of the probabilities. Of
+    two classes that share the largest one the predicted is raised by 1e-12 of it, so that no reader's order of columns decides.
+
+    Raises:
+        InputError: test images that would have the same name.
     """
     test = predictions.filter(pl.col("split") == "test")
+    names = [_image_name(image_id) for image_id in test["image_id"]]
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise InputError(
+            f"{len(twice)} names stand for several test images, and a submission knows images by their names alone:\n{listing(twice)}"
+            "\nRename the files."
+        )
     columns = [name for name in test.columns if name.startswith("p:")]
-    top = pl.max_horizontal(columns)
-    tied = pl.sum_horizontal(pl.col(name) == top for name in columns) > 1
-    return test.select(
-        pl.col("image_id").alias("image"),
-        *(
-            (
-                pl.col(name).cast(pl.Float64)
-                + pl.when(tied & (pl.col("prediction") == name.removeprefix("p:"))).then(1e-6).otherwise(0.0)
-            )
-            .clip(0.0, 1.0)
-            .alias(name.removeprefix("p:"))
-            for name in columns
-        ),
+    tied = pl.sum_horizontal(pl.col(name) == pl.max_horizontal(columns) for name in columns) > 1
+    numbers = test.select(
+        pl.col(name).cast(pl.Float64)
+        * pl.when(tied & (pl.col("prediction") == name.removeprefix("p:"))).then(1 + 1e-12).otherwise(1.0)
+        for name in columns
     )
+    written = {
+        name.removeprefix("p:"): [np.format_float_positional(p, trim="0") for p in numbers[name]]
+        for name in columns
+    }
+    return pl.DataFrame({"image": names, **written})
+
+
+def _image_name(image_id: str) -> str:
+    name = PurePosixPath(image_id)
+    return name.stem if name.suffix.lower() in SUFFIXES else name.name
 
 
 def data_card(store: Store, artifact: Artifact, manifest: Manifest) -> str:
@@ -185,7 +202,7 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
         yield f"| {label} | {source} | {count:,} |"
     yield ""
     lineage = store.lineage({artifact.stage: artifact.key})
-    for words, value in _facts(lineage, table):
+    for words, value in facts(lineage, table):
         yield f"- **{words}**: {value}"
     yield f"- **licence of the photographs**: {manifest.licence or 'not told'}"
     if manifest.citation:
@@ -203,7 +220,7 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
         )
 
 
-def _facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:
+def facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """What made the pictures, from the records of what led to them."""
     configs: dict[str, dict[str, Any]] = {name: found.record["config"] for name, found in lineage.items()}
     if base := configs.get("generate", {}).get("base"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,20 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
-from markupsafe import Markup
 from safetensors import safe_open
 
 from skinaug.manifest import Manifest
 from skinaug.models.base import PACKAGE
+from skinaug.models.cards import code, data_digest, licence_fields, table
 
-# Names of licences as the hub knows them; any other is written out.
-LICENCES = {
-    "Apache-2.0": "apache-2.0",
-    "CC0": "cc0-1.0",
-    "CreativeML OpenRAIL-M": "creativeml-openrail-m",
-    "CreativeML Open RAIL++-M": "openrail++",
-    "MIT": "mit",
-}
 KINDS = ("textual_inversion", "lora")  # folders, and tags by which hubs file adapters
 WITHOUT_T5 = (
     ", text_encoder_3=None, tokenizer_3=None"  # diffusers wants to be told that Stable Diffusion 3 has none
@@ -115,23 +106,16 @@ def write_card(
 
 def front_matter(out: Path, title: str, base_name: str, licence: str) -> str:
     """The card's YAML, by which hubs find and file it."""
-    known = LICENCES.get(licence)
     kinds = [kind for folder in model_folders(out) for kind in KINDS if (folder / kind).is_dir()]
     tags = ["diffusers", "text-to-image", "dermatology", "synthetic-data", "skinaug"]
     tags += dict.fromkeys(kinds)
     return ModelCardData(
-        license=known or "other",
-        license_name=None if known else slug(licence or "not stated"),
+        **licence_fields(licence),
         base_model=hub_id(base_name)[0] if is_hub_id(base_name) else None,
         library_name="diffusers",
         pipeline_tag="text-to-image",
         tags=tags,
     ).to_yaml()
-
-
-def data_digest(manifest: Manifest) -> str:
-    """SHA-256 of the images' SHA-256, sorted: the same whatever their names, order and place."""
-    return hashlib.sha256("\n".join(sorted(manifest.table["sha256"])).encode()).hexdigest()
 
 
 def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
@@ -208,26 +192,6 @@ def samples(out: Path) -> list[str]:
     return ["## Samples", *(f"![samples]({link})" for link in links)] if links else []
 
 
-def table(header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> str:
-    """A Markdown table; an empty value is `none`, and what is not set as code shows as it is."""
-    cells = [["none" if value is None else _cell(value) for value in row] for row in rows]
-    lines = [header, ("---",) * len(header), *cells]
-    return "\n".join(f"| {' | '.join(' '.join(cell.split()) for cell in line)} |" for line in lines)
-
-
-def code(text: str) -> Markup:
-    """Text set as code in Markdown, whatever back-ticks it has."""
-    longest = max(map(len, re.findall("`+", text)), default=0)
-    return Markup(f"{'`' * (longest + 1)} {text} {'`' * (longest + 1)}" if longest else f"`{text}`")
-
-
-def _cell(value: object) -> str:
-    text = str(value)
-    if not isinstance(value, Markup):
-        text = re.sub(r"([\\`*_\[\]])", r"\\\1", text).replace("&", "&amp;").replace("<", "&lt;")
-    return text.replace("|", "\\|")
-
-
 def is_hub_id(base_name: str) -> bool:
     """Whether a base's name is a repository of a hub rather than a folder."""
     return (
@@ -239,8 +203,3 @@ def hub_id(base_name: str) -> tuple[str, str]:
     """(repository, revision) of `owner/name@revision`; the revision may be empty."""
     name, _, revision = base_name.partition("@")
     return name, revision
-
-
-def slug(text: str) -> str:
-    """Lower-case words and hyphens."""
-    return re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-")

@@ -7,22 +7,24 @@ import math
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from rich.console import Console
 
 from skinaug.errors import InputError, listing
 from skinaug.finetune.scope import folder_names
 from skinaug.leaks.lineage import check_given
 from skinaug.manifest import Manifest
-from skinaug.models.base_folder import CONVERT, INDEX, PICKLES, is_whole, tensor_names
+from skinaug.models.base_folder import CONVERT, INDEX, PICKLES, check_configuration, is_whole, tensor_names
+from skinaug.models.layouts import DRAWS_NOTHING, ENCODERS, LORA_FILE, is_single_file, layout_of
 from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
 
-PIPELINE, LORA, PEFT, TOKEN = "pipeline", "LoRA", "LoRA in peft's layout", "textual inversion"
+PIPELINE, CHECKPOINT, LORA = "pipeline", "checkpoint in one file", "LoRA"
+PEFT, TOKEN = "LoRA in peft's layout", "textual inversion"
 PEFT_CONFIG, PEFT_FILE = "adapter_config.json", "adapter_model.safetensors"
-LORA_FILE = "pytorch_lora_weights.safetensors"
-TWO_ENCODERS = {"clip_l", "clip_g"}  # of a token for SDXL
 A1111 = "emb_params"  # what that program calls a token's vectors, whatever the token
-CHECKPOINT = "model.diffusion_model."
 Paths = str | Mapping[str, str]
 
 
@@ -32,6 +34,7 @@ def take_weights(
     captions: PromptSet,
     name: str,
     seen: str,
+    config: str | None = None,
     *,
     manifest: Manifest,
     base: Callable[[], Any],
@@ -42,11 +45,12 @@ def take_weights(
     models/<class>/.
 
     Args:
-        path: a LoRA (diffusers, kohya, peft), a textual inversion (diffusers, A1111, SDXL's clip_l and clip_g) or a pipeline's
-            folder; or one a class, by its label.
+        path: a LoRA (diffusers, kohya, peft), a textual inversion (diffusers, A1111, SDXL's clip_l and clip_g), a pipeline's
+            folder or a checkpoint in one file (`layouts.LAYOUTS`); or one a class, by its label.
         phrases: what stands for each class in prompts: a LoRA's trigger words, a textual inversion's token. None, and for
             classes that it lacks: the captions' word, the token in the file, or <file name>.
         name, seen: of the weights, for certificate and report (`check_weights`).
+        config: a folder in diffusers' layout that describes a checkpoint in one file; None: the base does.
 
     Raises:
         InputError: as `check_weights`; classes without weights, or weights of classes that the data lack; a file that does
@@ -58,9 +62,9 @@ def take_weights(
     files = {label: Path(file) for label, file in path.items()} if isinstance(path, Mapping) else None
     _check_labels(files or {}, given, manifest.classes, one=files is None)
     words = {label: given.get(label, captions.phrase(label)) for label in manifest.classes}
-    pipeline = base()
+    pipeline, configuration = base(), Path(config) if config else None
     if files is None:
-        _take(Path(str(path)), out, pipeline)
+        _take(Path(str(path)), out, pipeline, configuration)
         write_phrases(words, out)
     elif all(kind_of(file) == TOKEN for file in files.values()):
         write_phrases({label: _take_token(file, given.get(label), out) for label, file in files.items()}, out)
@@ -70,18 +74,19 @@ def take_weights(
             home.mkdir(parents=True)
             token = _take_token(file, given.get(label), home) if kind_of(file) == TOKEN else None
             if token is None:
-                _take(file, home, pipeline)
+                _take(file, home, pipeline, configuration)
             write_phrases({label: token or words[label]}, home)
         write_phrases(words, out)
     for model, _labels in model_folders(out, manifest.classes):
         load(base, model)
 
 
-def check_weights(path: Paths, name: Any, seen: str, **_: Any) -> None:
+def check_weights(path: Paths, name: Any, seen: str, config: str | None = None, **_: Any) -> None:
     """Refuse what no weights can be taken from, by names and headers alone.
 
     Raises:
-        InputError: no such file, a pickle, a file cut off, or tensors of no known kind.
+        InputError: no such file, a pickle, a file cut off, tensors of no known kind, or a configuration that is not whole or that
+            no file needs.
     """
     check_given("finetune", "weights", name, seen)
     kinds = {file: kind_of(Path(file)) for file in (path.values() if isinstance(path, Mapping) else [path])}
@@ -89,10 +94,16 @@ def check_weights(path: Paths, name: Any, seen: str, **_: Any) -> None:
         raise InputError(
             f"{path} is a textual inversion, which is one class's: give one a class with finetune.path={{<class>: <file>, ...}}."
         )
+    if config and CHECKPOINT not in kinds.values():
+        raise InputError(
+            f"finetune.config={config} describes a checkpoint in one file, and finetune.path has none."
+        )
+    if config:
+        check_configuration(Path(config))
 
 
 def kind_of(path: Path) -> str:
-    """PIPELINE, LORA, PEFT or TOKEN. Raises InputError as `check_weights`."""
+    """PIPELINE, CHECKPOINT, LORA, PEFT or TOKEN. Raises InputError as `check_weights`."""
     if not path.exists():
         raise InputError(f"There are no weights at {path}: set finetune.path to a file or folder.")
     if path.is_dir():
@@ -104,23 +115,22 @@ def kind_of(path: Path) -> str:
             f"{path} is neither a pipeline, which has {INDEX}, nor a LoRA of peft, which has {PEFT_CONFIG} and {PEFT_FILE}."
         )
     if path.suffix in PICKLES:
+        inner = '["state_dict"]' if path.suffix == ".ckpt" else ""
         raise InputError(
-            f"{path} is a pickle. {CONVERT}: safetensors.torch.save_file(torch.load(<file>), <new file>)."
+            f"{path} is a pickle. {CONVERT}: safetensors.torch.save_file(torch.load(<file>, weights_only=True){inner}, <new file>)."
         )
     if not is_whole(path):
         raise InputError(f"{path} is not a whole safetensors file. Copy or download it again.")
     names = tensor_names(path)
     if any(".lora" in name or name.startswith("lora_") for name in names):
         return LORA
-    if {*names} == TWO_ENCODERS or len(names) == 1:
+    if {*names} == {*ENCODERS} or len(names) == 1:
         return TOKEN
-    if any(name.startswith(CHECKPOINT) for name in names):
-        raise InputError(
-            f"{path} is a checkpoint in one file. Convert it with diffusers and give the folder: <pipeline class>"
-            f".from_single_file({str(path)!r}).save_pretrained(<folder>)."
-        )
+    if is_single_file(names):
+        layout_of(path, names)
+        return CHECKPOINT
     raise InputError(
-        f"{path} holds {len(names)} tensors that are neither a LoRA's nor a textual inversion's:\n{listing(names)}"
+        f"{path} holds {len(names)} tensors that are neither a LoRA's, a textual inversion's nor a checkpoint's:\n{listing(names)}"
     )
 
 
@@ -137,17 +147,37 @@ def _check_labels(
         )
 
 
-def _take(path: Path, out: Path, pipeline: Any) -> None:
+def _take(path: Path, out: Path, pipeline: Any, configuration: Path | None) -> None:
     """A pipeline or a LoRA into a folder of weights."""
     kind = kind_of(path)
     if kind == PIPELINE:
         shutil.copytree(path, out / "pipeline")
+        return
+    if kind == CHECKPOINT:
+        _from_single_file(path, out / "pipeline", pipeline, configuration)
         return
     (out / "lora").mkdir(parents=True)
     if kind == LORA:
         shutil.copyfile(path, out / "lora" / LORA_FILE)
     else:
         _from_peft(path, out / "lora" / LORA_FILE, pipeline)
+
+
+def _from_single_file(path: Path, folder: Path, base: Any, configuration: Path | None) -> None:
+    """A checkpoint in one file as a pipeline's folder, described by another or by the base."""
+    from skinaug.models.single_file import load_single_file, save_configuration
+
+    with TemporaryDirectory() as scratch:
+        load_single_file(path, configuration or save_configuration(base, Path(scratch))).save_pretrained(
+            folder
+        )
+    unused = [name for name in tensor_names(path) if DRAWS_NOTHING.fullmatch(name)]
+    if unused:
+        Console().print(
+            f"{path.name}: left out {len(unused)} tensors that draw nothing, such as {unused[0]}",
+            highlight=False,
+            markup=False,
+        )
 
 
 def _from_peft(folder: Path, file: Path, pipeline: Any) -> None:

@@ -51,7 +51,8 @@ def given_files(cfg: DictConfig) -> dict[str, Path]:
         return {}
     path = plain(cfg.finetune.path)
     paths = path if isinstance(path, dict) else {"all": path}
-    return {f"given.{name}": Path(file) for name, file in paths.items()}
+    described = {"given config": Path(cfg.finetune.config)} if cfg.finetune.get("config") else {}
+    return {f"given.{name}": Path(file) for name, file in paths.items()} | described
 
 
 def check_parts(cfg: DictConfig) -> None:

@@ -274,8 +274,12 @@ def _sized_when_made(name: str) -> bool:
 
     with torch.device("meta"):
         network = timm.create_model(name)
-    asks = any("img_size" in inspect.signature(kind).parameters for kind in type(network).__mro__[:-1])
-    return asks and not hasattr(network, "set_input_size")
+    return asks_for_size(network) and not hasattr(network, "set_input_size")
+
+
+def asks_for_size(network: nn.Module) -> bool:
+    """Whether a network's class can be told the size of its images, as `img_size`."""
+    return any("img_size" in inspect.signature(kind).parameters for kind in type(network).__mro__[:-1])
 
 
 def _refused(

@@ -62,6 +62,19 @@ def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] =
         )
 
 
+def check_configuration(folder: Path) -> None:
+    """Refuse a folder that does not describe a pipeline in all its parts; weights are not asked for.
+
+    Raises:
+        InputError: no index, a pipeline of another family, or parts that are not described: all at once.
+    """
+    index = read_index(folder)
+    names = {part: [path.name for path in folder.glob(f"{part}/*")] for part in parts(index)}
+    problems = [f"{part}: {problem}" for part, own in names.items() if (problem := _undescribed(part, own))]
+    if problems:
+        raise InputError(f"{folder} does not describe a pipeline:\n{listing(problems)}")
+
+
 def read_index(folder: Path) -> dict[str, Any]:
     """model_index.json of a pipeline's folder."""
     path = folder / INDEX
@@ -89,7 +102,7 @@ def pipeline_files(
     for part in kept:
         own = [name.partition("/")[2] for name in names if name.startswith(f"{part}/")]
         weights = weight_files(own, variant) if part in MODELS else []
-        problem = _problem(part, own, weights)
+        problem = _undescribed(part, own) or _weightless(part, own, weights)
         if problem:
             problems.append(f"{part}: {problem}")
         small = [name for name in own if name.endswith((".json", ".txt", ".model"))]
@@ -174,15 +187,19 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
         return json.loads(file.read(length)), 8 + length
 
 
-def _problem(part: str, names: Sequence[str], weights: Sequence[str]) -> str | None:
+def _undescribed(part: str, names: Sequence[str]) -> str | None:
+    """What is missing of a part besides weights; None for nothing."""
     if not names:
         return "missing"
     if part.startswith("tokenizer"):
         known = ("tokenizer.json", "vocab.json", "spiece.model")
         return None if any(name in names for name in known) else f"none of {', '.join(known)}"
     config = "scheduler_config.json" if part == "scheduler" else "config.json"
-    if config not in names:
-        return f"no {config}"
+    return None if config in names else f"no {config}"
+
+
+def _weightless(part: str, names: Sequence[str], weights: Sequence[str]) -> str | None:
+    """What is missing of a part's weights; None for nothing."""
     if part not in MODELS:
         return None
     if not weights:

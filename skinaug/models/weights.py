@@ -18,11 +18,10 @@ from torch import Tensor
 from skinaug.errors import InputError, listing
 from skinaug.models.base import load_folder
 from skinaug.models.base_folder import CONVERT, PICKLES
+from skinaug.models.layouts import ENCODERS, LORA_FILE
 from skinaug.models.phrases import all_phrases, read_phrases
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 DENOISERS = ("unet", "transformer")
-ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}  # of SDXL
 
 
 def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, list[str]]]:
@@ -180,12 +179,17 @@ def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
         )
 
 
+def content(tensor: Tensor) -> bytes:
+    """A digest of a tensor's values as float32, whatever its shape: libraries rename and reshape on loading. Empty for one that was
+    not filled."""
+    if tensor.is_meta:
+        return b""
+    return hashlib.sha256(tensor.detach().float().cpu().contiguous().numpy().tobytes()).digest()
+
+
 def _contents(tensors: Iterable[Tensor]) -> Counter[bytes]:
-    """How often each content occurs, as float32: libraries rename tensors on loading. What was not filled has none."""
-    values = (
-        b"" if tensor.is_meta else tensor.detach().float().cpu().numpy().tobytes() for tensor in tensors
-    )
-    return Counter(hashlib.sha256(value).digest() for value in values)
+    """How often each content occurs."""
+    return Counter(map(content, tensors))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

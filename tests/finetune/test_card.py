@@ -21,9 +21,10 @@ from peft.utils import get_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import save_file
 
-from skinaug.finetune.card import code as markdown_code
-from skinaug.finetune.card import data_digest, table, write_card
+from skinaug.finetune.card import write_card
 from skinaug.manifest import Manifest
+from skinaug.models.cards import code as markdown_code
+from skinaug.models.cards import data_digest, table
 
 PHRASES = {"acne": "<acne>", "basal cell | carcinoma": "<bcc>"}
 HUB = "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14"

@@ -14,13 +14,15 @@ from diffusion_components import WIDTH_G, WIDTH_L, plain_pipeline, save_tiny
 from peft import LoraConfig, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
+from single_files import single_file
 
 from skinaug.errors import InputError
 from skinaug.finetune.given import check_weights, take_weights
 from skinaug.manifest import Manifest
 from skinaug.models.base import load_pipeline
 from skinaug.models.phrases import read_phrases
-from skinaug.models.weights import load, model_folders
+from skinaug.models.single_file import save_configuration
+from skinaug.models.weights import digest, load, model_folders
 from skinaug.prompts import PromptSet
 
 CAPTIONS = PromptSet("plain", ["a photo of {label}"])
@@ -43,8 +45,8 @@ def sd1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny(tmp_path_factory.mktemp("base") / "sd1", "sd1")
 
 
-def take(path, data: Manifest, base: Path, out: Path, phrases=()) -> Path:
-    settings = {"path": path, "name": "theirs", "seen": "unknown"}
+def take(path, data: Manifest, base: Path, out: Path, phrases=(), **more) -> Path:
+    settings = {"path": path, "name": "theirs", "seen": "unknown", **more}
     check_weights(**settings)
     out.mkdir()
     given = {"manifest": data, "base": partial(load_pipeline, str(base)), "out": out}
@@ -179,6 +181,122 @@ def test_a_lora_that_fits_in_part_is_refused_by_the_layer(data: Manifest, sd1: P
         take(str(tmp_path / "lora.safetensors"), data, sd1, tmp_path / "out")
 
 
+@pytest.fixture(scope="module", params=["sd1", "sd2", "sdxl"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of each family whose weights are not those that are given."""
+    base = save_tiny(tmp_path_factory.mktemp("other") / request.param, request.param)
+    pipeline = plain_pipeline(base)
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            for parameter in part.parameters():
+                parameter += 0.05 * torch.randn_like(parameter)
+    pipeline.save_pretrained(base.with_name("theirs"))
+    return base
+
+
+UNREAD = {
+    **{
+        f"model_ema.layer{number}": torch.ones(2) for number in range(120)
+    },  # as many as diffusers takes for an average
+    "model_ema.decay": torch.ones(()),
+    "betas": torch.ones(4),
+    "sqrt_alphas_cumprod": torch.ones(4),
+    "posterior_mean_coef1": torch.ones(4),
+    "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+    "conditioner.embedders.1.model.logit_scale": torch.ones(()),
+    "first_stage_model.loss.logvar": torch.zeros(()),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_checkpoint_in_one_file_is_the_pipeline_it_was_made_of(
+    data: Manifest, other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+):
+    theirs = plain_pipeline(other.with_name("theirs")).to(dtype)
+    file = tmp_path / "theirs.safetensors"
+    mine = {
+        name: value for name, value in UNREAD.items() if "_model.transf" not in name or other.name == "sd1"
+    }
+    save_file(single_file(theirs) | mine, file)
+    out = take(str(file), data, other, tmp_path / "out")
+    assert f"left out {len(mine)} tensors" in capsys.readouterr().out
+    pipeline, identity = load(partial(load_pipeline, str(other)), out)
+    assert identity == digest(theirs.to(torch.float32))
+    np.testing.assert_array_equal(draw(pipeline, "a photo of red"), draw(theirs, "a photo of red"))
+    ours = digest(plain_pipeline(other))
+    assert identity != ours
+
+
+def test_a_checkpoint_is_described_by_a_folder_without_weights(
+    data: Manifest, sd1: Path, other: Path, tmp_path: Path
+):
+    theirs = plain_pipeline(other.with_name("theirs"))
+    folder = save_configuration(theirs, tmp_path / "configuration")
+    assert not list(folder.rglob("*.safetensors"))
+    save_file(single_file(theirs), tmp_path / "theirs.safetensors")
+    path = str(tmp_path / "theirs.safetensors")
+    out = take(path, data, sd1, tmp_path / "out", config=str(folder))
+    assert load(partial(load_pipeline, str(sd1)), out)[1] == digest(theirs)
+    (folder / "vae/config.json").unlink()
+    with pytest.raises(InputError, match=r"(?s)does not describe a pipeline:\n  vae: missing"):
+        take(path, data, sd1, tmp_path / "again", config=str(folder))
+    with pytest.raises(InputError, match=r"describes a checkpoint in one file, and finetune.path has none"):
+        take(str(sd1), data, sd1, tmp_path / "again", config=str(sd1))
+
+
+def test_a_checkpoint_that_fits_in_part_is_refused_by_count_and_name(
+    data: Manifest, sd1: Path, tmp_path: Path
+):
+    whole = single_file(plain_pipeline(sd1))
+    total, bias, layer = (
+        len(whole),
+        "model.diffusion_model.out.2.bias",
+        "model.diffusion_model.input_blocks.1.0.in_layers.2.weight",
+    )
+    encoder = next(name for name in whole if name.endswith("mlp.fc1.weight"))
+    mended = {name: value for name, value in whole.items() if name not in (bias, encoder)}
+    renamed = {name.replace("out.2", "out.3"): value for name, value in whole.items()}
+    for tensors, said in (
+        (
+            mended,
+            rf"{total - 2} of its {total - 2} .* 2 of {total} that are needed.*Not in it:\n  unet.conv_out.bias\n  text_enc",
+        ),
+        (
+            whole | {"v_pred": torch.ones(1)},
+            rf"{total} of its {total + 1} tensors found.*Without a place:\n  v_pred",
+        ),
+        (
+            whole | {layer: torch.ones(3)},
+            rf"{total - 1} of its {total}.*Without a place:\n  {layer}\n.*down_blocks.0.resnets.0.conv1",
+        ),
+        (
+            renamed,
+            rf"{total - 2} of its {total} .*  model.diffusion_model.out.3.bias.*  unet.conv_out.weight",
+        ),
+    ):
+        save_file(tensors, tmp_path / "part.safetensors")
+        with pytest.raises(InputError, match=f"(?s)does not fit this configuration: {said}"):
+            take(str(tmp_path / "part.safetensors"), data, sd1, tmp_path / "out")
+        (tmp_path / "out").rmdir()
+
+
+def test_a_checkpoint_of_another_family_or_without_a_part(
+    data: Manifest, sd1: Path, other: Path, tmp_path: Path
+):
+    whole = single_file(plain_pipeline(other))
+    file = tmp_path / "theirs.safetensors"
+    save_file({name: value for name, value in whole.items() if not name.startswith("first_stage")}, file)
+    with pytest.raises(InputError, match=r"it lacks vae \(first_stage_model\.\*\)"):
+        check_weights(str(file), "x", "none")
+    if other.name == "sdxl":
+        save_file(whole, file)
+        with pytest.raises(
+            InputError, match=r"is SDXL in one file.*and the configuration is a StableDiffusionPipeline's"
+        ):
+            take(str(file), data, sd1, tmp_path / "out")
+
+
 def _files(folder: Path) -> dict[str, str]:
     save_file({"a": torch.ones(1), "b": torch.ones(1)}, folder / "strange.safetensors")
     save_file({"model.diffusion_model.x": torch.ones(1), "y": torch.ones(1)}, folder / "single.safetensors")
@@ -186,6 +304,7 @@ def _files(folder: Path) -> dict[str, str]:
     whole = (folder / "token.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[:-4])
     (folder / "pickle.pt").write_bytes(b"")
+    (folder / "model.ckpt").write_bytes(b"")
     (folder / "empty").mkdir()
     return {file.name: str(file) for file in folder.iterdir()}
 
@@ -193,11 +312,18 @@ def _files(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("strange.safetensors", "2 tensors that are neither a LoRA's nor a textual inversion's"),
-        ("single.safetensors", "Convert it with diffusers"),
+        (
+            "strange.safetensors",
+            "2 tensors that are neither a LoRA's, a textual inversion's nor a checkpoint's",
+        ),
+        (
+            "single.safetensors",
+            r"for Stable Diffusion 1 it lacks vae .*, text_encoder .*Convert others with diffusers",
+        ),
         ("token.safetensors", "one a class"),
         ("cut.safetensors", "not a whole safetensors file"),
-        ("pickle.pt", "is a pickle"),
+        ("pickle.pt", r"is a pickle.*save_file\(torch.load\(<file>, weights_only=True\), <new file>\)"),
+        ("model.ckpt", r'is a pickle.*weights_only=True\)\["state_dict"\]'),
         ("empty", "neither a pipeline"),
         ("nowhere", "There are no weights"),
     ],

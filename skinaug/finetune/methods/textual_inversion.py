@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
+from skinaug.models.layouts import ENCODERS
 from skinaug.models.text_length import text_encoders
-
-SDXL_KEYS = ("clip_l", "clip_g")  # of a file for two text encoders, as published ones have them
 
 
 class ExtendedEmbedding(nn.Module):
@@ -129,7 +128,7 @@ class TextualInversion:
         for token, *taught in zip(self.phrases(classes).values(), *encoders, strict=True):
             if not all((vectors != start).any(1).all() for vectors, start in taught):
                 raise InputError(f"The vectors of {token} are where they started: train for more steps.")
-            keys = SDXL_KEYS if len(taught) > 1 else (token,)
+            keys = tuple(ENCODERS) if len(taught) > 1 else (token,)
             rows = {key: vectors.contiguous() for key, (vectors, _) in zip(keys, taught, strict=True)}
             save_file(rows, folder / f"{token.strip('<>')}.safetensors")
 
