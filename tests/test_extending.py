@@ -15,9 +15,13 @@ import polars as pl
 import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
+from image_encoders import save_open_clip
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
+from rendered import SIZES, only
+from safetensors.torch import load_file
+from scipy.special import softmax
 from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
@@ -59,36 +63,151 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_a_backbone_is_one_yaml(tmp_path: Path):
-    yaml = block("**A backbone.**", "yaml").replace("convnext_atto", "test_vit")
-    write(tmp_path / "conf/backbone/mine.yaml", re.sub(r"weights: .*", "weights: null", yaml))
-    output = skinaug("classify", "backbone=mine", "mix=real", *SMALL, cwd=tmp_path)
-    assert "on real test images" in output
-    (record,) = (tmp_path / "store" / "classify").glob("*/artifact.json")
-    assert '"name": "test_vit"' in record.read_text()
+def test_networks_of_all_kinds_are_one_yaml_each(tmp_path: Path):
+    """README's sweep: one of timm, one of torchvision, one of transformers and one of open_clip, and one of one's own code."""
+    write(
+        tmp_path / "networks.py",
+        "from torch import nn\n"
+        "def small(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n",
+    )
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=64
+    )
+    ViTForImageClassification(config).save_pretrained(tmp_path / "weights")
+    save_open_clip(tmp_path / "derm")
+    yamls = {
+        "mine": re.sub(r"weights: .*", "weights: null", block("**A backbone.**", "yaml")),
+        "other": block("`conf/backbone/other.yaml`", "yaml"),
+        "vit": block("`conf/backbone/vit.yaml`", "yaml").replace("/data/vit", str(tmp_path / "weights")),
+        "derm": block("`conf/backbone/derm.yaml`", "yaml").replace("/data/derm", str(tmp_path / "derm")),
+        "own": "_target_: networks.small\n_partial_: true\n",
+    }
+    for name, yaml in yamls.items():
+        write(tmp_path / f"conf/backbone/{name}.yaml", yaml.replace("convnext_atto", "test_vit"))
+    write(tmp_path / "conf/features/derm.yaml", block("`conf/features/derm.yaml`", "yaml"))
+    sweep, probe = block("`conf/features/derm.yaml`", "sh").splitlines()
+    words = (
+        sweep.replace("derm ", "derm,own ").replace("real_small,", "").replace("seed=0,1", "seed=0").split()
+    )
+    skinaug(*words[1:], *SMALL, cwd=tmp_path)
+    records = [path.read_text() for path in (tmp_path / "store/classify").glob("*/artifact.json")]
+    assert len(records) == len(yamls)
+    assert sum('"name": "test_vit"' in record for record in records) == 1
+    report = next((tmp_path / "outputs/adhoc").glob("*/report/report.md")).read_text()
+    assert all(f"backbone={name}" in report for name in yamls)
+    words = probe.split()
+    skinaug(*words[1:], "mix=real", *SMALL, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["other", "vit", "mine"])
-def test_a_network_from_elsewhere_is_one_yaml(name: str, tmp_path: Path):
-    """One of torchvision, one of transformers, and one of one's own code."""
-    if name == "mine":
-        write(
-            tmp_path / "networks.py",
-            "from torch import nn\n"
-            "def small(num_classes):\n"
-            "    return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n",
-        )
-        yaml = "_target_: networks.small\n_partial_: true\n"
-    else:
-        yaml = block(f"`conf/backbone/{name}.yaml`", "yaml").replace("/data/vit", str(tmp_path / "weights"))
-    if name == "vit":
-        config = ViTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=64
-        )
-        ViTForImageClassification(config).save_pretrained(tmp_path / "weights")
-    write(tmp_path / f"conf/backbone/{name}.yaml", yaml)
-    output = skinaug("classify", f"backbone={name}", "mix=real", *SMALL, cwd=tmp_path)
-    assert "on real test images" in output
+RENDERED = [
+    *(word for word in SIZES if not word.startswith("mix.")),
+    *("base=oracle", "classify.steps=20", "classify.val_every_steps=10", "audit.pool.obedience=null"),
+]
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """README's way up to a file of features: pictures out, and vectors of them by one's own code."""
+    folder = tmp_path_factory.mktemp("featured")
+    build, *exports = block("**Features of your own.**", "sh").splitlines()
+    skinaug(*shlex.split(build, comments=True)[1:], *RENDERED, cwd=folder)
+    for line in exports:
+        words = shlex.split(line, comments=True)
+        stage = words[2].partition("/")[0]
+        skinaug("export", f"{stage}/{only(folder, stage).name}", *words[3:], cwd=folder)
+    commands.skinaug(code=block("**Features of your own.**", "python"), cwd=folder, check=True)
+    return folder
+
+
+def classifiers(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in (folder / "store/classify").glob("*/metrics.json"))
+
+
+PROBES = (
+    block("Then any probe learns", "sh").replace("seed=0,1", "seed=0").replace("real_small,", "").split()[1:]
+)
+
+
+def test_features_of_ones_own_are_a_file(featured: Path):
+    """README's sweep, with a control that repeats photographs; what was learned gives the predictions of the file's vectors."""
+    skinaug(*PROBES, *RENDERED, "controls=[duplicated_real]", cwd=featured)
+    assert len(classifiers(featured)) == 3
+    vectors = dict(zip(*np.load(featured / "features.npz").values(), strict=True))
+    for folder in classifiers(featured):
+        learned = load_file(folder / "model.safetensors")
+        predicted = pl.read_parquet(folder / "predictions.parquet")
+        asked = np.stack([vectors[name] for name in predicted["image_id"]])
+        logits = asked @ learned["head.weight"].numpy().T + learned["head.bias"].numpy()
+        found = predicted.select("^p:.*$").to_numpy()
+        np.testing.assert_allclose(found, softmax(logits, axis=1), atol=1e-4)
+
+
+def test_features_of_ones_own_measure_fidelity(featured: Path):
+    """Of vectors that are all the same but for the pool's, which are far away."""
+    pool = Manifest.read(only(featured, "generate")).table["image_id"].to_list()
+    photographs = Manifest.read(only(featured, "dataset")).table["image_id"].to_list()
+    rng = np.random.default_rng(0)
+    for name, ids, mean in (("pool", pool, 100), ("photographs", photographs, 0)):
+        vectors = rng.normal(mean, 1, (len(ids), 4))
+        columns = {f"f{number}": vectors[:, number] for number in range(4)}
+        pl.DataFrame({"image_id": ids, **columns}).write_parquet(featured / f"{name}.parquet")
+    words = ["audit", *RENDERED, "audit.pool.neighbours=1"]
+    skinaug(*words, "audit.pool.features=[photographs.parquet,pool.parquet]", cwd=featured)
+    records = (featured / "store/audit").glob("*/artifact.json")
+    (audit,) = (path.parent for path in records if "pool.parquet" in path.read_text())
+    fidelity = pl.read_csv(audit / "fidelity.csv").filter(
+        (pl.col("label") == "all") & (pl.col("metric") == "fid")
+    )
+    fid = dict(fidelity.select("set", "value").iter_rows())
+    assert fid["raw"] > 30_000 > 100 > fid["real, held out"]
+    refused = commands.skinaug(*words, "audit.pool.features=pool.parquet", cwd=featured)
+    assert refused.returncode == 2
+    assert "pool.parquet has no features of" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            ["backbone.file=few.npz"],
+            r"few\.npz has no features of 3 of \d+ images:\n(.|\n)*`skinaug export` writes",
+        ),
+        (["backbone.file=none.npz"], "There is no features file none.npz"),
+        (["backbone.file=[features.npz,features.npz]"], "images more than once"),
+        (
+            ["classify=default"],
+            "classify.learns=network trains a network, which is not there: set classify=probe",
+        ),
+    ],
+)
+def test_features_that_do_not_serve_are_refused_before_a_classifier(
+    featured: Path, changes: list[str], said: str
+):
+    with np.load(featured / "features.npz") as file:
+        ids, vectors = file["image_id"], file["features"]
+    np.savez(featured / "few.npz", image_id=ids[:-3], features=vectors[:-3])
+    before = classifiers(featured)
+    words = [word for word in PROBES if word != "-m" and not word.startswith("mix")]
+    refused = commands.skinaug(*words, *RENDERED, "mix=hybrid", "seed=9", *changes, cwd=featured)
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert re.search(said, refused.stderr)
+    assert classifiers(featured) == before
+    plan = commands.skinaug("plan", *words, *RENDERED, "mix=hybrid", "seed=9", *changes, cwd=featured)
+    assert plan.returncode == 2, "and told by a plan"
+
+
+def test_another_content_of_a_features_file_is_another_classifier(featured: Path):
+    words = [word for word in PROBES if word != "-m" and not word.startswith("mix")]
+    why = ["why", *words[:1], "mix=real", *words[1:], *RENDERED]
+    with np.load(featured / "features.npz") as file:
+        arrays = dict(file)
+    np.savez(featured / "mine.npz", **arrays)
+    before = skinaug(*why, "backbone.file=mine.npz", cwd=featured)
+    assert skinaug(*why, "backbone.file=mine.npz", cwd=featured) == before
+    arrays["features"] = arrays["features"] + 1
+    np.savez(featured / "mine.npz", **arrays)
+    assert skinaug(*why, "backbone.file=mine.npz", cwd=featured) != before
 
 
 def test_a_data_set_is_one_yaml(tmp_path: Path):

@@ -134,16 +134,17 @@ def read_features(file: Files) -> Features:
 def _read(files: tuple[tuple[Path, int, int], ...]) -> Features:
     """Of files with their times and sizes, so that one that changes is read again."""
     name = ", ".join(str(path) for path, *_ in files)
-    parts = {path: (_read_npz if path.suffix == ".npz" else _read_parquet)(path) for path, *_ in files}
-    for path, (ids, vectors) in parts.items():
-        _check(path, ids, vectors)
-    lengths = {path: vectors.shape[1] for path, (_, vectors) in parts.items()}
-    if len(set(lengths.values())) > 1:
-        told = listing(f"{path}: {length}" for path, length in lengths.items())
-        raise InputError(f"The features have different lengths:\n{told}\nGive those of one network.")
-    ids = pl.concat([part for part, _ in parts.values()])
+    parts = [(path, *(_read_npz if path.suffix == ".npz" else _read_parquet)(path)) for path, *_ in files]
+    for part in parts:
+        _check(*part)
+    lengths = [f"{path}: {vectors.shape[1]}" for path, _, vectors in parts]
+    if len({vectors.shape[1] for *_, vectors in parts}) > 1:
+        raise InputError(
+            f"The features have different lengths:\n{listing(lengths)}\nGive those of one network."
+        )
+    ids = pl.concat([part for _, part, _ in parts])
     _refuse_repeated(name, ids)
-    vectors = np.concatenate([part for _, part in parts.values()])
+    vectors = np.concatenate([part for *_, part in parts])
     return Features({text: row for row, text in enumerate(ids)}, vectors, name)
 
 
@@ -242,9 +243,10 @@ def _stack(path: Path, column: pl.Series, ids: pl.Series) -> np.ndarray:
 def _read_npz(path: Path) -> tuple[pl.Series, np.ndarray]:
     """Ids as text, and float32 [M, D]."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array without a name")
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it holds one array without a name")
+        with loaded as file:
             arrays = {name: file[name] for name in file.files}
     except NPZ_ERRORS as error:
         raise InputError(
