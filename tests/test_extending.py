@@ -16,6 +16,7 @@ import pytest
 from diffusion_components import save_tiny_pipeline
 from hydra import compose, initialize_config_dir
 from image_encoders import save_open_clip
+from omegaconf import DictConfig
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
@@ -25,10 +26,13 @@ from scipy.special import softmax
 from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
+from skinaug.cli.plan import plan_of
 from skinaug.dataset.phantom.conditions import CONDITIONS
+from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.models.base import load_pipeline
+from skinaug.store.digest import folder_digest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
@@ -143,71 +147,79 @@ def test_features_of_ones_own_are_a_file(featured: Path):
         np.testing.assert_allclose(found, softmax(logits, axis=1), atol=1e-4)
 
 
+def job(folder: Path, *overrides: str) -> DictConfig:
+    """A job of the study, in this process."""
+    configs.register()
+    places = [f"store={folder / 'store'}", f"output={folder / 'outputs'}", "logger=none"]
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        return compose("config", [*RENDERED, *places, *overrides])
+
+
 def test_features_of_ones_own_measure_fidelity(featured: Path):
-    """Of vectors that are all the same but for the pool's, which are far away."""
+    """Of vectors that are all alike but for the pool's, which are far away."""
     pool = Manifest.read(only(featured, "generate")).table["image_id"].to_list()
     photographs = Manifest.read(only(featured, "dataset")).table["image_id"].to_list()
     rng = np.random.default_rng(0)
-    for name, ids, mean in (("pool", pool, 100), ("photographs", photographs, 0)):
+    files = [str(featured / f"{name}.parquet") for name in ("photographs", "pool")]
+    for file, ids, mean in zip(files, (photographs, pool), (0, 100), strict=True):
         vectors = rng.normal(mean, 1, (len(ids), 4))
         columns = {f"f{number}": vectors[:, number] for number in range(4)}
-        pl.DataFrame({"image_id": ids, **columns}).write_parquet(featured / f"{name}.parquet")
-    words = ["audit", *RENDERED, "audit.pool.neighbours=1"]
-    skinaug(*words, "audit.pool.features=[photographs.parquet,pool.parquet]", cwd=featured)
-    records = (featured / "store/audit").glob("*/artifact.json")
-    (audit,) = (path.parent for path in records if "pool.parquet" in path.read_text())
-    fidelity = pl.read_csv(audit / "fidelity.csv").filter(
-        (pl.col("label") == "all") & (pl.col("metric") == "fid")
-    )
-    fid = dict(fidelity.select("set", "value").iter_rows())
+        pl.DataFrame({"image_id": ids, **columns}).write_parquet(file)
+    settings = ["audit.pool.neighbours=1", "audit.pool.num_replicates=2"]
+    made = pipeline.run(job(featured, *settings, f"audit.pool.features=[{','.join(files)}]"), "audit")
+    fidelity = pl.read_csv(made["audit"].path / "fidelity.csv").filter(pl.col("label") == "all")
+    fid = dict(fidelity.filter(pl.col("metric") == "fid").select("set", "value").iter_rows())
     assert fid["raw"] > 30_000 > 100 > fid["real, held out"]
-    refused = commands.skinaug(*words, "audit.pool.features=pool.parquet", cwd=featured)
-    assert refused.returncode == 2
-    assert "pool.parquet has no features of" in refused.stderr
+    for file, count in zip(files, (len(pool), None), strict=True):
+        with pytest.raises(InputError, match=rf"has no features of {count or ''}"):
+            pipeline.run(job(featured, *settings, f"audit.pool.features={file}"), "audit")
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("files", "changes", "said"),
     [
-        (
-            ["backbone.file=few.npz"],
-            r"few\.npz has no features of 3 of \d+ images:\n(.|\n)*`skinaug export` writes",
-        ),
-        (["backbone.file=none.npz"], "There is no features file none.npz"),
-        (["backbone.file=[features.npz,features.npz]"], "images more than once"),
-        (
-            ["classify=default"],
-            "classify.learns=network trains a network, which is not there: set classify=probe",
-        ),
+        ("few.npz", [], r"few\.npz has no features of 3 of \d+ images:\n(.|\n)*`skinaug export` writes"),
+        ("none.npz", [], r"There is no features file .*none\.npz"),
+        ("[features.npz,features.npz]", [], "images more than once"),
+        ("features.npz", ["classify=default"], "trains a network, which is not there: set classify=probe"),
     ],
 )
 def test_features_that_do_not_serve_are_refused_before_a_classifier(
-    featured: Path, changes: list[str], said: str
+    featured: Path, monkeypatch: pytest.MonkeyPatch, files: str, changes: list[str], said: str
 ):
-    with np.load(featured / "features.npz") as file:
-        ids, vectors = file["image_id"], file["features"]
-    np.savez(featured / "few.npz", image_id=ids[:-3], features=vectors[:-3])
+    """By a run, and by a plan of it."""
+    monkeypatch.chdir(featured)
+    with np.load("features.npz") as file:
+        np.savez("few.npz", image_id=file["image_id"][:-3], features=file["features"][:-3])
+    words = [
+        "classify=probe",
+        "backbone=features",
+        f"backbone.file={files}",
+        "mix=hybrid",
+        "seed=9",
+        *changes,
+    ]
     before = classifiers(featured)
-    words = [word for word in PROBES if word != "-m" and not word.startswith("mix")]
-    refused = commands.skinaug(*words, *RENDERED, "mix=hybrid", "seed=9", *changes, cwd=featured)
-    assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert re.search(said, refused.stderr)
+    with pytest.raises(InputError, match=said):
+        pipeline.run(job(featured, *words), "classify")
     assert classifiers(featured) == before
-    plan = commands.skinaug("plan", *words, *RENDERED, "mix=hybrid", "seed=9", *changes, cwd=featured)
-    assert plan.returncode == 2, "and told by a plan"
+    (refusal,) = plan_of("classify", [*RENDERED, "logger=none", *words]).refused
+    assert re.search(said, refusal)
 
 
 def test_another_content_of_a_features_file_is_another_classifier(featured: Path):
-    words = [word for word in PROBES if word != "-m" and not word.startswith("mix")]
-    why = ["why", *words[:1], "mix=real", *words[1:], *RENDERED]
-    with np.load(featured / "features.npz") as file:
-        arrays = dict(file)
-    np.savez(featured / "mine.npz", **arrays)
-    before = skinaug(*why, "backbone.file=mine.npz", cwd=featured)
-    assert skinaug(*why, "backbone.file=mine.npz", cwd=featured) == before
-    arrays["features"] = arrays["features"] + 1
-    np.savez(featured / "mine.npz", **arrays)
-    assert skinaug(*why, "backbone.file=mine.npz", cwd=featured) != before
+    """And nothing else is."""
+    words = ["classify=probe", "backbone=features", f"backbone.file={featured / 'mine.npz'}", "mix=hybrid"]
+    keys = []
+    for more in (0, 0, 1):
+        with np.load(featured / "features.npz") as file:
+            np.savez(featured / "mine.npz", image_id=file["image_id"], features=file["features"] + more)
+        folder_digest.cache_clear()
+        keys.append(
+            {name: recipe.key for name, recipe in pipeline.recipes(job(featured, *words), "classify").items()}
+        )
+    assert keys[0] == keys[1]
+    assert {name for name in keys[0] if keys[0][name] != keys[2][name]} == {"classify"}
 
 
 def test_a_data_set_is_one_yaml(tmp_path: Path):
