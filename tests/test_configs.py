@@ -82,6 +82,8 @@ def test_every_option_composes_and_fits_its_target(option: str):
 def needs_a_folder(option: str) -> bool:
     """Whether it reads files of the user's, which have no default."""
     return option.startswith("dataset=") or option in (
+        "backbone=features",
+        "backbone=open_clip",
         "finetune=given",
         "generate=csv",
         "generate=folder",
