@@ -62,7 +62,7 @@ def check(cfg: DictConfig) -> None:
         check_given(cfg)
     checks = {"create_backbone": check_backbone, "create_image_encoder": check_image_encoder}
     if made_by(cfg) in checks:
-        checks[made_by(cfg)](network["name"], network["pretrained"], network["weights"])
+        checks[made_by(cfg)](cfg.backbone.name, network["pretrained"], network["weights"])
 
 
 def check_given(cfg: DictConfig) -> None:

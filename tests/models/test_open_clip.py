@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -86,6 +87,19 @@ def test_weights_of_the_network_or_of_its_encoder_alone(saved: Path, tmp_path: P
     save_file(encoder, tmp_path / "less.safetensors")
     with pytest.raises(InputError, match=r"does not fit the backbone; (.|\n)*  proj \(32, 12\)"):
         create_image_encoder(name, 2, weights=str(tmp_path / "less.safetensors"))
+
+
+def test_a_repository_that_the_cache_holds(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Laid out as the hub's client keeps it, without a network."""
+    monkeypatch.setattr(backbone, "hub_reachable", lambda: False)
+    home = tmp_path / "hub/models--lab--derm/"
+    (home / "refs").mkdir(parents=True)
+    (home / "refs/main").write_text("a" * 40)
+    shutil.copytree(saved, home / "snapshots" / ("a" * 40))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    network = create_image_encoder("hf-hub:lab/derm", 2)
+    assert torch.equal(network.encoder.proj, load_file(saved / WEIGHTS)["visual.proj"])
+    assert network.pretrained_cfg["mean"] == (0.1, 0.2, 0.3)
 
 
 def test_features_are_kept_apart_by_what_decides_them(tmp_path: Path, make_manifest):
