@@ -138,6 +138,25 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
         stage.check_data(cfg, data, plan)
 
 
+def check_images(plan: Plan, name: str, artifact: Artifact) -> None:
+    """Refuse images that are there and that a step can do nothing with.
+
+    Args:
+        plan: the job's steps.
+        name: the step that has made the images; of those that were made before, by another job, the stage.
+        artifact: holds them.
+
+    Raises:
+        InputError: such as features of a file that lacks some of them.
+    """
+    checks = [step.checks[name] for step in plan.values() if name in step.checks]
+    if not checks:
+        return
+    images = Manifest.read(artifact.path)
+    for check in checks:
+        check(images)
+
+
 def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
     """Build what a step needs and the step itself, reusing all that is there. Returns every artifact by step."""
     store, plan = Store(Path(cfg.store)), steps(cfg, target)
@@ -149,10 +168,13 @@ def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
         for name, artifact in store.lineage(step.digests).items()
         if stage_of(artifact.stage) not in own
     }
+    for artifact in made.values():
+        check_images(plan, artifact.stage, artifact)
     for name, recipe in recipes_of(plan).items():
         made[name] = make(cfg, store, plan[name], recipe, made)
         if name == "dataset":
             check_data(cfg, plan, Manifest.read(made[name].path))
+        check_images(plan, name, made[name])
     return made
 
 

@@ -79,6 +79,8 @@ class Step:
         tracked: whether a dashboard has something to see.
         prepare: done once before `build`, by the process that started the others.
         images_per_class: of a pool, at most; None where that is not known.
+        checks: by step (by stage, where another job made them before), what refuses images that this step could do nothing
+            with, as soon as they are there.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Step:
     tracked: bool = True
     prepare: Callable[[Build], None] | None = None
     images_per_class: int | None = None
+    checks: Mapping[str, Callable[[Manifest], None]] = field(default_factory=dict)
 
 
 Plan = Mapping[str, Step]  # steps by name, in the order in which they are built

@@ -11,10 +11,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
-from skinaug.pipeline import recipes
+from skinaug.pipeline import check_values, recipes, steps
 
 CONF = configs.folder("conf")
 GROUPS = (
@@ -88,6 +89,8 @@ def needs_a_folder(option: str) -> bool:
         "test=[folder]",
         "test=[imagefolder]",
         "test=[pad_ufes_20]",
+        "backbone=features",
+        "backbone=open_clip",
         "finetune=given",
         "generate=csv",
         "generate=folder",
@@ -100,6 +103,13 @@ def test_every_option_has_keys(option: str):
     plan = recipes(composed(option), "classify")
     assert all(recipe.key for recipe in plan.values())
     assert len({recipe.key for recipe in plan.values()}) == len(plan)
+
+
+@pytest.mark.parametrize("name", ["backbone=open_clip", "backbone=features classify=probe"])
+def test_a_backbone_that_must_be_told_more_says_so(name: str):
+    cfg = composed(*name.split())
+    with pytest.raises(MissingMandatoryValue, match=r"backbone\.(name|file)"):
+        check_values(cfg, steps(cfg, "classify"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

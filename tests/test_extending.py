@@ -15,20 +15,27 @@ import polars as pl
 import pytest
 from diffusion_components import plain_pipeline, save_tiny_pipeline
 from hydra import compose, initialize_config_dir
+from image_encoders import save_open_clip
+from omegaconf import DictConfig
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
-from safetensors.torch import save_file
+from rendered import SIZES, only
+from safetensors.torch import load_file, save_file
+from scipy.special import softmax
 from single_files import single_file
 from transformers import ViTConfig, ViTForImageClassification
 
 from skinaug import pipeline
+from skinaug.cli.plan import plan_of
 from skinaug.dataset.phantom.conditions import CONDITIONS
+from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.models.base import load_pipeline
 from skinaug.models.single_file import save_configuration
 from skinaug.models.weights import digest
+from skinaug.store.digest import folder_digest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
@@ -63,36 +70,159 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def test_a_backbone_is_one_yaml(tmp_path: Path):
-    yaml = block("**A backbone.**", "yaml").replace("convnext_atto", "test_vit")
-    write(tmp_path / "conf/backbone/mine.yaml", re.sub(r"weights: .*", "weights: null", yaml))
-    output = skinaug("classify", "backbone=mine", "mix=real", *SMALL, cwd=tmp_path)
-    assert "on real test images" in output
-    (record,) = (tmp_path / "store" / "classify").glob("*/artifact.json")
-    assert '"name": "test_vit"' in record.read_text()
+def test_networks_of_all_kinds_are_one_yaml_each(tmp_path: Path):
+    """README's sweep: one of timm, one of torchvision, one of transformers and one of open_clip, and one of one's own code."""
+    write(
+        tmp_path / "networks.py",
+        "from torch import nn\n"
+        "def small(num_classes):\n"
+        "    return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n",
+    )
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=64
+    )
+    ViTForImageClassification(config).save_pretrained(tmp_path / "weights")
+    save_open_clip(tmp_path / "derm")
+    yamls = {
+        "mine": re.sub(r"weights: .*", "weights: null", block("**A backbone.**", "yaml")),
+        "other": block("`conf/backbone/other.yaml`", "yaml"),
+        "vit": block("`conf/backbone/vit.yaml`", "yaml").replace("/data/vit", str(tmp_path / "weights")),
+        "derm": block("`conf/backbone/derm.yaml`", "yaml").replace("/data/derm", str(tmp_path / "derm")),
+        "own": "_target_: networks.small\n_partial_: true\n",
+    }
+    for name, yaml in yamls.items():
+        write(tmp_path / f"conf/backbone/{name}.yaml", yaml.replace("convnext_atto", "test_vit"))
+    write(tmp_path / "conf/features/derm.yaml", block("`conf/features/derm.yaml`", "yaml"))
+    sweep, probe = block("`conf/features/derm.yaml`", "sh").splitlines()
+    words = (
+        sweep.replace("derm ", "derm,own ").replace("real_small,", "").replace("seed=0,1", "seed=0").split()
+    )
+    skinaug(*words[1:], *SMALL, cwd=tmp_path)
+    records = [path.read_text() for path in (tmp_path / "store/classify").glob("*/artifact.json")]
+    assert len(records) == len(yamls)
+    assert sum('"name": "test_vit"' in record for record in records) == 1
+    report = next((tmp_path / "outputs/adhoc").glob("*/report/report.md")).read_text()
+    assert all(f"backbone={name}" in report for name in yamls)
+    words = probe.split()
+    skinaug(*words[1:], "mix=real", *SMALL, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["other", "vit", "mine"])
-def test_a_network_from_elsewhere_is_one_yaml(name: str, tmp_path: Path):
-    """One of torchvision, one of transformers, and one of one's own code."""
-    if name == "mine":
-        write(
-            tmp_path / "networks.py",
-            "from torch import nn\n"
-            "def small(num_classes):\n"
-            "    return nn.Sequential(nn.Conv2d(3, 4, 3, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n",
+RENDERED = [
+    *(word for word in SIZES if not word.startswith("mix.")),
+    *("base=oracle", "classify.steps=20", "classify.val_every_steps=10", "audit.pool.obedience=null"),
+]
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """README's way up to a file of features: pictures out, and vectors of them by one's own code."""
+    folder = tmp_path_factory.mktemp("featured")
+    build, *exports = block("**Features of your own.**", "sh").splitlines()
+    skinaug(*shlex.split(build, comments=True)[1:], *RENDERED, cwd=folder)
+    for line in exports:
+        words = shlex.split(line, comments=True)
+        stage = words[2].partition("/")[0]
+        skinaug("export", f"{stage}/{only(folder, stage).name}", *words[3:], cwd=folder)
+    commands.skinaug(code=block("**Features of your own.**", "python"), cwd=folder, check=True)
+    return folder
+
+
+def classifiers(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in (folder / "store/classify").glob("*/metrics.json"))
+
+
+PROBES = (
+    block("Then any probe learns", "sh").replace("seed=0,1", "seed=0").replace("real_small,", "").split()[1:]
+)
+
+
+def test_features_of_ones_own_are_a_file(featured: Path):
+    """README's sweep, with a control that repeats photographs; what was learned gives the predictions of the file's vectors."""
+    skinaug(*PROBES, *RENDERED, "controls=[duplicated_real]", cwd=featured)
+    assert len(classifiers(featured)) == 3
+    vectors = dict(zip(*np.load(featured / "features.npz").values(), strict=True))
+    for folder in classifiers(featured):
+        learned = load_file(folder / "model.safetensors")
+        predicted = pl.read_parquet(folder / "predictions.parquet")
+        asked = np.stack([vectors[name] for name in predicted["image_id"]])
+        logits = asked @ learned["head.weight"].numpy().T + learned["head.bias"].numpy()
+        found = predicted.select("^p:.*$").to_numpy()
+        np.testing.assert_allclose(found, softmax(logits, axis=1), atol=1e-4)
+
+
+def job(folder: Path, *overrides: str) -> DictConfig:
+    """A job of the study, in this process."""
+    configs.register()
+    places = [f"store={folder / 'store'}", f"output={folder / 'outputs'}", "logger=none"]
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        return compose("config", [*RENDERED, *places, *overrides])
+
+
+def test_features_of_ones_own_measure_fidelity(featured: Path):
+    """Of vectors that are all alike but for the pool's, which are far away."""
+    pool = Manifest.read(only(featured, "generate")).table["image_id"].to_list()
+    photographs = Manifest.read(only(featured, "dataset")).table["image_id"].to_list()
+    rng = np.random.default_rng(0)
+    files = [str(featured / f"{name}.parquet") for name in ("photographs", "pool")]
+    for file, ids, mean in zip(files, (photographs, pool), (0, 100), strict=True):
+        vectors = rng.normal(mean, 1, (len(ids), 4))
+        columns = {f"f{number}": vectors[:, number] for number in range(4)}
+        pl.DataFrame({"image_id": ids, **columns}).write_parquet(file)
+    settings = ["audit.pool.neighbours=1", "audit.pool.num_replicates=2"]
+    made = pipeline.run(job(featured, *settings, f"audit.pool.features=[{','.join(files)}]"), "audit")
+    fidelity = pl.read_csv(made["audit"].path / "fidelity.csv").filter(pl.col("label") == "all")
+    fid = dict(fidelity.filter(pl.col("metric") == "fid").select("set", "value").iter_rows())
+    assert fid["raw"] > 30_000 > 100 > fid["real, held out"]
+    for file, count in zip(files, (len(pool), None), strict=True):
+        with pytest.raises(InputError, match=rf"has no features of {count or ''}"):
+            pipeline.run(job(featured, *settings, f"audit.pool.features={file}"), "audit")
+
+
+@pytest.mark.parametrize(
+    ("files", "changes", "said"),
+    [
+        ("few.npz", [], r"few\.npz has no features of 3 of \d+ images:\n(.|\n)*`skinaug export` writes"),
+        ("none.npz", [], r"There is no features file .*none\.npz"),
+        ("[features.npz,features.npz]", [], "images more than once"),
+        ("features.npz", ["classify=default"], "trains a network, which is not there: set classify=probe"),
+    ],
+)
+def test_features_that_do_not_serve_are_refused_before_a_classifier(
+    featured: Path, monkeypatch: pytest.MonkeyPatch, files: str, changes: list[str], said: str
+):
+    """By a run, and by a plan of it."""
+    monkeypatch.chdir(featured)
+    with np.load("features.npz") as file:
+        np.savez("few.npz", image_id=file["image_id"][:-3], features=file["features"][:-3])
+    words = [
+        "classify=probe",
+        "backbone=features",
+        f"backbone.file={files}",
+        "mix=hybrid",
+        "seed=9",
+        *changes,
+    ]
+    before = classifiers(featured)
+    with pytest.raises(InputError, match=said):
+        pipeline.run(job(featured, *words), "classify")
+    assert classifiers(featured) == before
+    (refusal,) = plan_of("classify", [*RENDERED, "logger=none", *words]).refused
+    assert re.search(said, refusal)
+
+
+def test_another_content_of_a_features_file_is_another_classifier(featured: Path):
+    """And nothing else is."""
+    words = ["classify=probe", "backbone=features", f"backbone.file={featured / 'mine.npz'}", "mix=hybrid"]
+    keys = []
+    for more in (0, 0, 1):
+        with np.load(featured / "features.npz") as file:
+            np.savez(featured / "mine.npz", image_id=file["image_id"], features=file["features"] + more)
+        folder_digest.cache_clear()
+        keys.append(
+            {name: recipe.key for name, recipe in pipeline.recipes(job(featured, *words), "classify").items()}
         )
-        yaml = "_target_: networks.small\n_partial_: true\n"
-    else:
-        yaml = block(f"`conf/backbone/{name}.yaml`", "yaml").replace("/data/vit", str(tmp_path / "weights"))
-    if name == "vit":
-        config = ViTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=64
-        )
-        ViTForImageClassification(config).save_pretrained(tmp_path / "weights")
-    write(tmp_path / f"conf/backbone/{name}.yaml", yaml)
-    output = skinaug("classify", f"backbone={name}", "mix=real", *SMALL, cwd=tmp_path)
-    assert "on real test images" in output
+    assert keys[0] == keys[1]
+    assert {name for name in keys[0] if keys[0][name] != keys[2][name]} == {"classify"}
 
 
 def test_a_data_set_is_one_yaml(tmp_path: Path):

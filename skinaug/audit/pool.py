@@ -27,11 +27,12 @@ from skinaug.audit.obedience import FILE_NAME as OBEDIENCE
 from skinaug.audit.obedience import Obedience, print_obedience
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.metrics.features import embed, read_features
+from skinaug.metrics.features import embed
 from skinaug.metrics.fidelity import fidelity
 from skinaug.metrics.frechet import statistics, too_few, write_statistics
 from skinaug.metrics.memorisation import memorisation
 from skinaug.metrics.skin import realised
+from skinaug.models.given_features import Files, read_features
 from skinaug.store.files import flush
 
 ALL = "all"
@@ -53,7 +54,7 @@ FIDELITY = {
 def audit_pool(
     backbone: Callable[..., nn.Module],
     image_size: int,
-    features: str | None = None,
+    features: Files | None = None,
     reference: str = "train",
     neighbours: int = 5,
     num_replicates: int = 50,
@@ -74,8 +75,8 @@ def audit_pool(
 
     Args:
         backbone, image_size: the network whose features tell how alike pictures are.
-        features: Parquet file of features of your own instead, for fidelity: `image_id` and `features`, a list of floats, of
-            every image of the real and the raw set.
+        features: files of features of your own instead, for fidelity, as `models.given_features.read_features` takes them, of
+            every image of the real sets and the raw one.
         reference: split whose real images the sets are compared with: train or val. Test images are never looked at.
         neighbours: k of precision, recall, density and coverage.
         num_replicates: half-samples behind each interval.
@@ -127,15 +128,15 @@ def _check(reference: str, false_positive_rate: float) -> None:
 
 
 def _vectors(
-    features: str | None,
+    features: Files | None,
     backbone: Callable[..., nn.Module],
     image_size: int,
     cache: Path | None,
     device: torch.device,
 ) -> Callable[[Manifest], np.ndarray]:
-    """What gives the features of a set's images: a file of the user's own, else the network."""
+    """What gives the features of a set's images: files of the user's own, else the network."""
     if features is not None:
-        return partial(read_features, Path(features))
+        return read_features(features)
     return partial(embed, backbone=backbone, size=image_size, cache=cache, device=device)
 
 

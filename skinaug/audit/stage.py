@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from omegaconf import DictConfig
 
+from skinaug.manifest import Manifest
+from skinaug.models.given_features import feature_files, read_features
 from skinaug.stage import Build, Stage, Step, build, named_files, plain
 
 
@@ -18,7 +21,35 @@ def copies_steps(cfg: DictConfig) -> Iterator[Step]:
 def audit_steps(cfg: DictConfig) -> Iterator[Step]:
     """Fidelity and memorisation of the pool."""
     config = plain(cfg.audit.pool)
-    yield Step("audit", config, build_audit, ["dataset", "generate", "curate"], files=named_files(config))
+    given = feature_files(config["features"]) if config["features"] else []
+    numbered = {f"config.features{f'.{number}' if number else ''}": file for number, file in enumerate(given)}
+    yield Step(
+        "audit",
+        config,
+        build_audit,
+        ["dataset", "generate", "curate"],
+        files=named_files(config) | numbered,
+        checks={"dataset": partial(check_photographs, cfg), "generate": partial(check_features, cfg)}
+        if given
+        else {},
+    )
+
+
+def check_audit(cfg: DictConfig) -> None:
+    """Refuse files of features that hold none."""
+    if cfg.audit.pool.features:
+        read_features(plain(cfg.audit.pool.features))
+
+
+def check_photographs(cfg: DictConfig, data: Manifest) -> None:
+    """Refuse photographs that fidelity is measured on and of which the files have no features."""
+    reference = cfg.audit.pool.reference
+    measured = {reference, "val"} if reference == "train" else {reference}
+    check_features(cfg, data.with_table(data.table.filter(data.table["split"].is_in(list(measured)))))
+
+
+def check_features(cfg: DictConfig, images: Manifest) -> None:
+    read_features(plain(cfg.audit.pool.features)).check(images)
 
 
 def build_copies(job: Build) -> None:
@@ -46,4 +77,4 @@ def build_audit(job: Build) -> None:
 
 
 COPIES = Stage("copies", 1, copies_steps)
-STAGE = Stage("audit", 1, audit_steps)
+STAGE = Stage("audit", 1, audit_steps, check_audit)

@@ -15,13 +15,16 @@ from skinaug.leaks.lineage import certify_training
 from skinaug.manifest import Manifest
 from skinaug.models.base import local_files
 from skinaug.pools import curated_pool
-from skinaug.stage import ONE, SEVERAL, Build, Plan, Stage, Step, build, plain
+from skinaug.stage import ONE, SEVERAL, Build, Plan, Stage, Step, build, named_files, plain
 from skinaug.store.store import Store
+
+GIVEN_FEATURES = "given_features"  # what makes a backbone of features that were computed elsewhere
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
     """The classifier. A probe needs no second device: its features are computed once, and then it takes seconds."""
     config = {**plain(cfg.classify), "backbone": plain(cfg.backbone), "precision": cfg.trainer.precision}
+    given = made_by(cfg) == GIVEN_FEATURES
     yield Step(
         "classify",
         config,
@@ -32,6 +35,7 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         then=[f"evaluate.{name}" for name in test_sets(cfg)],
         devices=ONE if cfg.classify.learns == "head" else SEVERAL,
         prepare=certify,
+        checks=dict.fromkeys(["dataset", "curate"], partial(check_features, cfg)) if given else {},
     )
 
 
@@ -52,33 +56,64 @@ def evaluate_steps(cfg: DictConfig) -> Iterator[Step]:
 
 
 def backbone_files(cfg: DictConfig) -> dict[str, Path]:
-    """Files of weights whose content counts."""
+    """Files of weights and features whose content counts."""
     from skinaug.models.backbone import LOCAL
+    from skinaug.models.given_features import feature_files
 
-    name = timm_name(cfg) or ""
+    if made_by(cfg) == GIVEN_FEATURES:
+        return {
+            f"features.{number}": file for number, file in enumerate(feature_files(plain(cfg.backbone.file)))
+        }
+    name = str(cfg.backbone.get("name") or "")
     folder = {"backbone": Path(name.removeprefix(LOCAL))} if name.startswith(LOCAL) else {}
-    return local_files(cfg.backbone.get("weights")) | folder
+    elsewhere = named_files(plain(cfg.backbone.get("network")) or {}, "network")
+    return local_files(cfg.backbone.get("weights")) | folder | elsewhere
 
 
 def check(cfg: DictConfig) -> None:
     from skinaug.classify.settings import check_recipe
     from skinaug.models.backbone import check_backbone
+    from skinaug.models.open_clip import check_image_encoder
 
-    recipe = plain(cfg.classify)
+    recipe, network = plain(cfg.classify), plain(cfg.backbone)
     check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
-    if timm_name(cfg):
-        check_backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights)
+    if made_by(cfg) == GIVEN_FEATURES:
+        check_given(cfg)
+    checks = {"create_backbone": check_backbone, "create_image_encoder": check_image_encoder}
+    if made_by(cfg) in checks:
+        checks[made_by(cfg)](cfg.backbone.name, network["pretrained"], network["weights"])
+
+
+def check_given(cfg: DictConfig) -> None:
+    """Refuse features where a network is to learn, and files that hold none."""
+    from skinaug.models.given_features import read_features
+
+    if cfg.classify.learns != "head":
+        raise InputError(
+            f"backbone=features gives vectors, and classify.learns={cfg.classify.learns} trains a network, which is not there: set "
+            "classify=probe."
+        )
+    read_features(plain(cfg.backbone.file))
+
+
+def check_features(cfg: DictConfig, images: Manifest) -> None:
+    """Refuse images of which the backbone's files have no features."""
+    from skinaug.models.given_features import read_features
+
+    read_features(plain(cfg.backbone.file)).check(images)
 
 
 def check_parts(cfg: DictConfig) -> None:
     from skinaug.models.backbone import check_runs
 
+    if made_by(cfg) == GIVEN_FEATURES:
+        return  # they look at no picture
     check_runs(build(cfg.backbone), cfg.classify.image_size)
 
 
-def timm_name(cfg: DictConfig) -> str | None:
-    """Of the backbone; None for one that other code makes."""
-    return cfg.backbone.name if cfg.backbone["_target_"].endswith(".create_backbone") else None
+def made_by(cfg: DictConfig) -> str:
+    """The name of the function that makes the backbone."""
+    return cfg.backbone["_target_"].rpartition(".")[2]
 
 
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
@@ -122,8 +157,8 @@ def build_evaluate(name: str, job: Build) -> None:
 
 
 def tags(cfg: DictConfig) -> dict[str, str]:
-    made_by = cfg.backbone.get("network", cfg.backbone)["_target_"]
-    return {"backbone": timm_name(cfg) or made_by.rpartition(".")[2]}
+    maker = cfg.backbone.get("network", cfg.backbone)["_target_"]
+    return {"backbone": cfg.backbone.get("name") or maker.rpartition(".")[2]}
 
 
 STAGE = Stage("classify", 4, steps, check, check_parts, check_data, tags)

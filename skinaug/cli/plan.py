@@ -24,7 +24,7 @@ from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.launch.selections import refuse_repeated_sets
 from skinaug.manifest import Manifest
-from skinaug.pipeline import STAGES, check_data, check_values, recipes_of, steps
+from skinaug.pipeline import STAGES, check_data, check_images, check_values, recipes_of, steps
 from skinaug.report.collect import EVALUATED, Run, distinct, name_arms
 from skinaug.report.stage import report_recipe
 from skinaug.store.artifact import Recipe
@@ -129,6 +129,9 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
             plan = recipes_of(planned)
             if store.has(plan["dataset"]):
                 check_data(job, planned, Manifest.read(store.artifact(plan["dataset"]).path))
+            for name, recipe in plan.items():
+                if store.has(recipe):
+                    check_images(planned, name, store.artifact(recipe))
         except InputError as error:
             refused.setdefault(str(error), []).append(" ".join(job.hydra.overrides.task))
             continue

