@@ -182,6 +182,7 @@ def test_features_of_ones_own_measure_fidelity(featured: Path):
     ("files", "changes", "said"),
     [
         ("few.npz", [], r"few\.npz has no features of 3 of \d+ images:\n(.|\n)*`skinaug export` writes"),
+        ("features.npz", ["test=[phantom]"], r"has no features of (\d+) of \1 images:\n  phantom/"),
         ("none.npz", [], r"There is no features file .*none\.npz"),
         ("[features.npz,features.npz]", [], "images more than once"),
         ("features.npz", ["classify=default"], "trains a network, which is not there: set classify=probe"),

@@ -25,6 +25,7 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
     """The classifier. A probe needs no second device: its features are computed once, and then it takes seconds."""
     config = {**plain(cfg.classify), "backbone": plain(cfg.backbone), "precision": cfg.trainer.precision}
     given = made_by(cfg) == GIVEN_FEATURES
+    pictures = ["dataset", "curate", *(f"test.{name}" for name in test_sets(cfg))]
     yield Step(
         "classify",
         config,
@@ -35,7 +36,7 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
         then=[f"evaluate.{name}" for name in test_sets(cfg)],
         devices=ONE if cfg.classify.learns == "head" else SEVERAL,
         prepare=certify,
-        checks=dict.fromkeys(["dataset", "curate"], partial(check_features, cfg)) if given else {},
+        checks=dict.fromkeys(pictures, partial(check_features, cfg)) if given else {},
     )
 
 

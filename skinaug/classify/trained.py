@@ -65,7 +65,7 @@ def load_classifier(
     if recipe["learns"] == "head":  # as it was trained: on features that are computed once a picture
         embed = frozen_body(network, size, cache, trainer().strategy.root_device)
         module, inputs = Predictor(network.get_classifier()), partial(_vectors, embed)  # type: ignore[operator]
-    return lambda images: predict(module, inputs(images), 4 * recipe["batch_size"], trainer)
+    return lambda images: predict(module, inputs(images), recipe["batch_size"], trainer)
 
 
 def classes_of(folder: Path) -> list[str]:
