@@ -53,9 +53,11 @@ def test_files_are_values_with_a_slash():
         "features": "/a/b.parquet",
         "backbone": {"weights": "c/d", "name": "e"},
         "sizes": ["f/g"],
+        "encoder": {"name": "local-dir:/e/clip"},
         "none": None,
     }
     assert named_files(settings) == {
         "config.features": Path("/a/b.parquet"),
         "config.backbone.weights": Path("c/d"),
+        "config.encoder.name": Path("/e/clip"),
     }
