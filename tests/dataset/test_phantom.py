@@ -277,3 +277,17 @@ def test_renders_any_size_and_stays_in_range() -> None:
 def test_bad_sizes_are_refused(make) -> None:
     with pytest.raises(InputError, match="must be at least"):
         make()
+
+
+def test_another_clinic_has_other_skin_and_another_light(tmp_path: Path):
+    usual = Phantom(4, 32, seed=0, workers=1).load(tmp_path / "usual")
+    other = Phantom(4, 32, seed=0, workers=1, skin_types=["V", "VI"], exposure=-2).load(tmp_path / "other")
+    assert set(other["skin_type"]) == {"V", "VI"}
+    assert usual.select("path", "label", "group_id").equals(other.select("path", "label", "group_id"))
+    light = [
+        np.mean([np.asarray(Image.open(tmp_path / name / path)) for path in usual["path"]])
+        for name in ("usual", "other")
+    ]
+    assert light[1] < light[0] / 2
+    with pytest.raises(InputError, match="choose from I, II"):
+        Phantom(4, 32, seed=0, skin_types=["VII"])

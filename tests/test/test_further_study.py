@@ -173,7 +173,7 @@ def test_predictions_of_a_folder(study: Path):
         noise = np.random.default_rng(number).integers(0, 256, (50, 60, 3), np.uint8)
         Image.fromarray(noise).save(folder / f"noise{number}.png")
     (folder / "broken.png").write_bytes((folder / "noise0.png").read_bytes()[:300])
-    command = list(shlex.split(blocks("sh")[1], comments=True)[1:])
+    command = shlex.split(blocks("sh")[1], comments=True)[1:]
     words = [
         {"classify/<key>": key(study), "/path/to/photographs": "new"}.get(word, word) for word in command
     ]
