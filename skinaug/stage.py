@@ -155,7 +155,9 @@ def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str
         if isinstance(value, Mapping):
             found |= named_files(value, f"{prefix}.{name}")
         elif isinstance(value, str) and "/" in value:
-            found[f"{prefix}.{name}"] = Path(value.removeprefix("local-dir:"))  # as timm and open_clip have it
+            found[f"{prefix}.{name}"] = Path(
+                value.removeprefix("local-dir:")
+            )  # as timm and open_clip have it
     return found
 
 

@@ -18,6 +18,7 @@ from skinaug.leaks.certificate import print_certificate
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.pipeline import check_writable, run
 from skinaug.report.collect import EVALUATED, RUN_FILE
+from skinaug.sources.layout import source_of
 from skinaug.sources.root import check_folder, root_digest
 from skinaug.stage import build, keyed, named_files, picture_cache, plain
 from skinaug.store.artifact import Artifact, Recipe
@@ -97,6 +98,8 @@ def two_folders(cfg: DictConfig) -> dict[str, Path]:
             f"real={given['real']} and synthetic={given['synthetic']} are one folder, or one lies in the other, so that images "
             f"would be held against themselves. {advice}"
         )
+    for folder in found.values():
+        source_of(folder)  # refuses a table that it cannot read, before images are opened
     return found
 
 

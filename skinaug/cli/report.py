@@ -15,6 +15,7 @@ from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
 from skinaug.report.stage import make_report, take_given
+from skinaug.stage import plain
 from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
 
@@ -38,6 +39,7 @@ def report_given(cfg: DictConfig, place: Path) -> None:
         InputError: settings that need runs of our own, or as `given.read_given`. Nothing is written then.
     """
     from skinaug.report.given import read_given
+    from skinaug.report.tables import check_published
 
     own = [name for name in ("runs", "compare") if cfg.report[name] is not None]
     if own:
@@ -45,6 +47,8 @@ def report_given(cfg: DictConfig, place: Path) -> None:
             f"report.{own[0]}={cfg.report[own[0]]} speaks of our own runs, and predictions={cfg.predictions} of predictions that were made "
             "elsewhere: give one of them."
         )
+    if cfg.report.published is not None:
+        check_published(plain(cfg.report.published))
     out = Path(cfg.output) / cfg.name / place.name
     check_writable("output", out)
     given = read_given(place)
