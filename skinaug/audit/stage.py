@@ -77,4 +77,4 @@ def build_audit(job: Build) -> None:
 
 
 COPIES = Stage("copies", 1, copies_steps)
-STAGE = Stage("audit", 1, audit_steps, check_audit)
+STAGE = Stage("audit", 2, audit_steps, check_audit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -75,6 +76,23 @@ def test_a_pool_that_is_deaf_to_a_word_is_found_so(found: pl.DataFrame):
     assert row["low"] < 0 < row["high"]
     assert row["high"] < 0.8
     assert row["seen"] == pytest.approx(row["chance"], abs=0.1)
+
+
+def test_a_probe_that_guesses_measures_nothing(data: Manifest, pool: Manifest):
+    """On photographs it is above chance by luck, so that a ratio to its ceiling would be any number."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+
+        def guessing(rng=rng, **_):
+            return lambda images: rng.random((len(images), len(images.classes)))
+
+        (row,) = Obedience(guessing, attributes=["skin_type"], num_replicates=200)(
+            data, pool, TRAINER, None
+        ).iter_rows(named=True)
+        assert [row[name] for name in ("obedience", "low", "high")] == [None, None, None]
+        if row["ceiling"] > row["chance"]:
+            return
+    raise AssertionError("no probe was lucky")
 
 
 def test_the_test_split_is_not_looked_at(data: Manifest, pool: Manifest, cache: Path, found: pl.DataFrame):
