@@ -222,7 +222,8 @@ def _exposures(study: Study) -> Iterator[str]:
     for (own, known, who), arms in owing.items():
         images = plural(own, "real image") if own else "no real image"
         who_trains = f"{collect.listed(arms)} train{'s' * (len(arms) == 1)}"
-        yield f"{who_trains} on {images}, but {who} have seen {number(known)}: the score owes something to those."
+        have = "has" if who == "generator" else "have"
+        yield f"{who_trains} on {images}, but {who} {have} seen {number(known)}: the score owes something to those."
 
 
 def drawn_note(study: Study, drawn: Sequence[str]) -> str:
