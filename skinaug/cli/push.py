@@ -89,6 +89,10 @@ def prepare(store: Store, artifact: Artifact, repository: str, folder: Path) -> 
                 shutil.copytree(source, folder / name)
             elif source.is_file():
                 shutil.copyfile(source, folder / name)
+        base = artifact.record.get("config", {}).get("base", {}).get("path")
+        if base and Path(base).is_absolute():  # where it lies here helps nobody there
+            card = (folder / CARD).read_text("utf-8").replace(base, Path(base).name)
+            (folder / CARD).write_text(card, "utf-8")
     else:
         _prepare_classifier(store, artifact, repository, folder)
     return folder

@@ -388,18 +388,23 @@ def test_weights_go_without_what_tells_of_patients(study: Path, hub: Hub, tmp_pa
     folder = tmp_path / "finetune/0123456789abcdef"
     (folder / "lora").mkdir(parents=True)
     files = {
-        "README.md": "---\nlicense: mit\n---\n",
+        "README.md": "---\nlicense: mit\n---\nTaught on /home/ana/bases/ours.\n",
         "labels.json": "{}",
         "lora/x.safetensors": "weights",
         "seen.parquet": "ids",
     }
     for name, text in files.items():
         (folder / name).write_text(text)
-    (folder / "artifact.json").write_text(json.dumps({"stage": "finetune", "key": folder.name}))
+    (folder / "artifact.json").write_text(
+        json.dumps(
+            {"stage": "finetune", "key": folder.name, "config": {"base": {"path": "/home/ana/bases/ours"}}}
+        )
+    )
     done = push(study, hub, str(folder), "me/weights", "--public")
     assert done.returncode == 0, done.stderr
     (repository,) = hub.repositories.values()
     assert (repository.kind, repository.private) == ("model", False)
+    files["README.md"] = "---\nlicense: mit\n---\nTaught on ours.\n"
     assert repository.files == {name: text.encode() for name, text in files.items() if name != "seen.parquet"}
 
 
