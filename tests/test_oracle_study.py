@@ -17,7 +17,7 @@ STUDY = (
     "base=oracle", "filter=[]", "classify=probe", "mix=real", "logger=none", "seed=0,1,2,3,4", "scale.image_size=48",
     "scale.classifier_size=48", "scale.phantom_per_class=150", "scale.phantom_test_fraction=0.25", "scale.real_limit=100",
     "scale.generate_per_class=20", "audit.pool.num_replicates=10",
-    "trainer=cpu",
+    "trainer=cpu", "classify.steps=150",
 )  # fmt: skip
 ALONE = ("mix.real_per_class=10,20,40,80", "mix.synthetic_per_class=0", "base.gap=0")
 WITH_SYNTHETIC = (

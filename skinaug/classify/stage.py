@@ -3,12 +3,13 @@ test sets."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from inspect import signature
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from skinaug.errors import InputError
 from skinaug.leaks.lineage import certify_training
@@ -105,11 +106,16 @@ def check_features(cfg: DictConfig, images: Manifest) -> None:
 
 
 def check_parts(cfg: DictConfig) -> None:
+    if made_by(cfg) != GIVEN_FEATURES:  # which look at no picture
+        _check_network(json.dumps(plain(cfg.backbone)), cfg.classify.image_size)
+
+
+@cache
+def _check_network(backbone: str, image_size: int) -> None:
+    """Once in a process: all jobs of a sweep may have the same one, and it takes a second."""
     from skinaug.models.backbone import check_runs
 
-    if made_by(cfg) == GIVEN_FEATURES:
-        return  # they look at no picture
-    check_runs(build(cfg.backbone), cfg.classify.image_size)
+    check_runs(build(OmegaConf.create(backbone)), image_size)
 
 
 def made_by(cfg: DictConfig) -> str:

@@ -54,7 +54,7 @@ def test_rounding_is_exact_and_halves_go_up(ratio, count):
     assert scale(0.29, 50) == 15  # 0.29 * 50 is 14.499999999999998 in floating point
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     SEEDS,
     st.lists(st.floats(0.05, 1), min_size=2, max_size=2),
@@ -67,7 +67,7 @@ def test_smaller_mixes_are_within_larger_ones(seed, real_ratios, synthetic_ratio
     assert ids(small) <= ids(large)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(SEEDS, st.integers(1, 25), st.integers(0, 15), st.integers(1, 3), st.integers(1, 3))
 def test_prompt_sets_are_nested_and_weighted(seed, count, more, plain, clinical):
     weights = {"plain": float(plain), "clinical": float(clinical), "unused": 0.0}

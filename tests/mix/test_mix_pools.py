@@ -33,7 +33,7 @@ def named(letter: str, per_class: int = 60) -> Manifest:
 TWO = join_pools({"curate/a": named("a"), "curate/b": named("b")})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     st.integers(1, 40),
     st.integers(0, 15),

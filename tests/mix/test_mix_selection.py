@@ -55,7 +55,7 @@ RECIPES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(RECIPES, st.floats(0, 1.5), st.floats(0, 1.5))
 def test_a_smaller_ratio_is_within_a_larger_one(recipe, one, other):
     few, many = sorted((one, other))
@@ -63,7 +63,7 @@ def test_a_smaller_ratio_is_within_a_larger_one(recipe, one, other):
     assert ids(small) <= ids(large)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(RECIPES, st.floats(0, 1.5), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter_and_only_training_images_are_drawn(recipe, ratio, random):
     recipe = recipe | {"synthetic_ratio": ratio}
@@ -84,7 +84,7 @@ def shuffled_table(table: pl.DataFrame, random) -> pl.DataFrame:
     return table[random.sample(range(table.height), table.height)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(RECIPES, st.floats(0, 1.5))
 def test_counts_caps_and_balance(recipe, ratio):
     recipe = Mix("m", score=SCORE, **recipe, synthetic_ratio=ratio)
@@ -179,7 +179,7 @@ def test_unknown_scores_tell_what_there_is():
         Mix("m", synthetic_ratio=1, selection="diverse")(REAL, LARGE)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.integers(1, 3))
 def test_every_centre_is_the_farthest_and_the_radius_at_most_twice_the_least(seed, count, dimensions):
     points = np.random.default_rng(seed).normal(size=(12, dimensions))
