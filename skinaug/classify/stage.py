@@ -9,7 +9,7 @@ from functools import cache, partial
 from inspect import signature
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.leaks.lineage import certify_training
@@ -115,7 +115,7 @@ def _check_network(backbone: str, image_size: int) -> None:
     """Once in a process: all jobs of a sweep may have the same one, and it takes a second."""
     from skinaug.models.backbone import check_runs
 
-    check_runs(build(OmegaConf.create(backbone)), image_size)
+    check_runs(build(DictConfig(json.loads(backbone))), image_size)
 
 
 def made_by(cfg: DictConfig) -> str:
