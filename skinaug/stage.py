@@ -155,9 +155,8 @@ def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str
         if isinstance(value, Mapping):
             found |= named_files(value, f"{prefix}.{name}")
         elif isinstance(value, str) and "/" in value:
-            found[f"{prefix}.{name}"] = Path(
-                value.removeprefix("local-dir:")
-            )  # as timm and open_clip have it
+            # timm and open_clip have a prefix in front of folders.
+            found[f"{prefix}.{name}"] = Path(value.removeprefix("local-dir:"))
     return found
 
 

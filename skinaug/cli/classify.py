@@ -15,7 +15,7 @@ from rich.console import Console
 
 from skinaug.launch.controls import refuse_without_sweep
 from skinaug.pipeline import run
-from skinaug.report.collect import RUN_FILE
+from skinaug.report.collect import EVALUATED, RUN_FILE
 from skinaug.stage import plain
 from skinaug.store.artifact import Artifact
 from skinaug.store.files import write_text
@@ -52,7 +52,9 @@ def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }
     write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
-    sets = {name: f"the test set {name.partition('.')[2]}" for name in made if name.startswith("evaluate.")}
+    sets = {
+        name: f"the test set {name.removeprefix(EVALUATED)}" for name in made if name.startswith(EVALUATED)
+    }
     for name, words in {"classify": "real test images", **sets}.items():
         test = metrics_of(made[name])["test"]
         scores = "  ".join(

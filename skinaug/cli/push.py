@@ -189,10 +189,10 @@ def _check_account() -> None:
     """Refuse to begin where nothing can be sent."""
     from huggingface_hub import get_token
 
-    from skinaug.models.backbone import hub_reachable
+    from skinaug.models.backbone import hub_reachable, hub_switched_off
 
     lacking = []
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+    if hub_switched_off():
         lacking.append("HF_HUB_OFFLINE is set: unset it")
     elif not hub_reachable():
         lacking.append("the Hugging Face hub cannot be reached: connect to the network")
@@ -217,15 +217,14 @@ def _prepare_classifier(store: Store, artifact: Artifact, repository: str, folde
     from omegaconf import OmegaConf
 
     from skinaug.classify.card import write_classifier
+    from skinaug.models.backbone import untrained
     from skinaug.stage import build
 
     lineage = store.lineage({artifact.stage: artifact.key})
     mix, recipe = Manifest.read(lineage["mix"].path), artifact.record["config"]
-    backbone = dict(recipe["backbone"])
-    backbone |= {"pretrained": False, "weights": None} if "pretrained" in backbone else {}
     write_classifier(
         artifact.path,
-        build(OmegaConf.create(backbone)),
+        untrained(build(OmegaConf.create(recipe["backbone"]))),
         recipe,
         mix=mix,
         facts=facts(lineage, mix.table),

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +15,7 @@ from rich.table import Table
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
-from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.check import usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -76,12 +75,12 @@ def build_dataset(
     folder = check_root(source, root, "dataset") or out
     table = _choose_classes(_with_ids(_load(source, folder)), classes)
     table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad)
-    hashes = _hashes(table, pictures)
+    from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
+
+    hashes = hash_table(table, [picture.thumbnail for picture in pictures])
     links = None
     if duplicates is not None:
-        from skinaug.dataset.duplicates import (
-            without_copies,
-        )  # SciPy: half a second that looking at the root can spare
+        from skinaug.dataset.duplicates import without_copies  # SciPy, as above
 
         table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
@@ -190,11 +189,3 @@ def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.Da
             f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}."
         )
     return table.filter(pl.col("label").is_in(list(classes)))
-
-
-def _hashes(table: pl.DataFrame, pictures: Sequence[Picture]) -> pl.DataFrame:
-    """Perceptual hashes of every picture and of its mirror image."""
-    from skinaug.metrics.hashes import perceptual_hashes  # SciPy, as above
-
-    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
-    return table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))

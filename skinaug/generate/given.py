@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import COPIES, check_given
 from skinaug.manifest import GIVEN, Manifest
-from skinaug.metrics.hashes import perceptual_hashes
+from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
@@ -142,8 +141,7 @@ def _refuse_held_out(
     out: Path,
 ) -> None:
     """Look for validation and test photographs in the pool, as they are looked for among the training photographs."""
-    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
-    of_pool = pool.table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))
+    of_pool = hash_table(pool.table, [picture.thumbnail for picture in pictures])
     held_out = data.where(pl.col("split") != "train")
     known = hashes.join(held_out.table, on="image_id", how="semi").select(of_pool.columns)
     find_copies(manifest=Manifest.concat([pool, held_out]), hashes=pl.concat([of_pool, known]), out=out)

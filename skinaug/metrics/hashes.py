@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import polars as pl
 from scipy.fft import dctn
 
 COMPARED_AT_ONCE = 8_000_000  # pairs of hashes: 64 MB
@@ -22,6 +23,17 @@ def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     frequencies = dctn(thumbnails.astype(np.float64), axes=(1, 2))[:, :8, :8]
     mirrored = frequencies * (-1.0) ** np.arange(8)
     return _above_median(frequencies), _above_median(mirrored)
+
+
+def hash_table(images: pl.DataFrame, thumbnails: Sequence[np.ndarray]) -> pl.DataFrame:
+    """Hashes of pictures with their image_id, in the columns `phash` and, of their mirror images, `mirrored`.
+
+    Args:
+        images: rows with image_id.
+        thumbnails: of the same pictures, as in `perceptual_hashes`.
+    """
+    phash, mirrored = perceptual_hashes(np.stack(thumbnails))
+    return images.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))
 
 
 def hamming_pairs(

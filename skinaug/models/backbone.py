@@ -270,9 +270,14 @@ def backbone_names() -> set[str]:
     return names
 
 
+def hub_switched_off() -> bool:
+    """Whether the environment forbids the hub's client to use the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
+
+
 def hub_reachable() -> bool:
     """Whether the Hugging Face hub answers within two seconds; the hub's own client retries for half a minute."""
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+    if hub_switched_off():
         return False
     request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
     try:

@@ -24,8 +24,20 @@ class Logits(nn.Module):
         return given.logits if hasattr(given, "logits") else given
 
 
-class EncoderLogits(nn.Module):
-    """An image encoder's vectors and a linear layer on them, under the names that timm's networks have for these.
+class LinearHead(nn.Module):
+    """A linear layer on vectors of `num_features` numbers, under the names that timm's networks have for their last one."""
+
+    num_features: int
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def reset_classifier(self, num_classes: int) -> None:
+        self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
+
+
+class EncoderLogits(LinearHead):
+    """An image encoder's vectors and a linear layer on them.
 
     Args:
         encoder: float32 [B, 3, S, S] -> [B, D], or a tuple that begins so.
@@ -50,12 +62,6 @@ class EncoderLogits(nn.Module):
         self.pretrained_cfg, self.config = dict(pretrained_cfg), dict(config)
         self.reset_classifier(num_classes)
 
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
-
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-1] != self.image_size:
             size = (self.image_size, self.image_size)
@@ -64,8 +70,8 @@ class EncoderLogits(nn.Module):
         return self.head(vectors[0] if isinstance(vectors, tuple) else vectors)
 
 
-class GivenFeatures(nn.Module):
-    """Features that were computed elsewhere and a linear layer on them, under the names that timm's networks have for these.
+class GivenFeatures(LinearHead):
+    """Features that were computed elsewhere and a linear layer on them.
 
     Args:
         look_up: the images of a manifest -> float32 [N, D], in its order.
@@ -79,12 +85,6 @@ class GivenFeatures(nn.Module):
         super().__init__()
         self.look_up, self.num_features = look_up, num_features
         self.reset_classifier(num_classes)
-
-    def get_classifier(self) -> nn.Module:
-        return self.head
-
-    def reset_classifier(self, num_classes: int) -> None:
-        self.head: nn.Module = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         raise InputError(

@@ -11,21 +11,8 @@ from skinaug.report.collect import GIVEN, Run, Study
 from skinaug.report.tables import Cell, Table, table
 
 STAGES = (
-    *(
-        "dataset",
-        "test",
-        "copies",
-        "finetune",
-        "generate",
-        "score",
-        "curate",
-        "audit",
-        "mix",
-        "certify",
-        "classify",
-    ),
-    "evaluate",
-)
+    "dataset", "test", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "certify", "classify", "evaluate",
+)  # fmt: skip
 HOUR, MINUTE = 3600, 60
 STAGE_COSTS = {
     "stage": pl.String,

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import GIVEN, Manifest
-from skinaug.metrics.hashes import perceptual_hashes
+from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import usable_images
 from skinaug.test.sets import HASHES
 
@@ -36,8 +35,7 @@ def refuse_given_copies(
     if not len(given):
         return
     table, pictures, _ = usable_images(given.root, given.table, 1, "fail")
-    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
-    hashes = table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))
+    hashes = hash_table(table, [picture.thumbnail for picture in pictures])
     known = pl.read_parquet(folder / HASHES).select(hashes.columns)
     find_copies(manifest=Manifest.concat([given, further]), hashes=pl.concat([hashes, known]), out=out)
     found = pl.read_parquet(out / COPIES)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
@@ -16,7 +15,7 @@ from rich.table import Table
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
-from skinaug.metrics.hashes import perceptual_hashes
+from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
@@ -86,8 +85,7 @@ def take_test_set(
         source.licence,
         source.citation,
     )
-    phash, mirrored = perceptual_hashes(np.stack([picture.thumbnail for picture in pictures]))
-    own_hashes = manifest.table.select("image_id", phash=pl.Series(phash), mirrored=pl.Series(mirrored))
+    own_hashes = hash_table(manifest.table, [picture.thumbnail for picture in pictures])
     copies = _copies(manifest, own_hashes, data, hashes, find_copies, out)
     shared = _shared(manifest, data, copies)
     learned = shared.filter(pl.col("split").is_in(LEARNED))
