@@ -6,6 +6,8 @@ PYTHON ?= python3
 REQUIREMENTS := requirements.txt
 ARGS ?=
 DONE := $(VENV)/.installed
+# Containers often forbid Python to keep compiled modules; without them each process compiles torch's anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:      ## list these commands
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
