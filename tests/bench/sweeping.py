@@ -17,7 +17,7 @@ from unittest import mock
 from tests.bench.process import Run, run
 
 # The demo's sizes, but a pool that no fine-tuning and no filter has to be paid for: the whole pipeline would save more.
-POOL = ("scale=demo", "finetune=none", "filter=[]", "mix=hybrid")
+POOL = ("scale=demo_40", "finetune=none", "filter=[]", "mix=hybrid")
 
 
 def classify(folder: str, overrides: Sequence[str]) -> dict[str, Any]:

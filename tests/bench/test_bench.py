@@ -239,7 +239,7 @@ def test_by_default_the_sweep_is_that_of_the_speed_notes():
         "a job of it beyond its training": "3.7 s with W&B, 2.8 s without: TOO MUCH; 1.8 s of it to judge the held-out pictures",
     }
     sweep, alone, later = map(set, asked)
-    demo = {"scale=demo", "finetune=none", "filter=[]", "mix=hybrid", "scale.generate_per_class=50"}
+    demo = {"scale=demo_40", "finetune=none", "filter=[]", "mix=hybrid", "scale.generate_per_class=50"}
     arms = {"-m", "mix.real_per_class=25,50", "mix.synthetic_per_class=12,25,50"}
     assert sweep == demo | arms | {"seed=0,1", "logger=wandb"}
     assert alone == demo | {"mix.real_per_class=50", "mix.synthetic_per_class=25", "seed=0", "logger=wandb"}
