@@ -31,6 +31,9 @@ from skinaug.metrics.memorisation import memorisation
 from skinaug.metrics.skin import realised
 from skinaug.sources.check import Picture
 from skinaug.sources.layout import read_images
+from skinaug.sources.masks import check_choice
+from skinaug.sources.noticed import notice
+from skinaug.sources.noticed import sentences as of_noticed
 
 REAL, SYNTHETIC = "real", "synthetic"
 STATED = ("skin_type", "body_site", "sex", "age")  # what tables tell of images
@@ -63,6 +66,7 @@ def audit_folders(
     held_out: float = 0.25,
     min_size_px: int = 32,
     on_bad: str = "fail",
+    masks: str = "fail",
     *,
     real: Path,
     synthetic: Path,
@@ -82,7 +86,7 @@ def audit_folders(
         backbone, image_size, neighbours, num_replicates, max_images, false_positive_rate, seed: as in `pool.audit_pool`.
         copy_size, max_hamming, min_cosine: as `copies.find_held_out_copies` has them for its copies.
         held_out: share of the real images that are held out, in [0, 1).
-        min_size_px, on_bad: as in `sources.layout.read_images`.
+        min_size_px, on_bad, masks: as in `sources.layout.read_images`.
         real, synthetic: the folders.
         cache: file of what was computed of each picture (`blobs`).
         device: tells where the network runs.
@@ -95,13 +99,14 @@ def audit_folders(
         raise InputError(f"audit.folders.held_out={held_out} is no share below 1: give a value in [0, 1).")
     if on_bad not in ("fail", "drop"):
         raise InputError(f"audit.folders.on_bad={on_bad}: choose fail or drop.")
+    check_choice(masks, "audit.folders.masks")
     console.print(f"reading {real} and {synthetic}", highlight=False, markup=False, soft_wrap=True)
     read = {
-        kind: read_images(folder, kind, min_size_px, on_bad)
+        kind: read_images(folder, kind, min_size_px, on_bad, masks)
         for kind, folder in ((REAL, real), (SYNTHETIC, synthetic))
     }
     data, photographs, unseen = _without_test(*read[REAL][:2])
-    pool, pictures, _ = read[SYNTHETIC]
+    pool, pictures = read[SYNTHETIC][:2]
     least = 2 * (neighbours + 1)
     _refuse_few(data, pool, least)
     data = with_held_out(data, held_out, least, seed)
@@ -136,8 +141,15 @@ def audit_folders(
     for kind, images in ((REAL, data), (SYNTHETIC, pool)):
         (out / kind).mkdir()
         images.write(out / kind)
-    summary = _summary(data, pool, copies, unseen, dropped)
+    noticed = {kind: _noticed(*found) for kind, found in read.items()}
+    summary = _summary(data, pool, copies, unseen, dropped) | {"noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _noticed(images: Manifest, pictures: Sequence[Picture], dropped: pl.DataFrame) -> dict[str, Any]:
+    """What reading a folder noticed."""
+    listed = pl.concat([images.table, dropped.select("path")], how="diagonal")
+    return notice(images.root, listed, images.table["path"].to_list(), pictures)
 
 
 def _without_test(data: Manifest, pictures: Sequence[Picture]) -> tuple[Manifest, list[Picture], int]:
@@ -302,6 +314,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         told.append(f"{summary['test_images_left_out']:,} real images of the test split are left out.")
     if summary["dropped"]:
         told.append(f"{summary['dropped']:,} images that cannot be used are left out; dropped.csv tells why.")
+    for kind, noticed in summary["noticed"].items():
+        told += [f"{kind.capitalize()} folder: {line}" for line in of_noticed(noticed)]
     ours, theirs = (set(summary["classes"][kind]) for kind in (REAL, SYNTHETIC))
     if ours != theirs:
         apart = ", ".join(sorted(ours ^ theirs))
