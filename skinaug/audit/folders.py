@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from skinaug.audit.copies import alike
+from skinaug.audit.copies import views
 from skinaug.audit.pool import (
     HELD_OUT,
     attributes_table,
@@ -26,8 +27,9 @@ from skinaug.audit.pool import (
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
-from skinaug.metrics.hashes import hamming_matches, hamming_pairs, perceptual_hashes
+from skinaug.metrics.hashes import match_blocks, pair_blocks, perceptual_hashes
 from skinaug.metrics.memorisation import memorisation
+from skinaug.metrics.near_copies import Views, confirmed_pairs
 from skinaug.metrics.skin import realised
 from skinaug.sources.check import Picture
 from skinaug.sources.layout import read_images
@@ -126,7 +128,7 @@ def audit_folders(
     (out / "memorisation.json").write_text(json.dumps({SYNTHETIC: found}, indent=2) + "\n")
     copies = find_copies(
         (pool, pictures), (data, photographs), max_hamming, min_cosine,
-        lambda both, left, right: alike(both, left, right, backbone, copy_size, cache, device),
+        lambda both, left, right: views(both, left, right, backbone, copy_size, cache, device),
     )  # fmt: skip
     copies.write_csv(out / "copies.csv")
     console.print("measuring tones and lesions", highlight=False)
@@ -194,7 +196,7 @@ def find_copies(
     data: Images,
     max_hamming: int,
     min_cosine: float,
-    cosines: Callable[[Manifest, pl.Series, pl.Series], np.ndarray],
+    features: Callable[[Manifest, pl.Series, pl.Series], Views],
 ) -> pl.DataFrame:
     """Pairs of pictures that are one, saved anew, scaled or mirrored, with the columns of `COPIES`: each synthetic image with the
     real ones, and with the other synthetic ones. The most alike come first.
@@ -202,30 +204,38 @@ def find_copies(
     Args:
         max_hamming: bits of 64 in which the perceptual hashes of a pair differ at most.
         min_cosine: of the features, that confirm it.
-        cosines: of images of a manifest, by two columns of ids.
+        features: of images of a manifest, by two columns of ids (`copies.views`).
     """
     (images, pictures), (photographs, originals) = pool, data
     (own, turned), (real, real_turned) = (
         perceptual_hashes(np.stack([picture.thumbnail for picture in some])) for some in (pictures, originals)
     )
-    across, within = (
-        hamming_matches(own, real, real_turned, max_hamming),
-        hamming_pairs(own, turned, max_hamming),
-    )
     classes = tuple(sorted({*images.classes, *photographs.classes}))
     both = Manifest.concat([Manifest(some.table, some.root, classes) for some in (photographs, images)])
     rows = []
-    for kind, (pairs, distances), others, read in (
-        (REAL, across, photographs, originals),
-        (SYNTHETIC, within, images, pictures),
+    for kind, blocks, others, read in (
+        (REAL, partial(match_blocks, own, real, real_turned, max_hamming), photographs, originals),
+        (SYNTHETIC, partial(pair_blocks, own, turned, max_hamming), images, pictures),
     ):
-        left, right = images.table["image_id"][pairs[:, 0]], others.table["image_id"][pairs[:, 1]]
+        ids, other_ids = images.table["image_id"], others.table["image_id"]
+        pairs, distances, cosines = confirmed_pairs(
+            blocks, partial(_of_rows, partial(features, both), ids, other_ids), min_cosine
+        )
         same = [pictures[i].pixels_sha256 == read[j].pixels_sha256 for i, j in pairs]
-        confirmed = cosines(both, left, right) if len(pairs) else np.empty(0)
-        columns = (left, right, [kind] * len(pairs), distances, confirmed, same)
+        columns = (ids[pairs[:, 0]], other_ids[pairs[:, 1]], [kind] * len(pairs), distances, cosines, same)
         rows.append(pl.DataFrame(dict(zip(COPIES, columns, strict=True)), schema_overrides=COPIES))
-    found = pl.concat(rows).filter(pl.col("cosine") >= min_cosine)
-    return found.sort("of", "cosine", "image_id", descending=[False, True, False])
+    return pl.concat(rows).sort("of", "cosine", "image_id", descending=[False, True, False])
+
+
+def _of_rows(
+    features: Callable[[pl.Series, pl.Series], Views],
+    ids: pl.Series,
+    other_ids: pl.Series,
+    rows: np.ndarray,
+    others: np.ndarray,
+) -> Views:
+    """Features by row numbers, of what gives them by ids."""
+    return features(ids[rows], other_ids[others])
 
 
 def compared(data: Manifest, pool: Manifest, of_data: pl.DataFrame, of_pool: pl.DataFrame) -> pl.DataFrame:
@@ -314,7 +324,7 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         told.append(f"{summary['test_images_left_out']:,} real images of the test split are left out.")
     if summary["dropped"]:
         told.append(f"{summary['dropped']:,} images that cannot be used are left out; dropped.csv tells why.")
-    for kind, noticed in summary["noticed"].items():
+    for kind, noticed in summary.get("noticed", {}).items():
         told += [f"{kind.capitalize()} folder: {line}" for line in of_noticed(noticed)]
     ours, theirs = (set(summary["classes"][kind]) for kind in (REAL, SYNTHETIC))
     if ours != theirs:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.joined import warnings
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
@@ -86,10 +87,11 @@ def build_dataset(
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
     links = None
+    large: list[dict[str, Any]] = []
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
 
-        table, links, copies = without_copies(folder, table, pictures, duplicates)
+        table, links, copies, large = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
     table = _join_lesions(table)
     table = complete_splits(table, fractions, seed).sort("image_id")
@@ -101,10 +103,12 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links) | {"noticed": noticed}
+    summary = summarise(manifest, dropped, links) | {"joined_groups": large, "noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)
+    for line in warnings(large):
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:
