@@ -34,11 +34,11 @@ TEXTS = (
 NO_SUFFIX = "without a suffix"
 EXAMPLES = 5
 WORDS = {
-    BROKEN_PROFILE: "pictures have a colour profile that cannot be used: their values are taken for sRGB",
-    BITS_12: "pictures of 16 bits hold 12, and are scaled by these",
-    BITS_10: "pictures of 16 bits hold 10 or fewer, are scaled as if they were 12, and so look four times too dark or more: multiply "
-    "the values of all by one factor and save them again",
-    "masks": "pictures look like masks, and are taken for photographs",
+    BROKEN_PROFILE: "Colour profiles that cannot be used, so that values are taken for sRGB",
+    BITS_12: "Pictures of 16 bits that hold 12, scaled by these",
+    BITS_10: "Pictures of 16 bits that hold 10 or fewer, scaled as if they held 12 and so too dark (multiply the values of all by one "
+    "factor and save them again)",
+    "masks": "Pictures that look like masks, taken for photographs",
 }
 
 
@@ -91,15 +91,14 @@ def sentences(noticed: Mapping[str, Any]) -> list[str]:
         if word in noticed:
             examples = ", ".join(printable(name) for name in noticed[word]["examples"])
             more = ", ..." if noticed[word]["count"] > EXAMPLES else ""
-            lines.append(f"{noticed[word]['count']:,} {words}: {examples}{more}.")
+            lines.append(f"{words}: {noticed[word]['count']:,} ({examples}{more}).")
     return lines
 
 
 def not_read(counts: Mapping[str, int]) -> str:
     """Files that were not read, in words."""
-    total = sum(counts.values())
     kinds = ", ".join(f"{count:,} {printable(suffix)}" for suffix, count in counts.items())
-    return f"{total:,} other files of the folder are not read: {kinds}."
+    return f"Other files of the folder, which are not read: {kinds}."
 
 
 def tell(noticed: Mapping[str, Any]) -> None:
