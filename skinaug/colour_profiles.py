@@ -23,8 +23,8 @@ class BrokenProfile(ValueError):
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """The same colours in sRGB, by LittleCMS: 8 bits, RGB, or RGBA where the picture has transparency, which stays.
 
-    A profile that moves no colour of a lattice by more than `LIKE_SRGB` is sRGB, whatever it is called; it is applied to nothing.
-    Each profile is looked at once, so that further pictures with the same cost nothing.
+    A profile that moves no colour of a lattice by more than `LIKE_SRGB` is sRGB, whatever it is called: the picture itself is
+    returned. Each profile is looked at once, so that further pictures with the same cost nothing.
 
     Args:
         image: 8 bits, grey, RGB, CMYK or a palette, with transparency or without.
@@ -38,9 +38,11 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         raise BrokenProfile(f"a profile of grey in a picture of mode {image.mode}")
     if (mode == "CMYK") != (image.mode == "CMYK"):
         raise BrokenProfile(f"a profile of {mode} in a picture of mode {image.mode}")
+    if transform is None:
+        return image
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     image = image.convert("RGBA").convert(mode) if alpha else image.convert(mode)
-    image = transform.apply(image) if transform else image.convert("RGB")
+    image = transform.apply(image)
     if alpha:
         image.putalpha(alpha)
     return image
