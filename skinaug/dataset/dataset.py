@@ -93,6 +93,10 @@ def build_dataset(
 
         table, links, copies, large = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
+        for line in warnings(
+            large
+        ):  # before the splits, which one group of all patients would make impossible
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
     table = _join_lesions(table)
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(
@@ -107,8 +111,6 @@ def build_dataset(
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)
-    for line in warnings(large):
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -50,7 +50,7 @@ def unread(root: Path, listed: Iterable[str | None]) -> dict[str, int]:
     Args:
         listed: paths relative to `root`.
     """
-    known = set(listed)
+    known = {str(PurePosixPath(name)) for name in listed if name}
     suffixes = Counter(
         Path(name).suffix.lower() or NO_SUFFIX for name in list_files(root) if name not in known
     )

@@ -65,5 +65,8 @@ def test_the_dataset_stage_tells_the_pairs(exact: bool, tmp_path: Path, capsys: 
     assert group["pairs"] == (5 if exact else 15)
     assert all(pair[side].endswith("_2.png") for pair in group["joined"] for side in ("path", "other_path"))
     out = capsys.readouterr().out
+    assert out.index("Warning") < out.index("images / patients"), (
+        "told before the splits, which may be impossible"
+    )
     assert "Warning: copies join 6 patients, 20% of all, into one group" in out
     assert "a/P0_2.png and a/P10_2.png" in out
