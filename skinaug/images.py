@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache as once
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import (
+    AvifImagePlugin,
     BmpImagePlugin,
     Image,
     ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
+    UnidentifiedImageError,
     WebPImagePlugin,
 )
 
+from skinaug.colour_profiles import BrokenProfile, to_srgb
 from skinaug.errors import InputError, listing
 from skinaug.store.blobs import read_blobs, write_blobs
 from skinaug.store.digest import sha256_file
@@ -25,37 +29,61 @@ from skinaug.store.digest import sha256_file
 if TYPE_CHECKING:
     from skinaug.manifest import Manifest
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif"),
+        *(".heic", ".heif", ".hif"),
+    }
+)
 READERS = (  # imported, because Pillow knows only formats whose readers are
     PngImagePlugin.PngImageFile,
     JpegImagePlugin.JpegImageFile,
     WebPImagePlugin.WebPImageFile,
     BmpImagePlugin.BmpImageFile,
     TiffImagePlugin.TiffImageFile,
+    AvifImagePlugin.AvifImageFile,
 )
 FORMATS = tuple(reader.format for reader in READERS)
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands of ISO 23008-12
+NO_HEIC = "HEIC, as telephones save it, needs a reader: pip install 'skinaug[heic]'"
+HEADER = 32  # bytes, by which a format is told
 MAX_PIXELS = 120_000_000  # more than telephones take; three bytes each
-DECODING = 2  # raised when other pixels are made of the same file
+DECODING = 3  # raised when other pixels are made of the same file
+
+# What reading a picture may notice.
+BROKEN_PROFILE = "broken_profile"  # its colour profile cannot be used: its values are taken for sRGB
+BITS_12 = "12_bits"  # its 16 bits hold 12, which are scaled to 8
+BITS_10 = "10_bits"  # its 16 bits hold 10 or fewer, which are scaled as if they were 12
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is stricter
 
 
 def open_image(path: Path | str) -> Image.Image:
-    """Read one image as 8 bits RGB, turned upright by its EXIF orientation.
+    """Read one image as 8 bits sRGB, turned upright by its orientation.
 
-    Of an animation or several pages, the first is taken. CMYK, palettes and grey become RGB, grey of 16 bits is scaled to 8, and
-    what is transparent lies on white. Only FORMATS are read, by content and whatever the file's name: Pillow has readers for
+    Of an animation or several pages, the first is taken. An embedded colour profile is applied; without one, or with one that
+    cannot be used, values are taken for sRGB. CMYK, palettes and grey become RGB, grey of 16 bits is scaled to 8, and what is
+    transparent lies on white. Only FORMATS and HEIC are read, by content and whatever the file's name: Pillow has readers for
     others that start programs.
 
+    Grey of 16 bits of which no value reaches 4,096 holds 12 bits: such files of one camera are all scaled by the same factor,
+    whatever the brightest value of each is, so that a dark picture stays darker than a bright one.
+
     Raises:
-        OSError: the file is missing, unreadable, truncated, no image of FORMATS, has more than MAX_PIXELS, which is seen before
-            anything is decoded, or values without a known range (32 bits).
+        OSError: the file is missing, unreadable, truncated, none of FORMATS, HEIC without its reader, has more than MAX_PIXELS,
+            which is seen before anything is decoded, or values without a known range (32 bits; colours of 16 bits that hold 12).
     """
+    return read_image(path)[0]
+
+
+def read_image(path: Path | str) -> tuple[Image.Image, tuple[str, ...]]:
+    """As `open_image`, and what was noticed: any of BROKEN_PROFILE, BITS_12, BITS_10."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with _open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
-            return _rgb(ImageOps.exif_transpose(image), str(image.format))
+            sixteen = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
+            return _srgb(ImageOps.exif_transpose(image), str(image.format), sixteen)
     except OSError:
         raise
     except Image.DecompressionBombError as error:
@@ -64,18 +92,79 @@ def open_image(path: Path | str) -> Image.Image:
         raise OSError(f"damaged: {error}") from error
 
 
-def _rgb(image: Image.Image, format: str) -> Image.Image:
-    """A decoded image as 8 bits RGB: Pillow's own conversion clips grey of 16 bits and shows what transparency hides."""
+def is_picture(path: Path | str) -> bool:
+    """Whether a file begins as one of FORMATS or HEIC does. What cannot be read is none."""
+    try:
+        header = _header(path)
+    except OSError:
+        return False
+    accept = (Image.OPEN[name][1] for name in FORMATS)
+    return _is_heic(header) or any(begins is not None and begins(header) is True for begins in accept)
+
+
+def _open(path: Path | str) -> Image.Image:
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        if not _is_heic(_header(path)):
+            raise
+        return Image.open(path, formats=_heic_reader())
+
+
+def _header(path: Path | str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(HEADER)
+
+
+def _is_heic(header: bytes) -> bool:
+    return header[4:8] == b"ftyp" and header[8:12] in HEIC
+
+
+@once
+def _heic_reader() -> tuple[str, ...]:
+    """Pillow's name for HEIC, once its reader is there. It turns pictures upright itself, and says so in their EXIF."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise OSError(NO_HEIC) from error
+    pillow_heif.register_heif_opener()
+    return (pillow_heif.HeifImageFile.format,)
+
+
+def _srgb(image: Image.Image, format: str, sixteen: bool) -> tuple[Image.Image, tuple[str, ...]]:
+    """A decoded image as 8 bits sRGB, and what was noticed: Pillow's own conversion clips grey of 16 bits, shows what transparency
+    hides and leaves profiles alone. sixteen: whether the file has 16 bits a value."""
+    noticed = []
+    profile = image.info.pop("icc_profile", b"")  # None, where Pillow could not put it together
     if image.mode.startswith("I;16") or (image.mode == "I" and format == "PNG"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
+        values = np.asarray(image)
+        brightest = values.max()
+        noticed += [BITS_10] if brightest < 2**10 else [BITS_12] if brightest < 2**12 else []
+        image = Image.fromarray((values >> (4 if brightest < 2**12 else 8)).astype(np.uint8))
+    elif image.mode in ("I", "F"):
         raise OSError(
             f"its values have 32 bits (mode {image.mode}), and no range is known: save it with 8 or 16"
         )
+    elif sixteen and image.mode in ("RGB", "RGBA") and _brightest(image) < 2**4:
+        raise OSError(
+            "its colours have 16 bits and hold 12 or fewer, of which Pillow keeps 4: save it with its full range, or with 8 bits"
+        )
+    if profile or profile is None:
+        try:
+            image = to_srgb(image, profile or b"")
+        except BrokenProfile:
+            noticed.append(BROKEN_PROFILE)
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info.pop("icc_profile", None)  # of sRGB: who saves the picture would embed it
+    return image, tuple(noticed)
+
+
+def _brightest(image: Image.Image) -> int:
+    """The largest value of a picture's colours, uint8."""
+    return int(np.asarray(image.convert("RGB")).max())
 
 
 def square(image: Image.Image, size: int) -> np.ndarray:

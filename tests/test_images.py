@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +120,85 @@ def test_pictures_that_are_not_those_listed_are_all_named(make_manifest, tmp_pat
     assert "3 pictures" in str(error.value)
     assert all(f"{number}.png" in str(error.value) for number in (1, 2, 3))
     assert not cache.exists(), "nothing of them is kept"
+
+
+@pytest.mark.parametrize("format", ["HEIF", "AVIF", "JPEG"])
+def test_a_telephone_that_was_turned_shows_the_same_picture_in_each_format(format: str, tmp_path: Path):
+    """HEIC's reader turns pictures by itself, and leaves an EXIF that once said so: turned twice, it would be wrong again."""
+    if format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    pixels[:32, :48] = (200, 80, 40)
+    pixels[32:, 48:] = (40, 80, 200)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(tmp_path / "a", format, quality=95, exif=exif.tobytes())
+        Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+        read, expected = (np.asarray(images.open_image(tmp_path / name), np.int16) for name in ("a", "a.png"))
+        assert read.shape == expected.shape == ((64, 96, 3) if orientation < 5 else (96, 64, 3))
+        assert np.abs(read - expected).mean() < 4
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1"])
+def test_heic_is_told_by_content_and_its_absent_reader_by_the_command_that_installs_it(
+    brand: bytes, tmp_path: Path, monkeypatch
+):
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.new("RGB", (64, 48), (200, 80, 40)).save(tmp_path / "a.heic")
+    content = bytearray((tmp_path / "a.heic").read_bytes())
+    content[8:12] = brand
+    (tmp_path / "IMG_0001").write_bytes(content)
+    assert images.is_picture(tmp_path / "IMG_0001")
+    assert images.open_image(tmp_path / "IMG_0001").size == (64, 48)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    images._heic_reader.cache_clear()
+    with pytest.raises(OSError, match=r"pip install 'skinaug\[heic\]'"):
+        images.open_image(tmp_path / "IMG_0001")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_twelve_bits_are_scaled_by_one_factor(name: str, tmp_path: Path):
+    """A dark picture of a 12-bit camera stays darker than a bright one."""
+    for level, noticed in ((4000, images.BITS_12), (2000, images.BITS_12), (800, images.BITS_10)):
+        Image.fromarray(np.full((32, 32), level, np.uint16)).save(tmp_path / name)
+        read, told = images.read_image(tmp_path / name)
+        assert abs(int(np.asarray(read).max()) - level / 4095 * 255) <= 1
+        assert told == (noticed,)
+    Image.fromarray(np.full((32, 32), 4100, np.uint16)).save(tmp_path / name)
+    read, told = images.read_image(tmp_path / name)
+    assert (np.asarray(read).max(), told) == (16, ())
+
+
+def test_colours_of_16_bits_that_hold_12_are_refused(tmp_path: Path):
+    def png(values: np.ndarray) -> bytes:
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        parts = {
+            b"IHDR": struct.pack(">IIBBBBB", 32, 32, 16, 2, 0, 0, 0),
+            b"IDAT": zlib.compress(rows),
+            b"IEND": b"",
+        }
+        chunks = [
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+            for name, data in parts.items()
+        ]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+    values = np.random.default_rng(0).integers(0, 4096, (32, 32, 3))
+    (tmp_path / "a.png").write_bytes(png(values * 16))
+    assert np.abs(np.asarray(images.open_image(tmp_path / "a.png")) - values / 16).max() <= 1
+    (tmp_path / "a.png").write_bytes(png(values))
+    with pytest.raises(OSError, match="hold 12 or fewer"):
+        images.open_image(tmp_path / "a.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "black.png")  # of 8 bits: dark, and read
+    assert images.read_image(tmp_path / "black.png")[1] == ()
+
+
+def test_files_are_told_to_be_pictures_by_content(tmp_path: Path):
+    for format in images.FORMATS:
+        Image.new("RGB", (8, 8)).save(tmp_path / "x", format)
+        assert images.is_picture(tmp_path / "x")
+    for content in (b"", b"LICENSE\n", b"\x89PN"):
+        (tmp_path / "x").write_bytes(content)
+        assert not images.is_picture(tmp_path / "x")

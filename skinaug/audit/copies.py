@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from sklearn.preprocessing import normalize
 
 from skinaug.images import load_pixels
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
-from skinaug.metrics.hashes import hamming_matches
+from skinaug.metrics.hashes import match_blocks
+from skinaug.metrics.near_copies import Views, confirmed_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -55,11 +55,20 @@ def find_held_out_copies(
     one, other, turned = (
         part.to_numpy() for part in (train["phash"], held_out["phash"], held_out["mirrored"])
     )
-    pairs, distances = hamming_matches(one, other, turned, max_hamming)
+    pairs, distances, cosine = confirmed_pairs(
+        lambda: match_blocks(one, other, turned, max_hamming),
+        lambda rows, others: views(
+            manifest,
+            train["image_id"][rows],
+            held_out["image_id"][others],
+            backbone,
+            image_size,
+            cache,
+            device,
+        ),
+        min_cosine,
+    )
     copied, copy = train[pairs[:, 0]], held_out[pairs[:, 1]]
-    cosine = np.empty(0)
-    if len(pairs):
-        cosine = alike(manifest, copied["image_id"], copy["image_id"], backbone, image_size, cache, device)
     found = pl.DataFrame(
         {
             "image_id": copied["image_id"],
@@ -69,10 +78,10 @@ def find_held_out_copies(
             "cosine": cosine,
         }
     )
-    found.filter(pl.col("cosine") >= min_cosine).write_parquet(out / COPIES)
+    found.write_parquet(out / COPIES)
 
 
-def alike(
+def views(
     manifest: Manifest,
     left: pl.Series,
     right: pl.Series,
@@ -80,8 +89,8 @@ def alike(
     size: int,
     cache: Path | None,
     device: Callable[[], torch.device],
-) -> np.ndarray:
-    """Cosine of the features of each picture and its partner, as it is or mirrored, whichever is the larger: float [P]."""
+) -> Views:
+    """Features of pictures named on the left with those of pictures on the right as they are, and with those mirrored."""
     from skinaug.metrics.features import (
         embed_pixels,  # torch and timm load here, not for a set without candidates
     )
@@ -90,9 +99,8 @@ def alike(
     candidates = manifest.where(pl.col("image_id").is_in([*left, *right]))
     pixels = load_pixels(candidates, size, cache)
     turned = np.ascontiguousarray(pixels[:, :, ::-1])
-    straight, mirrored = (normalize(embed_pixels(some, network)) for some in (pixels, turned))
+    straight, mirrored = (embed_pixels(some, network) for some in (pixels, turned))
     place = {name: row for row, name in enumerate(candidates.table["image_id"])}
-    one, other = ([place[name] for name in names] for names in (left, right))
-    return np.maximum(
-        *(np.einsum("pd,pd->p", straight[one], partner[other]) for partner in (straight, mirrored))
-    )
+    rows, others = ([place[name] for name in names] for names in (left, right))
+    one = straight[rows]
+    return [(one, straight[others]), (one, mirrored[others])]

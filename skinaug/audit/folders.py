@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import nn
 
-from skinaug.audit.copies import alike
+from skinaug.audit.copies import views
 from skinaug.audit.pool import (
     HELD_OUT,
     attributes_table,
@@ -26,11 +27,15 @@ from skinaug.audit.pool import (
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
-from skinaug.metrics.hashes import hamming_matches, hamming_pairs, perceptual_hashes
+from skinaug.metrics.hashes import match_blocks, pair_blocks, perceptual_hashes
 from skinaug.metrics.memorisation import memorisation
+from skinaug.metrics.near_copies import Views, confirmed_pairs
 from skinaug.metrics.skin import realised
 from skinaug.sources.check import Picture
 from skinaug.sources.layout import read_images
+from skinaug.sources.masks import check_choice
+from skinaug.sources.noticed import notice
+from skinaug.sources.noticed import sentences as of_noticed
 
 REAL, SYNTHETIC = "real", "synthetic"
 STATED = ("skin_type", "body_site", "sex", "age")  # what tables tell of images
@@ -63,6 +68,7 @@ def audit_folders(
     held_out: float = 0.25,
     min_size_px: int = 32,
     on_bad: str = "fail",
+    masks: str = "fail",
     *,
     real: Path,
     synthetic: Path,
@@ -82,7 +88,7 @@ def audit_folders(
         backbone, image_size, neighbours, num_replicates, max_images, false_positive_rate, seed: as in `pool.audit_pool`.
         copy_size, max_hamming, min_cosine: as `copies.find_held_out_copies` has them for its copies.
         held_out: share of the real images that are held out, in [0, 1).
-        min_size_px, on_bad: as in `sources.layout.read_images`.
+        min_size_px, on_bad, masks: as in `sources.layout.read_images`.
         real, synthetic: the folders.
         cache: file of what was computed of each picture (`blobs`).
         device: tells where the network runs.
@@ -95,13 +101,14 @@ def audit_folders(
         raise InputError(f"audit.folders.held_out={held_out} is no share below 1: give a value in [0, 1).")
     if on_bad not in ("fail", "drop"):
         raise InputError(f"audit.folders.on_bad={on_bad}: choose fail or drop.")
+    check_choice(masks, "audit.folders.masks")
     console.print(f"reading {real} and {synthetic}", highlight=False, markup=False, soft_wrap=True)
     read = {
-        kind: read_images(folder, kind, min_size_px, on_bad)
+        kind: read_images(folder, kind, min_size_px, on_bad, masks)
         for kind, folder in ((REAL, real), (SYNTHETIC, synthetic))
     }
     data, photographs, unseen = _without_test(*read[REAL][:2])
-    pool, pictures, _ = read[SYNTHETIC]
+    pool, pictures = read[SYNTHETIC][:2]
     least = 2 * (neighbours + 1)
     _refuse_few(data, pool, least)
     data = with_held_out(data, held_out, least, seed)
@@ -121,7 +128,7 @@ def audit_folders(
     (out / "memorisation.json").write_text(json.dumps({SYNTHETIC: found}, indent=2) + "\n")
     copies = find_copies(
         (pool, pictures), (data, photographs), max_hamming, min_cosine,
-        lambda both, left, right: alike(both, left, right, backbone, copy_size, cache, device),
+        lambda both, left, right: views(both, left, right, backbone, copy_size, cache, device),
     )  # fmt: skip
     copies.write_csv(out / "copies.csv")
     console.print("measuring tones and lesions", highlight=False)
@@ -136,8 +143,15 @@ def audit_folders(
     for kind, images in ((REAL, data), (SYNTHETIC, pool)):
         (out / kind).mkdir()
         images.write(out / kind)
-    summary = _summary(data, pool, copies, unseen, dropped)
+    noticed = {kind: _noticed(*found) for kind, found in read.items()}
+    summary = _summary(data, pool, copies, unseen, dropped) | {"noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _noticed(images: Manifest, pictures: Sequence[Picture], dropped: pl.DataFrame) -> dict[str, Any]:
+    """What reading a folder noticed."""
+    listed = pl.concat([images.table, dropped.select("path")], how="diagonal")
+    return notice(images.root, listed, images.table["path"].to_list(), pictures)
 
 
 def _without_test(data: Manifest, pictures: Sequence[Picture]) -> tuple[Manifest, list[Picture], int]:
@@ -182,7 +196,7 @@ def find_copies(
     data: Images,
     max_hamming: int,
     min_cosine: float,
-    cosines: Callable[[Manifest, pl.Series, pl.Series], np.ndarray],
+    features: Callable[[Manifest, pl.Series, pl.Series], Views],
 ) -> pl.DataFrame:
     """Pairs of pictures that are one, saved anew, scaled or mirrored, with the columns of `COPIES`: each synthetic image with the
     real ones, and with the other synthetic ones. The most alike come first.
@@ -190,30 +204,38 @@ def find_copies(
     Args:
         max_hamming: bits of 64 in which the perceptual hashes of a pair differ at most.
         min_cosine: of the features, that confirm it.
-        cosines: of images of a manifest, by two columns of ids.
+        features: of images of a manifest, by two columns of ids (`copies.views`).
     """
     (images, pictures), (photographs, originals) = pool, data
     (own, turned), (real, real_turned) = (
         perceptual_hashes(np.stack([picture.thumbnail for picture in some])) for some in (pictures, originals)
     )
-    across, within = (
-        hamming_matches(own, real, real_turned, max_hamming),
-        hamming_pairs(own, turned, max_hamming),
-    )
     classes = tuple(sorted({*images.classes, *photographs.classes}))
     both = Manifest.concat([Manifest(some.table, some.root, classes) for some in (photographs, images)])
     rows = []
-    for kind, (pairs, distances), others, read in (
-        (REAL, across, photographs, originals),
-        (SYNTHETIC, within, images, pictures),
+    for kind, blocks, others, read in (
+        (REAL, partial(match_blocks, own, real, real_turned, max_hamming), photographs, originals),
+        (SYNTHETIC, partial(pair_blocks, own, turned, max_hamming), images, pictures),
     ):
-        left, right = images.table["image_id"][pairs[:, 0]], others.table["image_id"][pairs[:, 1]]
+        ids, other_ids = images.table["image_id"], others.table["image_id"]
+        pairs, distances, cosines = confirmed_pairs(
+            blocks, partial(_of_rows, partial(features, both), ids, other_ids), min_cosine
+        )
         same = [pictures[i].pixels_sha256 == read[j].pixels_sha256 for i, j in pairs]
-        confirmed = cosines(both, left, right) if len(pairs) else np.empty(0)
-        columns = (left, right, [kind] * len(pairs), distances, confirmed, same)
+        columns = (ids[pairs[:, 0]], other_ids[pairs[:, 1]], [kind] * len(pairs), distances, cosines, same)
         rows.append(pl.DataFrame(dict(zip(COPIES, columns, strict=True)), schema_overrides=COPIES))
-    found = pl.concat(rows).filter(pl.col("cosine") >= min_cosine)
-    return found.sort("of", "cosine", "image_id", descending=[False, True, False])
+    return pl.concat(rows).sort("of", "cosine", "image_id", descending=[False, True, False])
+
+
+def _of_rows(
+    features: Callable[[pl.Series, pl.Series], Views],
+    ids: pl.Series,
+    other_ids: pl.Series,
+    rows: np.ndarray,
+    others: np.ndarray,
+) -> Views:
+    """Features by row numbers, of what gives them by ids."""
+    return features(ids[rows], other_ids[others])
 
 
 def compared(data: Manifest, pool: Manifest, of_data: pl.DataFrame, of_pool: pl.DataFrame) -> pl.DataFrame:
@@ -302,6 +324,8 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         told.append(f"{summary['test_images_left_out']:,} real images of the test split are left out.")
     if summary["dropped"]:
         told.append(f"{summary['dropped']:,} images that cannot be used are left out; dropped.csv tells why.")
+    for kind, noticed in summary.get("noticed", {}).items():
+        told += [f"{kind.capitalize()} folder: {line}" for line in of_noticed(noticed)]
     ours, theirs = (set(summary["classes"][kind]) for kind in (REAL, SYNTHETIC))
     if ours != theirs:
         apart = ", ".join(sorted(ours ^ theirs))

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
     artifact = _classifier(store, options.classifier)
     files = _files(options.images)
     _check_out(options.out)
+    _tell_unread(options.images)
     if not 0 < options.rate < 1:
         raise InputError(f"--rate={options.rate}: give a share between 0 and 1.")
     predict(store, artifact, files, options.out, None if options.unchecked else options.rate)
@@ -190,6 +191,14 @@ def _files(names: Sequence[str]) -> dict[str, Path]:
     return {shown: file for file, shown in found.items()}
 
 
+def _tell_unread(names: Sequence[str]) -> None:
+    """Say which files of the folders are no images that can be read."""
+    from skinaug.sources.noticed import tell, unread
+
+    for folder in (place for name in names if (place := Path(name).expanduser()).is_dir()):
+        tell({"not_read": unread(folder, list_images(folder))})
+
+
 def _check_out(out: Path) -> None:
     if out.exists():
         raise InputError(f"{out} is there already: name a new file with --out.")
@@ -204,6 +213,7 @@ def _readable(files: dict[str, Path], classes: Sequence[str]) -> tuple[Manifest,
 
     from skinaug.manifest import Manifest
     from skinaug.sources.check import check_images
+    from skinaug.sources.noticed import notice_pictures, tell
 
     names = list(files)
     root = Path(os.path.commonpath([file.parent for file in files.values()]))
@@ -224,6 +234,8 @@ def _readable(files: dict[str, Path], classes: Sequence[str]) -> tuple[Manifest,
         for name, path, picture in zip(names, paths, pictures, strict=True)
         if picture is not None
     ]
+    shown = [row["image_id"] for row in rows]
+    tell(notice_pictures(shown, [picture for picture in pictures if picture is not None]))
     if not rows:
         lines = [f"{name}: {reason}" for name, reason in problems.items()]
         raise InputError(f"None of {len(names)} images can be read:\n{listing(lines)}")

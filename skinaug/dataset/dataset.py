@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.joined import warnings
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
+from skinaug.sources.masks import check_choice
+from skinaug.sources.noticed import notice, tell
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -50,6 +53,7 @@ def build_dataset(
     duplicates: Duplicates | None = None,
     min_size_px: int = 32,
     on_bad: str = "fail",
+    masks: str = "fail",
     seed: int = 0,
 ) -> None:
     """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`
@@ -64,6 +68,7 @@ def build_dataset(
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
         on_bad: unreadable, truncated, missing or tiny images: "fail" or "drop".
+        masks: pictures that are masks (`sources.masks`): "fail", "drop" or "keep".
         seed: of the splits.
 
     Raises:
@@ -72,18 +77,26 @@ def build_dataset(
     fractions = split_fractions(val_fraction, test_fraction)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
+    check_choice(masks, "dataset.masks")
     folder = check_root(source, root, "dataset") or out
-    table = _choose_classes(_with_ids(_load(source, folder)), classes)
-    table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad)
+    listed = _load(source, folder)
+    table = _choose_classes(_with_ids(listed), classes)
+    table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad, masks)
+    noticed = notice(folder if source.needs_root else None, listed, table["path"].to_list(), pictures)
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
     links = None
+    large: list[dict[str, Any]] = []
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
 
-        table, links, copies = without_copies(folder, table, pictures, duplicates)
+        table, links, copies, large = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
+        for line in warnings(
+            large
+        ):  # before the splits, which one group of all patients would make impossible
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
     table = _join_lesions(table)
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(
@@ -94,9 +107,10 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links)
+    summary = summarise(manifest, dropped, links) | {"joined_groups": large, "noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
+    tell(noticed)
 
 
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from skinaug.dataset.joined import large_groups
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.metrics.hashes import hamming_pairs, perceptual_hashes
+from skinaug.metrics.hashes import hamming_pairs, pair_blocks, perceptual_hashes
+from skinaug.metrics.near_copies import Views, confirmed_pairs
 from skinaug.sources.check import Picture
+
+PAIRS = pl.Schema(  # of near-copies
+    {"row": pl.Int64(), "other": pl.Int64(), "hamming": pl.Int64(), "cosine": pl.Float64()}
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,7 @@ class Duplicates:
 
 def without_copies(
     folder: Path, table: pl.DataFrame, pictures: Sequence[Picture], rules: Duplicates
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
     """Join the groups of copies, and drop what `rules` tell.
 
     Args:
@@ -82,7 +90,7 @@ def without_copies(
 
     Returns:
         the kept rows; pairs of near-copies `path, other_path, label, other_label, hamming, cosine, across_groups`;
-        and `path, reason` of the dropped rows.
+        `path, reason` of the dropped rows; and what is to be told of groups that have grown large (`joined.large_groups`).
 
     Raises:
         InputError: one picture has different labels, and `rules.conflicts` is "fail".
@@ -96,14 +104,14 @@ def without_copies(
     if rules.conflicts == "fail":
         refuse_conflicts(conflicts)
     groups = table["group_id"].to_list()
-    joined = table.with_columns(
-        group_id=pl.Series(merge_groups(groups, _pairs(exact, near)), dtype=pl.String)
-    )
+    merged = merge_groups(groups, _pairs(exact, near))
+    large = large_groups(groups, merged, table["path"], pl.concat([_exact_pairs(exact), near.cast(PAIRS)]))
+    joined = table.with_columns(group_id=pl.Series(merged, dtype=pl.String))
     reasons = _copies(exact, table) if rules.copies == "drop" else {}
     reasons |= _conflicts(conflicts) if rules.conflicts == "drop" else {}
     dropped = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
     kept = joined.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
-    return kept, _readable(near, table), dropped
+    return kept, _readable(near, table), dropped, large
 
 
 def find_copies(names: Sequence[str], labels: Sequence[str], image_ids: Sequence[str]) -> pl.DataFrame:
@@ -134,11 +142,23 @@ def find_near_copies(
         thumbnails: grey, uint8 [N, 32, 32].
         max_hamming, min_cosine, embed: as in `Duplicates`.
     """
-    pairs, distances = hamming_pairs(*perceptual_hashes(thumbnails), max_hamming)
-    cosines = _cosines(manifest, pairs, embed) if embed is not None and len(pairs) else [None] * len(pairs)
-    table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances})
-    table = table.with_columns(cosine=pl.Series(cosines, dtype=pl.Float64))
-    return table.filter(pl.col("cosine").is_null() | (pl.col("cosine") >= min_cosine))
+    hashes = perceptual_hashes(thumbnails)
+    cosines: np.ndarray | None = None
+    if embed is None:
+        pairs, distances = hamming_pairs(*hashes, max_hamming)
+    else:
+        pairs, distances, cosines = confirmed_pairs(
+            lambda: pair_blocks(*hashes, max_hamming), partial(_features, manifest, embed), min_cosine
+        )
+    return pl.DataFrame(
+        {
+            "row": pairs[:, 0],
+            "other": pairs[:, 1],
+            "hamming": distances,
+            "cosine": pl.Series(cosines, dtype=pl.Float64) if cosines is not None else [None] * len(pairs),
+        },
+        schema_overrides={"cosine": pl.Float64},
+    )
 
 
 def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
@@ -189,9 +209,7 @@ def _near_copies(
 ) -> pl.DataFrame:
     """Near-copies that are not identical."""
     if rules.max_hamming is None:
-        return pl.DataFrame(
-            schema={"row": pl.Int64, "other": pl.Int64, "hamming": pl.Int64, "cosine": pl.Float64}
-        )
+        return pl.DataFrame(schema=PAIRS)
     manifest = Manifest(
         table.with_columns(split=pl.lit("train")), folder, tuple(sorted(table["label"].unique()))
     )
@@ -205,6 +223,12 @@ def _pairs(exact: pl.DataFrame, near: pl.DataFrame) -> np.ndarray:
     """Links between rows: each copy with its first, and near-copies with each other, int64 [P, 2]."""
     parts = [exact.select("row", "first").to_numpy(), near.select("row", "other").to_numpy()]
     return np.concatenate(parts).astype(np.int64)
+
+
+def _exact_pairs(exact: pl.DataFrame) -> pl.DataFrame:
+    """Each copy with its first, as near-copies are told."""
+    others = exact.filter(pl.col("row") != pl.col("first"))
+    return others.select(row="first", other="row", hamming=pl.lit(0), cosine=pl.lit(1.0)).cast(PAIRS)
 
 
 def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
@@ -221,9 +245,10 @@ def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _cosines(manifest: Manifest, pairs: np.ndarray, embed: Callable[[Manifest], np.ndarray]) -> np.ndarray:
-    rows, position = np.unique(pairs, return_inverse=True)
-    features = np.asarray(embed(manifest.with_table(manifest.table[rows])), dtype=np.float64)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    left, right = position.reshape(pairs.shape).T
-    return np.einsum("pd,pd->p", features[left], features[right])
+def _features(
+    manifest: Manifest, embed: Callable[[Manifest], np.ndarray], left: np.ndarray, right: np.ndarray
+) -> Views:
+    """Features of the rows in either, each embedded once."""
+    rows = np.union1d(left, right)
+    features = embed(manifest.with_table(manifest.table[rows]))
+    return [(features[np.searchsorted(rows, left)], features[np.searchsorted(rows, right)])]

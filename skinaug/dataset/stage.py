@@ -27,4 +27,4 @@ def tags(cfg: DictConfig) -> dict[str, str]:
     return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
 
 
-STAGE = Stage("dataset", 4, steps, tags=tags)
+STAGE = Stage("dataset", 5, steps, tags=tags)

@@ -1,6 +1,6 @@
 """VAE moments and text states, computed once and kept on disk: what an entry depends on is in its file's name.
 
-    <cache>/moments/<VAE's digest>-<precision>-<version>/<size>/<2 digits>/<picture's SHA-256>.<crop>[m].safetensors
+    <cache>/moments/<VAE's digest>-<precision>-<version>.<decoding>/<size>/<2 digits>/<picture's SHA-256>.<crop>[m].safetensors
     <cache>/text/<encoder's digest>/<2 digits>/<text's SHA-256>.safetensors
 
 So an edited picture, another network or another size is another entry, and none goes stale. Any number of processes may share
@@ -31,12 +31,12 @@ from skinaug.errors import InputError
 from skinaug.finetune.entries import is_whole, read, write
 from skinaug.finetune.latents import to_signal
 from skinaug.finetune.moments import Moments
-from skinaug.images import open_image, square
+from skinaug.images import DECODING, open_image, square
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
 from skinaug.store.digest import sha256_file
 
-VERSION = 2  # raised when this code makes other moments of the same picture
+VERSION = 2  # raised when this code makes other moments of the same pixels
 RECENT_TEXTS = 256  # whose files stay mapped
 LEAST_SCALE = 0.8  # of a crop's side, relative to the picture's short side
 
@@ -75,7 +75,7 @@ def encode_moments(
     """
     autocast = _autocast_dtype(vae, device)
     precision = str(autocast or vae.dtype).removeprefix("torch.")
-    folder = cache / "moments" / f"{module_digest(vae)}-{precision}-{VERSION}" / str(size)
+    folder = cache / "moments" / f"{module_digest(vae)}-{precision}-{VERSION}.{DECODING}" / str(size)
     moments = Moments(folder, tuple(manifest.table["sha256"]), crops, mirror)
     missing = _missing_rows(moments)
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from skinaug.leaks.lineage import COPIES, check_given
 from skinaug.manifest import GIVEN, Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.masks import check_choice
+from skinaug.sources.noticed import notice, tell
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -67,6 +70,7 @@ def take_pool(
     labels: Mapping[str, str] | None,
     min_size_px: int,
     on_bad: str,
+    masks: str = "fail",
     *,
     data: Manifest,
     find_copies: FindCopies,
@@ -74,11 +78,11 @@ def take_pool(
     out: Path,
 ) -> None:
     """Write out/manifest.parquet of a pool in `root`, where it stays; copies.parquet of near-copies, which has no rows;
-    dropped.csv of pictures that cannot be used or are there twice.
+    dropped.csv of pictures that cannot be used, are masks or are there twice; summary.json of what was `noticed`.
 
     Args:
         seen: a key of `leaks.lineage.SEEN`.
-        min_size_px, on_bad: as in `dataset.build_dataset`.
+        min_size_px, on_bad, masks: as in `dataset.build_dataset`.
         data: the data set with all splits; hashes: of its images (`dataset.build_dataset`).
         find_copies: looks for near-copies of held-out photographs.
 
@@ -86,8 +90,9 @@ def take_pool(
         InputError: bad images, as `given_table`, ids that the data have too, or copies of validation or test photographs.
     """
     folder = check_root(source, root, "generate") or out
-    table = given_table(source, folder, name, labels, data.classes)
-    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
+    table = listed = given_table(source, folder, name, labels, data.classes)
+    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad, masks)
+    noticed = notice(folder, listed, table["path"].to_list(), pictures)
     first = pl.Series([picture.pixels_sha256 for picture in pictures]).is_first_distinct()
     twice = table.filter(~first).select("path", reason=pl.lit("copy of another picture of the pool"))
     table, pictures = table.filter(first), [p for p, own in zip(pictures, first, strict=True) if own]
@@ -99,9 +104,13 @@ def take_pool(
     _check_classes(sorted(pool.table["label"].unique()), data.classes, name)
     pool.write(out)
     pl.concat([bad, twice]).write_csv(out / "dropped.csv")
+    (out / "summary.json").write_text(json.dumps({"noticed": noticed}, indent=2) + "\n")
+    tell(noticed)
 
 
-def check_settings(name: Any, seen: str, min_size_px: int, on_bad: str, **_: Any) -> None:
+def check_settings(
+    name: Any, seen: str, min_size_px: int, on_bad: str, masks: str = "fail", **_: Any
+) -> None:
     """Refuse settings that cannot work; imports no torch.
 
     Raises InputError.
@@ -109,6 +118,7 @@ def check_settings(name: Any, seen: str, min_size_px: int, on_bad: str, **_: Any
     check_given("generate", "pool", name, seen)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"generate.on_bad={on_bad}: choose fail or drop.")
+    check_choice(masks, "generate.masks")
 
 
 def _check_classes(found: Sequence[str], classes: Sequence[str], name: str) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from scipy.fft import dctn
 
-COMPARED_AT_ONCE = 8_000_000  # pairs of hashes: 64 MB
+COMPARED_AT_ONCE = 1_000_000  # pairs of hashes: 8 MB, and up to 50 MB where all are near
 
 
 def perceptual_hashes(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,32 +40,34 @@ def hamming_pairs(
     hashes: np.ndarray, mirrored: np.ndarray, max_distance: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pairs within a Hamming distance, as they are or with one mirrored: int64 [P, 2] (row < other) and int64 [P]."""
-    found = [np.empty((0, 3), np.int64)]
+    empty = (np.empty((0, 2), np.int64), np.empty(0, np.int64))
+    pairs, distances = zip(empty, *pair_blocks(hashes, mirrored, max_distance), strict=True)
+    return np.concatenate(pairs), np.concatenate(distances)
+
+
+def pair_blocks(
+    hashes: np.ndarray, mirrored: np.ndarray, max_distance: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """What `hamming_pairs` finds, of some rows at a time, in ascending order: all pairs may be more than memory holds."""
     for start, block in _blocks(len(hashes), len(hashes)):
         near = _near(hashes[block], hashes[start:], mirrored[start:], max_distance)
-        found.append(near[near[:, 0] < near[:, 1]] + np.array([start, start, 0]))
-    pairs = np.concatenate(found)
-    return pairs[:, :2], pairs[:, 2]
+        near = near[near[:, 0] < near[:, 1]]
+        yield near[:, :2] + start, near[:, 2]
 
 
-def hamming_matches(
+def match_blocks(
     hashes: np.ndarray, others: np.ndarray, mirrored_others: np.ndarray, max_distance: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of one set and another within a Hamming distance, as they are or with the other mirrored.
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of one set and another within a Hamming distance, as they are or with the other mirrored, as `pair_blocks` gives them.
 
     Args:
         hashes: of the one set, uint64 [N].
         others, mirrored_others: of the other set, uint64 [M] each.
         max_distance: bits.
-
-    Returns:
-        Rows of both, int64 [P, 2], and distances, int64 [P].
     """
-    found = [np.empty((0, 3), np.int64)]
     for start, block in _blocks(len(hashes), len(others)):
-        found.append(_near(hashes[block], others, mirrored_others, max_distance) + np.array([start, 0, 0]))
-    pairs = np.concatenate(found)
-    return pairs[:, :2], pairs[:, 2]
+        near = _near(hashes[block], others, mirrored_others, max_distance)
+        yield near[:, :2] + np.array([start, 0]), near[:, 2]
 
 
 def _blocks(count: int, others: int) -> Iterator[tuple[int, slice]]:
@@ -79,8 +81,8 @@ def _near(
     hashes: np.ndarray, others: np.ndarray, mirrored_others: np.ndarray, max_distance: int
 ) -> np.ndarray:
     """Row, other row and distance of each near pair: int64 [P, 3]."""
-    straight, turned = (hashes[:, None] ^ values for values in (others, mirrored_others))
-    distance = np.minimum(np.bitwise_count(straight), np.bitwise_count(turned))
+    distance = np.bitwise_count(hashes[:, None] ^ others)
+    distance = np.minimum(distance, np.bitwise_count(hashes[:, None] ^ mirrored_others))
     row, other = np.nonzero(distance <= max_distance)
     return np.stack([row, other, distance[row, other].astype(np.int64)], axis=1)
 

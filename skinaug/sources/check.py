@@ -23,8 +23,9 @@ from rich.progress import (
 from rich.text import Text
 
 from skinaug.errors import InputError, listing
-from skinaug.images import FORMATS, open_image
+from skinaug.images import FORMATS, NO_HEIC, read_image
 from skinaug.manifest import REQUIRED
+from skinaug.sources.masks import find_masks, is_colourless, is_two_valued, refuse_or_drop_masks
 from skinaug.store.digest import sha256_file
 from skinaug.store.files import strays
 
@@ -42,6 +43,9 @@ class Picture:
         sha256: of the file.
         pixels_sha256: of the decoded RGB picture: equal for the same picture in another lossless file.
         thumbnail: grey, uint8 [32, 32].
+        noticed: what reading it noticed (`images.read_image`).
+        two_valued: as a mask is: two colours, or black and white but for what compression leaves.
+        colourless: nothing but greys.
     """
 
     width: int
@@ -49,6 +53,9 @@ class Picture:
     sha256: str
     pixels_sha256: str
     thumbnail: np.ndarray
+    noticed: tuple[str, ...] = ()
+    two_valued: bool = False
+    colourless: bool = False
 
 
 def check_images(
@@ -79,16 +86,30 @@ def check_images(
 
 
 def usable_images(
-    root: Path, table: pl.DataFrame, min_size_px: int, on_bad: str
+    root: Path, table: pl.DataFrame, min_size_px: int, on_bad: str, masks: str = "keep"
 ) -> tuple[pl.DataFrame, list[Picture], pl.DataFrame]:
     """Rows of usable images with their `width`, `height` and `sha256`, what was read of each, and `path, reason` of the others.
 
+    masks: pictures that are masks (`sources.masks`): "fail", "drop" or "keep".
+
     Raises:
-        InputError: as `refuse_or_drop`.
+        InputError: as `refuse_or_drop`, and likewise of masks; HEIC without its reader, which is not dropped: once there is
+            one, the same settings would stand for other images.
     """
-    pictures, reasons = check_images(root, table["path"].to_list(), min_size_px)
+    paths = table["path"].to_list()
+    pictures, reasons = check_images(root, paths, min_size_px)
+    if unread := [paths[row] for row, reason in reasons.items() if reason.endswith(NO_HEIC)]:
+        raise InputError(
+            f"{len(unread)} of {len(paths)} images are {NO_HEIC}, or move them elsewhere:\n{listing(unread)}"
+        )
     bad = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
     refuse_or_drop(bad, on_bad, total=len(table))
+    if masks != "keep":
+        found = find_masks(paths, pictures)
+        refuse_or_drop_masks(found, masks, total=len(table) - len(bad))
+        pictures = [None if path in found else picture for path, picture in zip(paths, pictures, strict=True)]
+        told = {"path": list(found), "reason": [f"mask: {why}" for why in found.values()]}
+        bad = pl.concat([bad, pl.DataFrame(told, schema=bad.schema)])
     good = [picture for picture in pictures if picture is not None]
     kept = table[[row for row, picture in enumerate(pictures) if picture is not None]]
     measured = {
@@ -122,14 +143,24 @@ def _read(root: Path, name: str, min_size_px: int) -> Picture | str:
     try:
         if not path.is_file():
             return "no such file"
-        image = open_image(path)
+        image, noticed = read_image(path)
     except UnidentifiedImageError:
-        return f"not an image: none of {', '.join(FORMATS)}"
+        return f"not an image: none of {', '.join(FORMATS)}, HEIC"
     except (OSError, ValueError) as error:  # the latter of a name with a zero byte
         return f"unreadable: {error}"
     if min(image.size) < min_size_px:
         return f"tiny: {image.width} x {image.height} px, below {min_size_px}"
-    return Picture(image.width, image.height, sha256_file(path), _pixels_sha256(image), _thumbnail(image))
+    colourless = is_colourless(image)
+    return Picture(
+        image.width,
+        image.height,
+        sha256_file(path),
+        _pixels_sha256(image),
+        _thumbnail(image),
+        noticed,
+        is_two_valued(image, colourless),
+        colourless,
+    )
 
 
 def _pixels_sha256(image: Image.Image) -> str:

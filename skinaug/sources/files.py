@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from skinaug.errors import InputError, listing
-from skinaug.images import SUFFIXES
+from skinaug.images import SUFFIXES, is_picture
 
 
 def list_images(root: Path) -> list[str]:
-    """Image files below `root` as sorted POSIX paths relative to it; hidden files and linked folders are left out."""
-    found = []
+    """Image files below `root` as sorted POSIX paths relative to it, told by their suffix, or by their content where they have
+    none; hidden files and linked folders are left out."""
+    return sorted(
+        name
+        for name in list_files(root)
+        if (suffix := os.path.splitext(name)[1].lower()) in SUFFIXES
+        or (not suffix and os.path.isfile(os.path.join(root, name)) and is_picture(os.path.join(root, name)))
+    )
+
+
+def list_files(root: Path) -> Iterator[str]:
+    """Files below `root` as POSIX paths relative to it; hidden files and linked folders are left out."""
     for folder, names, files in os.walk(root):
         names[:] = [name for name in names if not name.startswith((".", "__MACOSX"))]
         base = Path(folder).relative_to(root)
-        found += [
-            (base / file).as_posix()
-            for file in files
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
-        ]
-    return sorted(found)
+        yield from ((base / file).as_posix() for file in files if not file.startswith("."))
 
 
 def refuse_names(paths: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def source_of(root: Path) -> ImageFolder | PadUfes20 | Csv | Folder | Flat:
 
 
 def read_images(
-    root: Path, kind: str, min_size_px: int, on_bad: str
+    root: Path, kind: str, min_size_px: int, on_bad: str, masks: str = "keep"
 ) -> tuple[Manifest, list[Picture], pl.DataFrame]:
     """A folder's images, each opened once: their manifest, what was read of each, and `path, reason` of those dropped.
 
@@ -53,13 +53,13 @@ def read_images(
         root: the folder, which holds images (`root.check_folder`).
         kind: real or synthetic: also stands in front of every `image_id`. Real images keep their splits and are for training
             where they have none; the patient is `group_id`, else the lesion, else the image. Synthetic ones are each their own.
-        min_size_px, on_bad: as in `check.usable_images`.
+        min_size_px, on_bad, masks: as in `check.usable_images`.
 
     Raises:
         InputError: no table or images that can be read, or rows that no manifest can have.
     """
     source = source_of(root)
-    table, pictures, dropped = usable_images(root, source.load(root), min_size_px, on_bad)
+    table, pictures, dropped = usable_images(root, source.load(root), min_size_px, on_bad, masks)
     absent = [name for name in ("image_id", "group_id", "lesion_id", "split") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
     named = pl.format("{}/{}", pl.lit(kind), pl.coalesce("image_id", "path"))

@@ -47,7 +47,13 @@ def check_folder(root: str, advice: str) -> Path:
     if not os.access(path, os.R_OK | os.X_OK):
         raise InputError(f"The folder {path} cannot be read: change its permissions. {advice}")
     if not list_images(path):
-        raise InputError(f"The folder {path} holds no images (linked folders are not followed). {advice}")
+        from skinaug.sources.noticed import not_read, unread
+
+        others = unread(path, ())
+        told = f" {not_read(others)}" if others else ""
+        raise InputError(
+            f"The folder {path} holds no images (linked folders are not followed). {advice}{told}"
+        )
     return path
 
 

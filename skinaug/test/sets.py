@@ -17,6 +17,8 @@ from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.masks import check_choice
+from skinaug.sources.noticed import notice, sentences
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
 
@@ -43,6 +45,7 @@ def take_test_set(
     min_size_px: int,
     on_bad: str,
     on_shared: str,
+    masks: str = "fail",
     *,
     name: str,
     data: Manifest,
@@ -55,8 +58,8 @@ def take_test_set(
     Beside it lie dropped.csv (`path, reason`), copies.parquet (near-copies between it and training and validation photographs:
     looked for, and none left), hashes.parquet as in `dataset.build_dataset`, and summary.json: `images`, `patients`, `classes`
     (images and patients of each), `lacking` (the data's classes without an image), `left_out` (images of each foreign label),
-    `dropped` (images by reason), `told` (the last three in sentences) and `in_own_test` (photographs that the data's own test split has too, or whose
-    patient it has).
+    `dropped` (images by reason), `in_own_test` (photographs that the data's own test split has too, or whose patient it has),
+    `noticed` (`sources.noticed.notice`) and `told` (the last five in sentences).
 
     Args:
         source, root: as in `dataset.build_dataset`.
@@ -65,6 +68,7 @@ def take_test_set(
             numbers them by itself.
         min_size_px, on_bad: as in `dataset.build_dataset`.
         on_shared: photographs or patients that classifiers learn from: "fail" or "drop".
+        masks: as in `dataset.build_dataset`.
         name: of the set; stands in front of its image ids.
         data: the data set with all splits; hashes: of its images.
         find_copies: looks for near-copies between two sets of photographs.
@@ -74,9 +78,11 @@ def take_test_set(
         InputError: no images, none of a known class, bad images, or photographs or patients that classifiers learn from.
     """
     folder = check_root(source, root, f"test.{name}") or out
-    table, foreign = known_images(source.load(folder), name, labels, data.classes)
+    listed = source.load(folder)
+    table, foreign = known_images(listed, name, labels, data.classes)
     table = _with_ids(table, name, patients)
-    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
+    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad, masks)
+    noticed = notice(folder if source.needs_root else None, listed, table["path"].to_list(), pictures)
     table, pictures, twice = _without_copies(table, pictures)
     manifest = Manifest(
         table.with_columns(split=pl.lit("test"), source=pl.lit("real")),
@@ -103,7 +109,10 @@ def take_test_set(
         pl.col("split").is_in(LEARNED)
     ).write_parquet(out / COPIES)
     dropped.write_csv(out / "dropped.csv")
-    summary = summarise(left, foreign, dropped) | {"in_own_test": own_test["image_id"].n_unique()}
+    summary = summarise(left, foreign, dropped) | {
+        "in_own_test": own_test["image_id"].n_unique(),
+        "noticed": noticed,
+    }
     summary["told"] = told(summary)
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show(name, summary)
@@ -156,6 +165,7 @@ def check_settings(name: str, settings: Any) -> None:
     for option, allowed in words.items():
         if settings.get(option) not in allowed:
             raise InputError(f"test.{name}.{option}={settings.get(option)}: choose {' or '.join(allowed)}.")
+    check_choice(settings.get("masks", "fail"), f"test.{name}.masks")
     if not isinstance(settings.get("labels") or {}, Mapping):
         raise InputError(
             f"test.{name}.labels={settings['labels']}: map the set's names of classes to the data's, as in "
@@ -200,7 +210,7 @@ def told(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"Dropped {count:,}: {reason}." for reason, count in summary["dropped"].items()]
     if summary["in_own_test"]:
         lines.append(f"{summary['in_own_test']:,} photographs are, or show patients, of the own test set.")
-    return lines
+    return lines + sentences(summary["noticed"])
 
 
 def _with_ids(table: pl.DataFrame, name: str, patients: str) -> pl.DataFrame:

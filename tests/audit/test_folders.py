@@ -52,6 +52,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     picture = sorted((root / "made" / "nevus").iterdir())[0]
     for number in range(2):
         (root / "made" / "nevus" / f"again-{number}.png").write_bytes(picture.read_bytes())
+    (root / "made" / "nevus" / "moving.gif").write_bytes(b"GIF89a")
     return {"real": root / "real", "synthetic": root / "made"}
 
 
@@ -109,6 +110,7 @@ def test_it_is_printed_and_makes_a_page(out: Path, capsys: pytest.CaptureFixture
     printed = " ".join(capsys.readouterr().out.split())
     assert "5 synthetic images are one picture with a real image" in printed
     assert "3 synthetic images are one picture with another synthetic one" in printed
+    assert "Synthetic folder: Other files of the folder, which are not read: 1 .gif." in printed
     write_page(out, ["<b>said</b>"])
     page = (out / "audit.html").read_text()
     assert "&lt;b&gt;said&lt;/b&gt;" in page

@@ -150,12 +150,31 @@ def test_held_out_photographs_in_it_are_refused(data: Manifest, split: str, mirr
 def test_bad_and_repeated_pictures(data: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     root = fill(tmp_path / "pool", {"acne/a.png": 10, "acne/again.bmp": 10, "nevus/b.png": 11})
     (root / "nevus/broken.png").write_bytes((root / "nevus/b.png").read_bytes()[:200])
+    (root / "nevus/moving.gif").write_bytes(b"GIF89a")
+    Image.open(root / "nevus/b.png").save(root / "nevus/b.png", icc_profile=b"no profile")
     with pytest.raises(InputError, match=r"1 of 4 images cannot be used:\n.*broken.png: unreadable"):
         take(Folder(), root, data, tmp_path / "out")
     assert len(take(Folder(), root, data, tmp_path / "out", on_bad="drop")) == 2
     dropped = pl.read_csv(tmp_path / "out/dropped.csv")
     assert dropped["path"].to_list() == ["nevus/broken.png", "acne/again.bmp"]
-    assert "dropped 1: copies of other pictures of the pool" in capsys.readouterr().out
+    noticed = json.loads((tmp_path / "out/summary.json").read_text())["noticed"]
+    assert noticed == {
+        "not_read": {".gif": 1},
+        "broken_profile": {"count": 1, "examples": ["nevus/b.png"]},
+    }
+    out = capsys.readouterr().out
+    assert "dropped 1: copies of other pictures of the pool" in out
+    assert "1 .gif" in out
+    assert "values are taken for sRGB: 1 (nevus/b.png)." in out
+
+
+def test_masks_in_it_are_refused_or_left_out(data: Manifest, tmp_path: Path):
+    root = fill(tmp_path / "pool", {"acne/a.png": 10, "nevus/b.png": 11})
+    Image.open(root / "nevus/b.png").convert("L").save(root / "nevus/b_mask.png")
+    with pytest.raises(InputError, match=r"1 of 3 pictures are masks.*\n.*b_mask.png: of nevus/b.png"):
+        take(Folder(), root, data, tmp_path / "out")
+    assert len(take(Folder(), root, data, tmp_path / "out", masks="drop")) == 2
+    assert len(take(Folder(), root, data, tmp_path / "out", masks="keep")) == 3
 
 
 def test_ids_of_photographs_are_refused(data: Manifest, tmp_path: Path):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from skinaug.metrics.hashes import hamming_matches, hamming_pairs, perceptual_hashes
+from skinaug.metrics.hashes import hamming_pairs, match_blocks, pair_blocks, perceptual_hashes
 
 
 def picture(seed: int) -> Image.Image:
@@ -54,6 +54,7 @@ def test_hamming_pairs_blockwise(monkeypatch):
     whole = hamming_pairs(hashes, hashes, 28)
     monkeypatch.setattr("skinaug.metrics.hashes.COMPARED_AT_ONCE", 130)
     parts = hamming_pairs(hashes, hashes, 28)
+    assert len(list(pair_blocks(hashes, hashes, 28))) == 25
     assert len(whole[0]) > 10
     assert all(np.array_equal(one, other) for one, other in zip(whole, parts, strict=True))
 
@@ -63,13 +64,17 @@ def test_hamming_pairs_blockwise(monkeypatch):
     st.lists(st.integers(0, 2**64 - 1), max_size=8),
     st.integers(0, 64),
 )
-def test_hamming_matches_are_those_of_a_loop(values, others, most):
+def test_matches_of_two_sets_are_those_of_a_loop(values, others, most):
     right = np.array(others, np.uint64)
-    pairs, distances = hamming_matches(np.array(values, np.uint64), right, right ^ np.uint64(0xFF), most)
+    found = {
+        tuple(pair): distance
+        for block in match_blocks(np.array(values, np.uint64), right, right ^ np.uint64(0xFF), most)
+        for pair, distance in zip(*(part.tolist() for part in block), strict=True)
+    }
     expected = {
         (i, j): min((one ^ other).bit_count(), (one ^ other ^ 0xFF).bit_count())
         for i, one in enumerate(values)
         for j, other in enumerate(others)
     }
     expected = {pair: distance for pair, distance in expected.items() if distance <= most}
-    assert {tuple(pair): d for pair, d in zip(pairs.tolist(), distances.tolist(), strict=True)} == expected
+    assert found == expected

@@ -83,7 +83,7 @@ def test_bad_files_and_their_reasons(root):
     assert [picture is None for picture in pictures] == [False] + [True] * 8
     reasons = [bad[row] for row in range(1, 9)]
     assert all(reason.startswith("unreadable: ") for reason in reasons[:2])
-    assert reasons[2:5] == ["not an image: none of PNG, JPEG, WEBP, BMP, TIFF"] * 3
+    assert reasons[2:5] == ["not an image: none of PNG, JPEG, WEBP, BMP, TIFF, AVIF, HEIC"] * 3
     assert reasons[5] == "tiny: 31 x 200 px, below 32"
     assert reasons[6:] == ["no such file"] * 2
 

@@ -87,9 +87,10 @@ def take(
 
 def test_names_are_mapped_and_what_is_foreign_is_left_out_with_a_count(data: Manifest, tmp_path: Path):
     names = {"pimples/a.png": 20, "nevus/b.png": 21, "nevus/c.jpg": 22, "wart/d.png": 23, "lupus/e.png": 24}
-    further, summary = take(
-        Folder(), fill(tmp_path / "x", names), data, tmp_path / "out", labels={"pimples": "acne"}
-    )
+    root = fill(tmp_path / "x", names)
+    (root / "nevus/moving.gif").write_bytes(b"GIF89a")
+    Image.open(root / "nevus/b.png").save(root / "nevus/b.png", icc_profile=b"no profile")
+    further, summary = take(Folder(), root, data, tmp_path / "out", labels={"pimples": "acne"})
     assert further.classes == CLASSES
     assert further.table.select("image_id", "label", "split", "source").rows() == [
         ("ddi/nevus/b.png", "nevus", "test", "real"),
@@ -101,6 +102,8 @@ def test_names_are_mapped_and_what_is_foreign_is_left_out_with_a_count(data: Man
     assert summary["classes"]["nevus"] == {"images": 2, "patients": 2}
     assert "Left out, of no class of the data: lupus 1, wart 1." in summary["told"]
     assert "No image of tinea: scores are those of the other classes." in summary["told"]
+    assert summary["noticed"]["broken_profile"] == {"count": 1, "examples": ["nevus/b.png"]}
+    assert "Other files of the folder, which are not read: 1 .gif." in summary["told"]
 
 
 def stolen(data: Manifest, root: Path, split: str) -> Path:

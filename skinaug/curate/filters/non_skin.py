@@ -16,10 +16,11 @@ from torch import nn
 
 from skinaug.curate.thresholds import because, check_share
 from skinaug.errors import InputError, listing
-from skinaug.images import SUFFIXES, open_image
+from skinaug.images import open_image
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
 from skinaug.metrics.neighbours import nearest, nearest_of_other_groups
+from skinaug.sources.files import list_images
 from skinaug.store.digest import sha256_file
 
 FOLDS = 5
@@ -112,7 +113,7 @@ def folder_manifest(folder: Path) -> Manifest:
     Raises:
         InputError: fewer than five pictures, or unreadable ones.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = [folder / name for name in list_images(folder)]
     if len(paths) < FOLDS:
         raise InputError(
             f"filter.non_skin.scorer.negatives={folder} holds {len(paths)} pictures: at least {FOLDS} are needed."

@@ -1,0 +1,29 @@
+"""What prediction says of the pictures that it is given, before a network is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from skinaug.cli import predict
+
+
+def test_what_is_not_read_and_how_pictures_are_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "clinic").mkdir()
+    for number in range(3):
+        profile = b"no profile" if number else None
+        Image.effect_noise((40, 40), 50).save(
+            tmp_path / "clinic" / f"{number}.jfif", "JPEG", icc_profile=profile
+        )
+    (tmp_path / "clinic" / "moving.gif").write_bytes(b"GIF89a")
+    files = predict._files([str(tmp_path / "clinic")])
+    assert len(files) == 3
+    predict._tell_unread([str(tmp_path / "clinic")])
+    predict._readable(files, ["acne"])
+    out = capsys.readouterr().out
+    assert "which are not read: 1 .gif." in out
+    assert "so that values are taken for sRGB: 2 (" in out
