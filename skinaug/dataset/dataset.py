@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.across_splits import refuse_patients
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
@@ -78,12 +79,14 @@ def build_dataset(
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
-    links = None
+    links, told = None, table.select("image_id", "group_id")
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
 
         table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
+    if "split" in table.columns:
+        refuse_patients(_join_lesions(table.drop("group_id").join(told, on="image_id")))
     table = _join_lesions(table)
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(

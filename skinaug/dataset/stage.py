@@ -8,7 +8,10 @@ from omegaconf import DictConfig
 
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
-LATER = {"source.splits": None}  # options that came later, and what was done before
+LATER = {
+    "source.splits": None,
+    "duplicates.across_splits": "fail",
+}  # options that came later, and what was done before
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:

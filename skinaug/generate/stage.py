@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from skinaug.leaks.rule import copies_settings
 from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
@@ -130,14 +131,15 @@ def given_steps(cfg: DictConfig) -> Iterator[Step]:
     given = cfg.generate
     source = build(given.source)
     root = check_root(source, given.root, "generate")
-    config = {**plain(given), "copies": plain(cfg.audit.copies)}
+    copies = plain(copies_settings(cfg))
+    config = {**plain(given), "copies": copies}
     yield Step(
         "generate",
         config,
         build_given,
         ["dataset"],
         digests={"root": f"{root} {root_digest(root, source)}"} if root else {},
-        files=named_files(plain(cfg.audit.copies)),
+        files=named_files(copies),
         after=["copies"],
     )
 
@@ -167,7 +169,7 @@ def build_given(job: Build) -> None:
         data=data,
         hashes=pl.read_parquet(job.made["dataset"].path / "hashes.parquet"),
         find_copies=partial(
-            build(job.cfg.audit.copies),
+            build(copies_settings(job.cfg)),
             cache=job.cache,
             device=lambda: build(job.cfg.trainer)().strategy.root_device,
         ),
