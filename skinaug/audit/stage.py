@@ -7,15 +7,14 @@ from functools import partial
 
 from omegaconf import DictConfig
 
-from skinaug.leaks.rule import copies_settings
 from skinaug.manifest import Manifest
 from skinaug.models.given_features import feature_files, read_features
-from skinaug.stage import Build, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Stage, Step, build, copies_settings, named_files, plain
 
 
 def copies_steps(cfg: DictConfig) -> Iterator[Step]:
     """Pairs of a training and a held-out photograph that are one picture, which the leak certificate reads."""
-    config = plain(copies_settings(cfg))
+    config = copies_settings(cfg)
     yield Step("copies", config, build_copies, ["dataset"], files=named_files(config), tracked=False)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
-from skinaug.leaks.rule import COPY_OF
+from skinaug.leaks.lineage import COPY_OF
 
 HELD_OUT = ("val", "test")  # the later, the less its pictures may be learned from
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from skinaug.leaks.rule import copies_settings
 from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
-from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, named_files, plain
+from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, copies_settings, named_files, plain
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
@@ -131,7 +130,7 @@ def given_steps(cfg: DictConfig) -> Iterator[Step]:
     given = cfg.generate
     source = build(given.source)
     root = check_root(source, given.root, "generate")
-    copies = plain(copies_settings(cfg))
+    copies = copies_settings(cfg)
     config = {**plain(given), "copies": copies}
     yield Step(
         "generate",

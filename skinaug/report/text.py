@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from skinaug.leaks.rule import COPY_OF
+from skinaug.leaks.lineage import COPY_OF
 from skinaug.report import artifacts, collect, tables
 from skinaug.report.collect import Study
 from skinaug.report.exposure import seen, seers

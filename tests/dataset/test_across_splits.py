@@ -20,9 +20,9 @@ from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.duplicates import Duplicates
 from skinaug.errors import InputError
 from skinaug.launch import configs
-from skinaug.leaks.rule import copies_settings
 from skinaug.manifest import Manifest
 from skinaug.sources.sources import Folder
+from skinaug.stage import copies_settings
 
 DROP = Duplicates(max_hamming=6, across_splits="drop_train")
 TEST, VAL = "copy of a picture of the split test", "copy of a picture of the split val"
@@ -128,13 +128,13 @@ def composed(*overrides: str):
 
 def test_the_certificate_goes_by_the_rule_of_the_data():
     rule = composed("dataset.duplicates.min_cosine=0.8", "dataset.duplicates.max_hamming=7")
-    assert (rule.min_cosine, rule.max_hamming) == (0.8, 7)
-    assert rule.embed._target_.endswith("Embedding")
+    assert (rule["min_cosine"], rule["max_hamming"]) == (0.8, 7)
+    assert rule["embed"]["_target_"].endswith("Embedding")
     unsought = composed("dataset.duplicates.max_hamming=null")
-    assert (unsought.min_cosine, unsought.max_hamming) == (0.87, 10)
-    assert composed("dataset.duplicates.embed=null").min_cosine is None
+    assert (unsought["min_cosine"], unsought["max_hamming"]) == (0.87, 10)
+    assert composed("dataset.duplicates.embed=null")["min_cosine"] is None
     off = composed("dataset.duplicates=null")
-    assert (off.min_cosine, off.max_hamming, "embed" in off) == (0.95, 10, False)
+    assert (off["min_cosine"], off["max_hamming"], "embed" in off) == (0.95, 10, False)
 
 
 def signature(manifest: Manifest) -> np.ndarray:
