@@ -135,7 +135,7 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def build(node: DictConfig) -> Any:
+def build(node: DictConfig | dict[str, Any]) -> Any:
     """The object or partial that a config node describes, its values as plain Python."""
     values = plain(node)
     current = _renamed(values, MOVED)
@@ -148,6 +148,23 @@ def keyed(config: Mapping[str, Any]) -> dict[str, Any]:
     return _renamed(config, KEYED)
 
 
+def without_later(config: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Values but those of options that came later and say what was done before there were any: their keys stay what they were.
+
+    later: dotted name of an option -> the value that says so.
+    """
+    kept = dict(config)
+    for name, value in later.items():
+        first, _, rest = name.partition(".")
+        if first not in kept:
+            continue
+        if not rest and kept[first] == value:
+            del kept[first]
+        elif rest and isinstance(kept[first], Mapping):
+            kept[first] = without_later(kept[first], {rest: value})
+    return kept
+
+
 def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str, Path]:
     """The files and folders that settings name: values with a "/", by dotted name."""
     found: dict[str, Path] = {}
@@ -158,6 +175,22 @@ def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str
             # timm and open_clip have a prefix in front of folders.
             found[f"{prefix}.{name}"] = Path(value.removeprefix("local-dir:"))
     return found
+
+
+def copies_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What counts as a near-copy: `audit.copies` with the threshold and the network of `dataset.duplicates`, so that no copy that the
+    data set knows of escapes the leak certificate, and none stands in its way that the data set could not have dropped.
+
+    Without `dataset.duplicates` it is `audit.copies` itself; where these look for no near-copies (`max_hamming=null`), the
+    certificate still does, within its own `max_hamming`.
+    """
+    settings, rule = plain(cfg.audit.copies), plain(cfg.dataset.duplicates) or {}
+    own = {name: rule[name] for name in ("max_hamming", "min_cosine", "embed") if name in rule}
+    if own.get("max_hamming") is None:
+        own.pop("max_hamming", None)
+    if "embed" in own and own["embed"] is None:
+        own["min_cosine"] = None  # the hashes alone decide
+    return settings | own
 
 
 def picture_cache(cfg: DictConfig) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.across_splits import refuse_patients
 from skinaug.dataset.joined import warnings
-from skinaug.dataset.splits import complete_splits, split_fractions
+from skinaug.dataset.several import across_sets, complete_splits_of_sets, with_shared_names
+from skinaug.dataset.splits import split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
@@ -48,6 +50,7 @@ def build_dataset(
     root: str | None,
     out: Path,
     classes: Sequence[str] | None = None,
+    labels: Mapping[Any, Any] | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
     duplicates: Duplicates | None = None,
@@ -64,6 +67,8 @@ def build_dataset(
         root: the folder of the images; None: the source renders them into `out`.
         out: the artifact's work folder.
         classes: labels to use, the others are left out; None: all.
+        labels: the data's names of classes to others; images of labels that it neither maps nor maps to, and that `classes` does not
+            name, are left out with a count. None: all keep their names.
         val_fraction, test_fraction: shares of the images, where the source has no splits of its own.
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
@@ -80,13 +85,15 @@ def build_dataset(
     check_choice(masks, "dataset.masks")
     folder = check_root(source, root, "dataset") or out
     listed = _load(source, folder)
-    table = _choose_classes(_with_ids(listed), classes)
+    table, nameless = with_shared_names(_with_ids(listed), labels, classes)
+    table = _choose_classes(table, classes)
     table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad, masks)
     noticed = notice(folder if source.needs_root else None, listed, table["path"].to_list(), pictures)
+    dropped, whole = pl.concat([nameless, dropped]), table
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
-    links = None
+    links, told = None, table.select("image_id", "group_id")
     large: list[dict[str, Any]] = []
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
@@ -97,8 +104,10 @@ def build_dataset(
             large
         ):  # before the splits, which one group of all patients would make impossible
             Console().print(line, highlight=False, markup=False, soft_wrap=True)
+    if "split" in table.columns:
+        refuse_patients(_join_lesions(table.drop("group_id").join(told, on="image_id")))
     table = _join_lesions(table)
-    table = complete_splits(table, fractions, seed).sort("image_id")
+    table = complete_splits_of_sets(table, fractions, seed).sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
     )
@@ -107,7 +116,8 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links) | {"joined_groups": large, "noticed": noticed}
+    summary = summarise(manifest, dropped, links) | across_sets(whole, links, dropped)
+    summary |= {"joined_groups": large, "noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)
@@ -152,6 +162,9 @@ def show(summary: dict[str, Any]) -> None:
         text = (
             f"{summary['near_copies']} pairs of near-copies; {joined} joined the groups of different patients"
         )
+        console.print(text, highlight=False)
+    if summary.get("copies_across_sets") or summary.get("near_copies_across_sets"):
+        text = f"across sets: {summary['copies_across_sets']} copies dropped, {summary['near_copies_across_sets']} pairs of near-copies"
         console.print(text, highlight=False)
 
 

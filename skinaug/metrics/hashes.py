@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -40,8 +40,13 @@ def hamming_pairs(
     hashes: np.ndarray, mirrored: np.ndarray, max_distance: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """All pairs within a Hamming distance, as they are or with one mirrored: int64 [P, 2] (row < other) and int64 [P]."""
+    return gathered(pair_blocks(hashes, mirrored, max_distance))
+
+
+def gathered(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs and distances of some blocks: int64 [P, 2] and int64 [P]."""
     empty = (np.empty((0, 2), np.int64), np.empty(0, np.int64))
-    pairs, distances = zip(empty, *pair_blocks(hashes, mirrored, max_distance), strict=True)
+    pairs, distances = zip(empty, *blocks, strict=True)
     return np.concatenate(pairs), np.concatenate(distances)
 
 

@@ -11,6 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from skinaug.manifest import Manifest
+
 COMPARED_AT_ONCE = 4_096  # features that are held against one
 
 Block = tuple[
@@ -48,6 +50,21 @@ def confirmed_pairs(
             found.append((pairs[kept], distances[kept], cosine[kept]))
     pairs, distances, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return pairs, distances, cosine
+
+
+def embedded(
+    manifest: Manifest, embed: Callable[[Manifest], np.ndarray], left: np.ndarray, right: np.ndarray
+) -> Views:
+    """Features of some rows of a manifest and of some others, each image embedded once.
+
+    Args:
+        manifest: N images.
+        embed: manifest to float [N, D].
+        left, right: row numbers, int [L] and [R].
+    """
+    rows = np.union1d(left, right)
+    features = embed(manifest.with_table(manifest.table[rows]))
+    return [(features[np.searchsorted(rows, left)], features[np.searchsorted(rows, right)])]
 
 
 def paired_cosines(one: np.ndarray, other: np.ndarray, rows: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from skinaug.errors import InputError, listing
 from skinaug.images import SUFFIXES, is_picture
+from skinaug.sources.tables import METADATA
+from skinaug.sources.walk import walk
 
 
 def list_images(root: Path) -> list[str]:
     """Image files below `root` as sorted POSIX paths relative to it, told by their suffix, or by their content where they have
-    none; hidden files and linked folders are left out."""
+    none; hidden files and linked folders are left out (`walk`)."""
     return sorted(
         name
-        for name in list_files(root)
+        for name in walk(root)
         if (suffix := os.path.splitext(name)[1].lower()) in SUFFIXES
         or (not suffix and os.path.isfile(os.path.join(root, name)) and is_picture(os.path.join(root, name)))
     )
 
 
-def list_files(root: Path) -> Iterator[str]:
-    """Files below `root` as POSIX paths relative to it; hidden files and linked folders are left out."""
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith((".", "__MACOSX"))]
-        base = Path(folder).relative_to(root)
-        yield from ((base / file).as_posix() for file in files if not file.startswith("."))
+def metadata_files(root: Path) -> list[Path]:
+    """The tables of an ImageFolder below `root`, sorted."""
+    return sorted(root / file for file in walk(root) if PurePosixPath(file).name in METADATA)
+
+
+def unlisted(images: str, names: Iterable[str]) -> list[str]:
+    """Of what a table names below the folder `images`, that which `list_images` may not show: hidden, or of another suffix."""
+    return [
+        (PurePosixPath(images) / name).as_posix()
+        for name in names
+        if not name.startswith("/")
+        and ".." not in PurePosixPath(name).parts
+        and "\0" not in name
+        and ("/." in f"/{name}" or os.path.splitext(name)[1].lower() not in SUFFIXES)
+    ]
 
 
 def refuse_names(paths: Sequence[str]) -> None:

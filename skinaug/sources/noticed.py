@@ -13,8 +13,8 @@ from rich.console import Console
 from skinaug.errors import printable
 from skinaug.images import BITS_10, BITS_12, BROKEN_PROFILE
 from skinaug.sources.check import Picture
-from skinaug.sources.files import list_files
 from skinaug.sources.masks import find_masks
+from skinaug.sources.walk import walk
 
 # Tables, and what people write beside pictures: no picture is lost in them.
 TEXTS = (
@@ -51,9 +51,7 @@ def unread(root: Path, listed: Iterable[str | None]) -> dict[str, int]:
         listed: paths relative to `root`.
     """
     known = {str(PurePosixPath(name)) for name in listed if name}
-    suffixes = Counter(
-        Path(name).suffix.lower() or NO_SUFFIX for name in list_files(root) if name not in known
-    )
+    suffixes = Counter(Path(name).suffix.lower() or NO_SUFFIX for name in walk(root) if name not in known)
     by_count = sorted(suffixes.items(), key=lambda pair: (-pair[1], pair[0]))
     return {suffix: count for suffix, count in by_count if suffix not in TEXTS}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from skinaug.errors import InputError
 from skinaug.sources.files import list_images
 from skinaug.sources.sources import Source
+from skinaug.sources.walk import walk
 
 
 def check_root(source: Source, root: str | None, stage: str) -> Path | None:
@@ -22,6 +23,12 @@ def check_root(source: Source, root: str | None, stage: str) -> Path | None:
             to a source that would render into it.
     """
     advice = f"Set {stage}.root=<folder> to the folder that holds the images."
+    if common := getattr(source, "common_root", None):  # of several sets with roots of their own
+        if root is not None and Path(root) != common():
+            raise InputError(
+                f"{stage}.root={root} is given, and each of the sets has its own: {stage}.sets.<name>.root=<folder>."
+            )
+        return common()
     if not source.needs_root:
         if root is None:
             return None
@@ -57,9 +64,14 @@ def check_folder(root: str, advice: str) -> Path:
     return path
 
 
-def root_digest(root: Path) -> str:
-    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+def root_digest(root: Path, source: object = None) -> str:
+    """SHA-256 of the names, sizes and modification times of the files below a folder that a source reads: images and its
+    `tables`; of one that does not tell its tables, all files that are the user's (`walk`)."""
+    if digest := getattr(source, "digest", None):
+        return digest()
+    tables = getattr(source, "tables", None)
+    names = list(walk(root)) if tables is None else {*list_images(root), *tables(root)}
+    files = sorted(path for name in names if (path := root / name).is_file())
     stats = [
         (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
     ]
