@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.small_classes import without_small_classes
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
-from skinaug.sources.root import check_root
+from skinaug.sources.left_out import taken_and_left
+from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def build_dataset(
     root: str | None,
     out: Path,
     classes: Sequence[str] | None = None,
+    min_patients: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
     duplicates: Duplicates | None = None,
@@ -60,6 +63,8 @@ def build_dataset(
         root: the folder of the images; None: the source renders them into `out`.
         out: the artifact's work folder.
         classes: labels to use, the others are left out; None: all.
+        min_patients: the smallest class to keep: one of fewer patients, or without any in one of the source's own splits, is left
+            out; None: every class.
         val_fraction, test_fraction: shares of the images, where the source has no splits of its own.
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
@@ -73,8 +78,11 @@ def build_dataset(
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     folder = check_root(source, root, "dataset") or out
-    table = _choose_classes(_with_ids(_load(source, folder)), classes)
-    table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad)
+    table, left = _load(source, folder)
+    table = _choose_classes(_with_ids(table), classes)
+    folder = image_folder(source, folder, table["path"].to_list(), out)
+    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
+    dropped = pl.concat([left, bad])
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
@@ -85,6 +93,8 @@ def build_dataset(
         table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
     table = _join_lesions(table)
+    table, small, small_classes = without_small_classes(table, min_patients)
+    dropped = pl.concat([dropped, small])
     table = complete_splits(table, fractions, seed).sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
@@ -94,7 +104,7 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links)
+    summary = summarise(manifest, dropped, links) | {"small_classes": small_classes}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
 
@@ -133,6 +143,9 @@ def show(summary: dict[str, Any]) -> None:
     console.print(table)
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False, markup=False)
+    for label, count in summary["small_classes"].items():
+        text = f"left out {label}: {count['images']} images of {count['patients']} patients"
+        console.print(f"{text}, too few by dataset.min_patients", highlight=False, markup=False)
     if summary["near_copies"]:
         joined = summary["near_copies_across_patients"]
         text = (
@@ -141,18 +154,21 @@ def show(summary: dict[str, Any]) -> None:
         console.print(text, highlight=False)
 
 
-def _load(source: Source, folder: Path) -> pl.DataFrame:
-    table = source.load(folder)
+def _load(source: Source, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A source's rows; and `path, reason` of those that it leaves out."""
+    table, left = taken_and_left(source.load(folder))
     if table.is_empty():
+        reasons = left.group_by("reason").len().sort("len", descending=True)
+        why = "".join(f"\nLeft out {count}: {reason}." for reason, count in reasons.head(5).iter_rows())
         raise InputError(
-            f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>."
+            f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>.{why}"
         )
     if taken := sorted(RESERVED & set(table.columns)):
         raise InputError(
             f"The data have the columns {', '.join(taken)}, names that other stages' columns have. Map them to others in "
             f"dataset.source.columns, such as own_{taken[0]}, or leave them out."
         )
-    return table
+    return table, left
 
 
 def _with_ids(table: pl.DataFrame) -> pl.DataFrame:

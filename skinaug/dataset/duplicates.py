@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hamming_pairs, perceptual_hashes
 from skinaug.sources.check import Picture
+from skinaug.sources.groups import merge_groups
 
 
 @dataclass(frozen=True)
@@ -139,21 +138,6 @@ def find_near_copies(
     table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances})
     table = table.with_columns(cosine=pl.Series(cosines, dtype=pl.Float64))
     return table.filter(pl.col("cosine").is_null() | (pl.col("cosine") >= min_cosine))
-
-
-def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
-    """Groups joined wherever a pair of rows links them; a joined group has the first of its names in sorted order.
-
-    Args:
-        groups: a name a row.
-        pairs: row numbers, int [P, 2].
-    """
-    names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    links = index[pairs]
-    graph = coo_array((np.ones(len(pairs)), (links[:, 0], links[:, 1])), shape=(len(names), len(names)))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)  # names are sorted, so the first is the smallest
-    return names[first[component]][index].tolist()
 
 
 def refuse_conflicts(conflicts: pl.DataFrame) -> None:

@@ -1,8 +1,8 @@
 """Where labelled images come from: a folder a class, a table with a map of its columns, a published set.
 
 A source has `licence`, `citation` and `load(root) -> table` with one row an image: `path` (POSIX, relative to the root) and
-`label`; optionally `image_id`, `group_id` (the patient), `split`, `lesion_id` and any attributes. Sources only list files;
-`check.py` opens them, and refuses those that lead out of the root.
+`label`; optionally `image_id`, `group_id` (the patient), `split`, `lesion_id`, any attributes, and `left_out` (`left_out.py`).
+Sources only list files; `check.py` opens them, and refuses those that lead out of the root.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Source(Protocol):
     Attributes:
         licence, citation: of the data, carried into every report.
         needs_root: False for a source that renders its images: into the folder that `load` is given.
+
+    One that reads images out of a file also has `packed`, the file's name, and `unpack` (`root.image_folder`).
     """
 
     licence: str

@@ -9,7 +9,7 @@ import polars as pl
 
 from skinaug.errors import InputError, listing
 
-COMPUTED = ("source", "width", "height", "sha256")
+COMPUTED = ("source", "width", "height", "sha256", "left_out")
 METADATA = ("metadata.jsonl", "metadata.csv")  # of a Hugging Face ImageFolder
 LISTS = ("parents",)  # columns that hold a list of texts
 SPLIT_WORDS = {

@@ -17,7 +17,8 @@ from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
-from skinaug.sources.root import check_root
+from skinaug.sources.left_out import taken_and_left
+from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
 
 NAMES = ("image_id", "group_id", "lesion_id")
@@ -74,8 +75,10 @@ def take_test_set(
         InputError: no images, none of a known class, bad images, or photographs or patients that classifiers learn from.
     """
     folder = check_root(source, root, f"test.{name}") or out
-    table, foreign = known_images(source.load(folder), name, labels, data.classes)
+    table, left_out = taken_and_left(source.load(folder))
+    table, foreign = known_images(table, name, labels, data.classes)
     table = _with_ids(table, name, patients)
+    folder = image_folder(source, folder, table["path"].to_list(), out)
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
     table, pictures, twice = _without_copies(table, pictures)
     manifest = Manifest(
@@ -94,7 +97,7 @@ def take_test_set(
     left = manifest.where(~pl.col("image_id").is_in(learned["image_id"].to_list()))
     gone = manifest.table.join(learned.unique("image_id", maintain_order=True), on="image_id")
     dropped = pl.concat(
-        [bad, twice, gone.select("path", reason=pl.format("classifiers learn from it: {}", "what"))]
+        [left_out, bad, twice, gone.select("path", reason=pl.format("classifiers learn from it: {}", "what"))]
     )
     own_test = shared.filter(pl.col("split") == "test").join(left.table, on="image_id", how="semi")
     left.write(out)
