@@ -17,7 +17,8 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.sources.told import tell
 
-TOLD_BY = ("dermatologist", "self")
+TOLD_BY = {"dermatologist": "by a dermatologist", "self": "self-told"}  # in words behind a skin type
+TELLER = "skin_type_told_by"
 MOST_UNREAD = (
     0.1  # share of a column's values that may be misunderstood in silence: a slip of the pen here and there
 )
@@ -100,15 +101,35 @@ _ORDER = {word: (place, name) for name, scale in SCALES.items() for place, word 
 
 
 def scale_of(word: str) -> str | None:
-    """The key in `SCALES` of the scale that a word of the manifest is on; None of other words."""
-    found = _ORDER.get(word)
+    """The key in `SCALES` of the scale that a word of the manifest is on, who told it included; None of other words."""
+    found = _ORDER.get(word.partition(", ")[0])
     return None if found is None else found[1]
 
 
 def place_on_scale(word: str) -> tuple[int, int, str]:
     """Sorts words of the manifest: scale by scale in each one's order, other words behind them by the alphabet."""
-    place, scale = _ORDER.get(word, (0, ""))
+    place, scale = _ORDER.get(word.partition(", ")[0], (0, ""))
     return (list(SCALES).index(scale) if scale else len(SCALES), place, word)
+
+
+def with_teller(images: pl.DataFrame) -> pl.Expr:
+    """The skin types of a manifest's table as words, with who told them where that is known: `II, self-told`."""
+    word = pl.col("skin_type").cast(pl.String)
+    if TELLER not in images.columns:
+        return word
+    who = pl.col(TELLER).cast(pl.String).replace(TOLD_BY)
+    return pl.when(who.is_null()).then(word).otherwise(pl.format("{}, {}", word, who))
+
+
+def with_scale(heading: str, words: Iterable[str | None]) -> str:
+    """A heading with the titles of the scales behind it that some of the words below are on."""
+    titles = titles_of(words)
+    return f"{heading} ({titles})" if titles else heading
+
+
+def titles_of(words: Iterable[str | None]) -> str:
+    """The titles of the scales that some of the words are on, for reports and messages."""
+    return "; ".join(SCALES[name].title for name in scales_of(words))
 
 
 def scales_of(words: Iterable[str | None]) -> list[str]:

@@ -19,6 +19,8 @@ from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.root import check_root
 from skinaug.sources.sources import Source
+from skinaug.sources.told import telling
+from skinaug.sources.vocabulary import TELLER
 
 NAMES = ("image_id", "group_id", "lesion_id")
 CARRIED = (
@@ -27,6 +29,7 @@ CARRIED = (
     *NAMES,
     "body_site",
     "skin_type",
+    TELLER,
     "age",
     "sex",
 )  # columns of a source that are kept
@@ -55,7 +58,7 @@ def take_test_set(
     Beside it lie dropped.csv (`path, reason`), copies.parquet (near-copies between it and training and validation photographs:
     looked for, and none left), hashes.parquet as in `dataset.build_dataset`, and summary.json: `images`, `patients`, `classes`
     (images and patients of each), `lacking` (the data's classes without an image), `left_out` (images of each foreign label),
-    `dropped` (images by reason), `told` (the last three in sentences) and `in_own_test` (photographs that the data's own test split has too, or whose
+    `dropped` (images by reason), `told` (the last three in sentences, and what the source has to tell) and `in_own_test` (photographs that the data's own test split has too, or whose
     patient it has).
 
     Args:
@@ -74,7 +77,8 @@ def take_test_set(
         InputError: no images, none of a known class, bad images, or photographs or patients that classifiers learn from.
     """
     folder = check_root(source, root, f"test.{name}") or out
-    table, foreign = known_images(source.load(folder), name, labels, data.classes)
+    with telling() as said:
+        table, foreign = known_images(source.load(folder), name, labels, data.classes)
     table = _with_ids(table, name, patients)
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
     table, pictures, twice = _without_copies(table, pictures)
@@ -104,7 +108,7 @@ def take_test_set(
     ).write_parquet(out / COPIES)
     dropped.write_csv(out / "dropped.csv")
     summary = summarise(left, foreign, dropped) | {"in_own_test": own_test["image_id"].n_unique()}
-    summary["told"] = told(summary)
+    summary["told"] = [*said, *told(summary)]
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show(name, summary)
 
