@@ -297,7 +297,7 @@ def scin(root: Path) -> None:
     cases, labels = [], []
     for n in range(30):
         case = (-1) ** n * (3 * 10**18 + n)
-        paths = [f"dataset/images/{-case + k}.png" for k in range(1 + n % 3)]
+        paths = [f"dataset/images/{-case}{k}.png" for k in range(1 + n % 3)]
         for path in paths:
             picture(root / path)
         cases.append(

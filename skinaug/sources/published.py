@@ -33,6 +33,7 @@ from skinaug.sources.packed import packed_paths, unpack
 from skinaug.sources.pictures import Finder
 from skinaug.sources.tables import COMPUTED, SPLIT_WORDS, tidy
 from skinaug.sources.values import Value, check_value, columns_of, is_optional, read_value
+from skinaug.sources.vocabulary import check_scales
 
 NAME = "@name"  # a column that no table has
 
@@ -53,6 +54,7 @@ class Tables:
             in each, or {where: {column: word}}.
         images: one of `pictures`.
         columns: our column to its value: `image_id`, `group_id` (the patient, else the case), `lesion_id`, attributes.
+        scales: the scale that skin types are on, and who told_by them, by our column's name: `vocabulary.read_attributes`.
         gives_away: columns that tell the label in other words, and may be no column of ours.
         reject: column to words of quality control: rows that have them are left out.
         least_weight: share, in [0, 1], that the largest of several dermatologists' weights needs.
@@ -72,6 +74,8 @@ class Tables:
     pictures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     images: str | None = None
     columns: Mapping[str, Value] = field(default_factory=dict)
+    scales: Mapping[str, Any] | None = None
+    told_by: Mapping[str, str] | None = None
     gives_away: Sequence[str] = ()
     reject: Mapping[str, Sequence[str]] | None = None
     least_weight: float = 0.0
@@ -94,6 +98,7 @@ class Tables:
         if not 0 <= self.least_weight <= 1:
             raise InputError(f"source.least_weight={self.least_weight}: it must be in [0, 1].")
         check_tables(self.tables)
+        check_scales(self.scales, self.told_by)
         for name, value in {**self.columns, **self.labels}.items():
             check_value(value, f"source.columns.{name}" if name in self.columns else f"source.labels.{name}")
         if taken := [name for name in self.columns if name in ("path", "label", "split", *COMPUTED)]:
@@ -121,8 +126,10 @@ class Tables:
         rows = _leave_out(rows, _in_a_later_split(["group_id", "lesion_id"]))
         left = pl.col(LEFT_OUT).is_not_null()
         names = ["path", "label", "split", *sorted({*self.columns, "group_id"})]
-        taken = tidy(rows.filter(~left).select(names))
-        taken = taken.select(name for name in names if name == "label" or not taken[name].is_null().all())
+        taken = tidy(rows.filter(~left).select(names), self.scales, self.told_by)
+        taken = taken.select(
+            name for name in taken.columns if name == "label" or taken[name].is_not_null().any()
+        )
         return pl.concat(
             [taken, rows.filter(left).select("path", "label", LEFT_OUT), unnamed], how="diagonal"
         )

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
 from skinaug.errors import InputError, listing
 from skinaug.sources.files import list_images, locate, refuse_names
 from skinaug.sources.tables import METADATA, SPLIT_WORDS, read_columns, read_metadata, tidy
+from skinaug.sources.vocabulary import check_scales
 
 PAD_UFES_20_COLUMNS = {
     "path": "img_id",
@@ -123,6 +124,7 @@ class Csv:
         images: the folder, relative to the root, that paths in the file start from. A bare name that is no file there
             is looked for by its stem in all sub-folders, whatever its extension.
         separator: the character between values.
+        scales: the scale that skin types are on, and who told_by them, by our column's name: `vocabulary.read_attributes`.
         licence, citation: of the data.
     """
 
@@ -130,9 +132,14 @@ class Csv:
     file: str = "metadata.csv"
     images: str = "."
     separator: str = ","
+    scales: Mapping[str, Any] | None = None
+    told_by: Mapping[str, str] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales, self.told_by)
 
     def load(self, root: Path) -> pl.DataFrame:
         """The file's rows under our column names, tidied.
@@ -142,7 +149,7 @@ class Csv:
                 label, several files for one name, an unknown split.
         """
         table = read_columns(root / self.file, self.columns, self.separator)
-        table = tidy(table)
+        table = tidy(table, self.scales, self.told_by)
         found = locate(root, self.images, table["path"].to_list())
         return table.with_columns(path=pl.Series(found, dtype=pl.String))
 
@@ -156,14 +163,20 @@ class ImageFolder:
         columns: our column name to the tables'; `path` is `file_name`. None: all of them, under their own names, but for
             what is computed; lists of texts other than `parents` and nested values are refused.
         label: the class of pictures of which neither a table nor a folder names one; None: they are refused.
+        scales, told_by: as in `Csv`.
         licence, citation: of the data.
     """
 
     columns: Mapping[str, str] | None = None
     label: str | None = None
+    scales: Mapping[str, Any] | None = None
+    told_by: Mapping[str, str] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales, self.told_by)
 
     def load(self, root: Path) -> pl.DataFrame:
         """The rows of all tables, tidied; a picture without a label is of the class that its folder names.
@@ -187,7 +200,7 @@ class ImageFolder:
         first = path.list.first().str.to_lowercase()
         if "split" not in table.columns and table.select(first.is_in(list(SPLIT_WORDS)).all()).item():
             table = table.with_columns(split=first)
-        return tidy(table)
+        return tidy(table, self.scales, self.told_by)
 
 
 @dataclass(frozen=True)

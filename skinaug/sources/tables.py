@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.sources.vocabulary import read_attributes
 
 COMPUTED = ("source", "width", "height", "sha256", "left_out")
 METADATA = ("metadata.jsonl", "metadata.csv")  # of a Hugging Face ImageFolder
@@ -19,7 +21,6 @@ SPLIT_WORDS = {
 }
 NO_LABEL = ("", "nan", "<na>", "na", "n/a", "null")  # not "unknown": data sets have a class of that name
 UNKNOWN_WORDS = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk")
-SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
 
 
 def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -> pl.DataFrame:
@@ -129,14 +130,19 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def tidy(table: pl.DataFrame) -> pl.DataFrame:
-    """Attributes in the manifest's terms: skin type I to VI, age a number, body site and sex as lower-case words.
+def tidy(
+    table: pl.DataFrame, scales: Mapping[str, Any] | None = None, told_by: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """A table in the manifest's terms: attributes as `vocabulary.read_attributes` has them, splits train, val and test.
 
-    Words for "not known" become null. Input and output columns are text, except `age` (years).
+    Words for "not known" become null. Input columns are text.
+
+    Args:
+        scales, told_by: as in `vocabulary.read_attributes`.
 
     Raises:
         InputError: rows without a path or label (`NO_LABEL` included), or splits that are none of train, val, test, listed
-            together.
+            together; or as `read_attributes`.
     """
     label = pl.col("label").str.to_lowercase()
     empty = table.with_row_index("number of the row", offset=2).filter(
@@ -148,7 +154,8 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
             f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}\nComplete or remove them; a class may "
             f"not be named {', '.join(NO_LABEL[1:])}."
         )
-    words = [name for name in table.columns if name not in ("path", "label", "image_id", *LISTS)]
+    table = read_attributes(table, scales, told_by)
+    words = [name for name in table.columns if name not in ("path", "label", "image_id", "age", *LISTS)]
     table = table.with_columns(
         pl.when(pl.col(name).str.to_lowercase().is_in(UNKNOWN_WORDS))
         .then(None)
@@ -156,15 +163,8 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
         .alias(name)
         for name in words
     )
-    rules = {
-        "skin_type": _roman(pl.col("skin_type")),
-        "age": _finite(pl.col("age").cast(pl.Float64, strict=False)),
-        "body_site": pl.col("body_site").str.to_lowercase().str.replace_all("_", " "),
-        "sex": pl.col("sex").str.to_lowercase().replace({"m": "male", "f": "female"}),
-        "split": pl.col("split").str.to_lowercase().replace(SPLIT_WORDS),
-    }
-    table = table.with_columns(**{name: rule for name, rule in rules.items() if name in words})
     if "split" in words:
+        table = table.with_columns(split=pl.col("split").str.to_lowercase().replace(SPLIT_WORDS))
         _require_splits(table["split"])
     return table
 
@@ -175,16 +175,3 @@ def _require_splits(column: pl.Series) -> None:
         raise InputError(
             f"The split column has {', '.join(unknown[:20])}; it may have train, val and test, or be empty."
         )
-
-
-def _finite(column: pl.Expr) -> pl.Expr:
-    return pl.when(column.is_finite()).then(column)
-
-
-def _roman(column: pl.Expr) -> pl.Expr:
-    """Fitzpatrick type from "2", "2.0", "ii" or "II"; anything else is unknown."""
-    number = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String)
-    names = {str(place): name for place, name in enumerate(SKIN_TYPES, start=1)}
-    word = column.str.to_uppercase()
-    from_word = pl.when(word.is_in(SKIN_TYPES)).then(word)
-    return number.replace_strict(names, default=None, return_dtype=pl.String).fill_null(from_word)

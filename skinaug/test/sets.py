@@ -20,6 +20,8 @@ from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
+from skinaug.sources.told import telling
+from skinaug.sources.vocabulary import TELLER
 
 NAMES = ("image_id", "group_id", "lesion_id")
 CARRIED = (
@@ -28,6 +30,7 @@ CARRIED = (
     *NAMES,
     "body_site",
     "skin_type",
+    TELLER,
     "age",
     "sex",
 )  # columns of a source that are kept
@@ -56,7 +59,7 @@ def take_test_set(
     Beside it lie dropped.csv (`path, reason`), copies.parquet (near-copies between it and training and validation photographs:
     looked for, and none left), hashes.parquet as in `dataset.build_dataset`, and summary.json: `images`, `patients`, `classes`
     (images and patients of each), `lacking` (the data's classes without an image), `left_out` (images of each foreign label),
-    `dropped` (images by reason), `told` (the last three in sentences) and `in_own_test` (photographs that the data's own test split has too, or whose
+    `dropped` (images by reason), `told` (the last three in sentences, and what the source has to tell) and `in_own_test` (photographs that the data's own test split has too, or whose
     patient it has).
 
     Args:
@@ -75,7 +78,8 @@ def take_test_set(
         InputError: no images, none of a known class, bad images, or photographs or patients that classifiers learn from.
     """
     folder = check_root(source, root, f"test.{name}") or out
-    table, left_out = taken_and_left(source.load(folder))
+    with telling() as said:
+        table, left_out = taken_and_left(source.load(folder))
     table, foreign = known_images(table, name, labels, data.classes)
     table = _with_ids(table, name, patients)
     folder = image_folder(source, folder, table["path"].to_list(), out)
@@ -107,7 +111,7 @@ def take_test_set(
     ).write_parquet(out / COPIES)
     dropped.write_csv(out / "dropped.csv")
     summary = summarise(left, foreign, dropped) | {"in_own_test": own_test["image_id"].n_unique()}
-    summary["told"] = told(summary)
+    summary["told"] = [*said, *told(summary)]
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show(name, summary)
 

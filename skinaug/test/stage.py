@@ -62,12 +62,15 @@ def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
     """Refuse sets without an image of the data's classes. Those that are rendered are not rendered for that."""
     from skinaug.sources.left_out import taken_and_left
     from skinaug.sources.root import check_root
+    from skinaug.sources.told import telling
     from skinaug.test.sets import known_images
 
     for name, settings in sets(cfg).items():
         source = build(settings.source)
         if root := check_root(source, settings.root, f"test.{name}"):
-            known_images(taken_and_left(source.load(root))[0], name, plain(settings.labels), data.classes)
+            with telling():  # the build tells it
+                table, _ = taken_and_left(source.load(root))
+            known_images(table, name, plain(settings.labels), data.classes)
 
 
 def build_test(name: str, job: Build) -> None:
