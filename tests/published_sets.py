@@ -307,7 +307,7 @@ def scin(root: Path) -> None:
                 "sex_at_birth": ("FEMALE", "OTHER_OR_UNSPECIFIED")[n % 2],
                 "fitzpatrick_skin_type": ("FST1", "FST6", "NONE_SELECTED")[n % 3],
                 "body_parts_arm": ("YES", "")[n % 2],
-                "body_parts_leg": ("YES", "")[n % 3 > 0],
+                "body_parts_leg": ("", "YES")[n % 3 > 0],
                 **{f"image_{k + 1}_path": dict(enumerate(paths)).get(k, "") for k in range(3)},
             }
         )
