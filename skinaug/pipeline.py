@@ -22,6 +22,7 @@ import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.sources.walk import leave_out
 from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
@@ -58,6 +59,7 @@ def steps(cfg: DictConfig, target: str) -> dict[str, Step]:
     """A step, or all of a stage that has none of its name, and what belongs to them, in the order in which they are built."""
     known: dict[str, dict[str, Step]] = {}
     plan: dict[str, Step] = {}
+    leave_out(cfg.store, cfg.output)  # from photographs' folders, of which `dataset.root=.` may hold them
 
     def of(stage: Stage) -> dict[str, Step]:
         if stage.name not in known:

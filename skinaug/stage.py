@@ -148,6 +148,23 @@ def keyed(config: Mapping[str, Any]) -> dict[str, Any]:
     return _renamed(config, KEYED)
 
 
+def without_later(config: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Values but those of options that came later and say what was done before there were any: their keys stay what they were.
+
+    later: dotted name of an option -> the value that says so.
+    """
+    kept = dict(config)
+    for name, value in later.items():
+        first, _, rest = name.partition(".")
+        if first not in kept:
+            continue
+        if not rest and kept[first] == value:
+            del kept[first]
+        elif rest and isinstance(kept[first], Mapping):
+            kept[first] = without_later(kept[first], {rest: value})
+    return kept
+
+
 def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str, Path]:
     """The files and folders that settings name: values with a "/", by dotted name."""
     found: dict[str, Path] = {}

@@ -31,7 +31,7 @@ def everywhere(monkeypatch: pytest.MonkeyPatch):
     """Contents of files and folders count by name alone: their digests hold the place where they lie."""
     monkeypatch.setattr(pipeline, "folder_digest", lambda folder: f"content of {folder.name}")
     monkeypatch.setattr(sources, "check_root", lambda source, root, stage: Path(root) if root else None)
-    monkeypatch.setattr(sources, "root_digest", lambda root: "names and sizes")
+    monkeypatch.setattr(sources, "root_digest", lambda root, source: "names and sizes")
     configs.register()
     return initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3")
 

@@ -20,6 +20,7 @@ from skinaug.pipeline import check_writable, run
 from skinaug.report.collect import EVALUATED, RUN_FILE
 from skinaug.sources.layout import source_of
 from skinaug.sources.root import check_folder, root_digest
+from skinaug.sources.walk import leave_out
 from skinaug.stage import build, keyed, named_files, picture_cache, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
@@ -86,6 +87,7 @@ def two_folders(cfg: DictConfig) -> dict[str, Path]:
     """The folders `real` and `synthetic`. Raises InputError where they cannot be held against each other."""
     advice = "Audit two folders with skinaug audit real=<folder> synthetic=<folder>."
     given = {kind: cfg[kind] for kind in ("real", "synthetic")}
+    leave_out(cfg.store, cfg.output)
     if missing := [kind for kind, folder in given.items() if folder is None]:
         raise InputError(f"{missing[0]}=<folder> is not given. {advice}")
     found = {
@@ -108,7 +110,7 @@ def make_folders(cfg: DictConfig, folders: Mapping[str, Path]) -> Artifact:
     settings = plain(cfg.audit.folders)
     files = {name: folder_digest(path) for name, path in named_files(settings).items() if path.exists()}
     places = {kind: str(folder) for kind, folder in folders.items()}
-    contents = {kind: root_digest(folder) for kind, folder in folders.items()}
+    contents = {kind: root_digest(folder, source_of(folder)) for kind, folder in folders.items()}
     recipe = Recipe(FOLDERS, FOLDERS_VERSION, {**keyed(settings), **places}, {**contents, **files})
 
     def make(out: Path) -> None:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from skinaug.stage import Build, Stage, Step, build, plain
+from skinaug.stage import Build, Stage, Step, build, plain, without_later
+
+LATER = {"source.splits": None, "min_patients": None}  # options that came later, and what was done before
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
-    """The photographs. Of a folder its place and its files' names, sizes and times count: reading every byte of a large
-    collection before each command would cost minutes. A source that renders its images has none."""
+    """The photographs. Of a folder its place and the names, sizes and times of the files that are read count: reading every byte
+    of a large collection before each command would cost minutes. A source that renders its images has none."""
     from skinaug.sources.root import check_root, root_digest
 
-    root = check_root(build(cfg.dataset.source), cfg.dataset.root, "dataset")
-    digests = {"root": f"{root} {root_digest(root)}"} if root else {}
-    yield Step("dataset", plain(cfg.dataset), build_dataset, digests=digests)
+    source = build(cfg.dataset.source)
+    root = check_root(source, cfg.dataset.root, "dataset")
+    digests = {"root": f"{root} {root_digest(root, source)}"} if root else {}
+    yield Step("dataset", without_later(plain(cfg.dataset), LATER), build_dataset, digests=digests)
 
 
 def build_dataset(job: Build) -> None:

@@ -128,14 +128,15 @@ def given_steps(cfg: DictConfig) -> Iterator[Step]:
     from skinaug.sources.root import check_root, root_digest
 
     given = cfg.generate
-    root = check_root(build(given.source), given.root, "generate")
+    source = build(given.source)
+    root = check_root(source, given.root, "generate")
     config = {**plain(given), "copies": plain(cfg.audit.copies)}
     yield Step(
         "generate",
         config,
         build_given,
         ["dataset"],
-        digests={"root": f"{root} {root_digest(root)}"} if root else {},
+        digests={"root": f"{root} {root_digest(root, source)}"} if root else {},
         files=named_files(plain(cfg.audit.copies)),
         after=["copies"],
     )

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from skinaug.errors import InputError, listing
 from skinaug.images import SUFFIXES
+from skinaug.sources.tables import METADATA
+from skinaug.sources.walk import walk
 
 
 def list_images(root: Path) -> list[str]:
-    """Image files below `root` as sorted POSIX paths relative to it; hidden files and linked folders are left out."""
-    found = []
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if not name.startswith((".", "__MACOSX"))]
-        base = Path(folder).relative_to(root)
-        found += [
-            (base / file).as_posix()
-            for file in files
-            if not file.startswith(".") and os.path.splitext(file)[1].lower() in SUFFIXES
-        ]
-    return sorted(found)
+    """Image files below `root` as sorted POSIX paths relative to it; hidden files and linked folders are left out (`walk`)."""
+    return sorted(file for file in walk(root) if os.path.splitext(file)[1].lower() in SUFFIXES)
+
+
+def metadata_files(root: Path) -> list[Path]:
+    """The tables of an ImageFolder below `root`, sorted."""
+    return sorted(root / file for file in walk(root) if PurePosixPath(file).name in METADATA)
+
+
+def unlisted(images: str, names: Iterable[str]) -> list[str]:
+    """Of what a table names below the folder `images`, that which `list_images` may not show: hidden, or of another suffix."""
+    return [
+        (PurePosixPath(images) / name).as_posix()
+        for name in names
+        if not name.startswith("/")
+        and ".." not in PurePosixPath(name).parts
+        and "\0" not in name
+        and ("/." in f"/{name}" or os.path.splitext(name)[1].lower() not in SUFFIXES)
+    ]
 
 
 def refuse_names(paths: Sequence[str]) -> None:

@@ -15,42 +15,42 @@ from skinaug.errors import InputError, listing
 from skinaug.sources.tables import read_csv
 
 SEPARATORS = ",\t;"
-TABLE = ("file", "key", "split", "optional")
+SHEET = ("file", "key", "split", "optional")
 ROW, SPLIT = "@row", "@split"  # columns that no table has
 
 
-def check_tables(tables: Sequence[Mapping[str, Any]]) -> None:
-    """Raise an InputError of a table that is told by other words than those of TABLE."""
-    if unknown := sorted({str(name) for table in tables for name in table} - set(TABLE)):
-        raise InputError(f"source.tables has {', '.join(unknown)}; a table has {', '.join(TABLE)}.")
+def check_sheets(sheets: Sequence[Mapping[str, Any]]) -> None:
+    """Raise an InputError of a sheet that is told by other words than those of SHEET."""
+    if unknown := sorted({str(name) for sheet in sheets for name in sheet} - set(SHEET)):
+        raise InputError(f"source.sheets has {', '.join(unknown)}; a sheet has {', '.join(SHEET)}.")
 
 
-def join_tables(root: Path, tables: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+def join_sheets(root: Path, sheets: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """The rows of all tables, as text; in ROW the number of each, from 0, and in SPLIT the split that its table is, or null.
 
     Args:
         root: the folder that the tables lie in, or below.
-        tables: as `published.Tables` has them.
+        sheets: as `published.Tables` has them.
 
     Raises:
         InputError: a table that is not there and not optional, one without the column that it is joined by, or with several rows
             of one key.
     """
     stacked, joined = list[pl.DataFrame](), list[tuple[str, pl.DataFrame]]()
-    for table in tables:
-        names, key = listed(table["file"]), table.get("key")
-        absent_key = key and table.get("optional") and not any(key in part.columns for part in stacked)
+    for sheet in sheets:
+        names, key = listed(sheet["file"]), sheet.get("key")
+        absent_key = key and sheet.get("optional") and not any(key in part.columns for part in stacked)
         file = None if absent_key else find_file(root, names)
-        if file is None and not table.get("optional"):
+        if file is None and not sheet.get("optional"):
             raise no_file(root, names)
         if file is None:
             continue
         if key:
             joined.append((key, _with_key(read_table(file), key, file)))
         else:
-            stacked.append(read_table(file).with_columns(pl.lit(table.get("split"), pl.String).alias(SPLIT)))
+            stacked.append(read_table(file).with_columns(pl.lit(sheet.get("split"), pl.String).alias(SPLIT)))
     if not stacked:
-        raise no_file(root, [name for table in tables for name in listed(table["file"])])
+        raise no_file(root, [name for sheet in sheets for name in listed(sheet["file"])])
     rows = pl.concat(stacked, how="diagonal").with_row_index(ROW)
     for key, other in joined:
         twice = [name for name in other.columns if name in rows.columns and name != key]

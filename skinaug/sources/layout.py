@@ -9,9 +9,10 @@ import polars as pl
 from skinaug.errors import InputError
 from skinaug.manifest import GIVEN, SYNTHETIC, Manifest
 from skinaug.sources.check import Picture, usable_images
-from skinaug.sources.files import list_images
+from skinaug.sources.files import list_images, metadata_files
 from skinaug.sources.sources import PAD_UFES_20_COLUMNS, Csv, Flat, Folder, ImageFolder, PadUfes20
-from skinaug.sources.tables import COMPUTED, METADATA, read_csv
+from skinaug.sources.tables import COMPUTED, read_csv
+from skinaug.sources.top_folders import UnclearFolders
 
 ONE_CLASS = "images"  # of a folder that names no classes
 
@@ -39,7 +40,7 @@ def source_of(root: Path) -> ImageFolder | PadUfes20 | Csv | Folder | Flat:
             f"{table} has the columns {', '.join(columns)}; it needs `file_name`, or `path` and `label`. Rename its columns, or "
             "move it elsewhere, and the folders' names are taken for classes."
         )
-    if any(file for name in METADATA for file in root.rglob(name)):
+    if metadata_files(root):
         return ImageFolder(label=ONE_CLASS)
     return Folder() if any("/" in name for name in list_images(root)) else Flat(ONE_CLASS)
 
@@ -59,7 +60,14 @@ def read_images(
         InputError: no table or images that can be read, or rows that no manifest can have.
     """
     source = source_of(root)
-    table, pictures, dropped = usable_images(root, source.load(root), min_size_px, on_bad)
+    try:
+        table = source.load(root)
+    except UnclearFolders as error:
+        advice = (
+            f"Rename the splits train, val and test, or give the one that is meant: {kind}={root}/<folder>."
+        )
+        raise InputError(f"{error.why}\n{advice}") from None
+    table, pictures, dropped = usable_images(root, table, min_size_px, on_bad)
     absent = [name for name in ("image_id", "group_id", "lesion_id", "split") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
     named = pl.format("{}/{}", pl.lit(kind), pl.coalesce("image_id", "path"))

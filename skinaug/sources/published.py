@@ -21,9 +21,9 @@ from skinaug.sources.groups import merge_groups
 from skinaug.sources.joined import (
     ROW,
     SPLIT,
-    check_tables,
+    check_sheets,
     find_file,
-    join_tables,
+    join_sheets,
     listed,
     read_pairs,
     read_row_numbers,
@@ -43,7 +43,7 @@ class Tables:
     """A published set: tables, and what their columns mean. Values are told as `sources.values` says.
 
     Attributes:
-        tables: {file, key, split, optional} each. `file` is a name, or several of which the first that is there counts, in the root
+        sheets: the tables: {file, key, split, optional} each. `file` is a name, or several of which the first that is there counts, in the root
             or in any folder below it. Rows of those without `key` are put below each other, and are of the split that `split`
             names; those with `key` are joined to them by that column, of which each value is in one of their rows. `optional`
             ones may be missing.
@@ -67,7 +67,7 @@ class Tables:
         licence, citation: of the data.
     """
 
-    tables: Sequence[Mapping[str, Any]]
+    sheets: Sequence[Mapping[str, Any]]
     labels: Mapping[str, Value]
     label: str
     path: str | Sequence[str]
@@ -97,7 +97,7 @@ class Tables:
             raise InputError(f"source.on_missing={self.on_missing}: choose fail or drop.")
         if not 0 <= self.least_weight <= 1:
             raise InputError(f"source.least_weight={self.least_weight}: it must be in [0, 1].")
-        check_tables(self.tables)
+        check_sheets(self.sheets)
         check_scales(self.scales, self.told_by)
         for name, value in {**self.columns, **self.labels}.items():
             check_value(value, f"source.columns.{name}" if name in self.columns else f"source.labels.{name}")
@@ -119,7 +119,7 @@ class Tables:
             InputError: tables or columns that are not there, several rows to join, names that fit several pictures, no picture
                 of any row, or an option that this set has not.
         """
-        tables = join_tables(root, self.tables)
+        tables = join_sheets(root, self.sheets)
         self._refuse_columns(root, set(tables.columns))
         rows, unnamed = self._with_paths(root, tables, self._rows(root, tables))
         rows = _one_row_a_picture(rows)
@@ -133,6 +133,14 @@ class Tables:
         return pl.concat(
             [taken, rows.filter(left).select("path", "label", LEFT_OUT), unnamed], how="diagonal"
         )
+
+    def tables(self, root: Path) -> list[str]:
+        """The files that are read beside pictures in folders, relative to the root."""
+        names = [listed(sheet["file"]) for sheet in self.sheets]
+        names += [[name] for name in (self.splits or {}).get("rows", {}).values()]
+        names += [[name] for name in (self.packed, (self.pairs or {}).get("file")) if name]
+        found = (find_file(root, name) for name in names)
+        return [file.relative_to(root).as_posix() for file in found if file is not None]
 
     def unpack(self, root: Path, paths: Sequence[str], out: Path) -> Path:
         """The folder that pictures of some paths lie in: the root, or `out`, into which they are unpacked."""

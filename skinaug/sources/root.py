@@ -11,6 +11,7 @@ from pathlib import Path
 from skinaug.errors import InputError
 from skinaug.sources.files import list_images
 from skinaug.sources.sources import Source
+from skinaug.sources.walk import walk
 
 
 def check_root(source: Source, root: str | None, stage: str) -> Path | None:
@@ -58,9 +59,12 @@ def image_folder(source: Source, root: Path, paths: Sequence[str], out: Path) ->
     return root if unpack is None else unpack(root, paths, out)
 
 
-def root_digest(root: Path) -> str:
-    """SHA-256 of the names, sizes and modification times of all files below a folder: changes when its content does."""
-    files = sorted(path for path in root.rglob("*") if path.is_file())
+def root_digest(root: Path, source: object = None) -> str:
+    """SHA-256 of the names, sizes and modification times of the files below a folder that a source reads: images and its
+    `tables`; of one that does not tell its tables, all files that are the user's (`walk`)."""
+    tables = getattr(source, "tables", None)
+    names = list(walk(root)) if tables is None else {*list_images(root), *tables(root)}
+    files = sorted(path for name in names if (path := root / name).is_file())
     stats = [
         (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in files
     ]

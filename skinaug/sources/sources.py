@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
 from skinaug.errors import InputError, listing
-from skinaug.sources.files import list_images, locate, refuse_names
-from skinaug.sources.tables import METADATA, SPLIT_WORDS, read_columns, read_metadata, tidy
+from skinaug.sources.files import list_images, locate, metadata_files, refuse_names, unlisted
+from skinaug.sources.tables import METADATA, read_columns, read_csv, read_metadata, tidy
+from skinaug.sources.top_folders import splits_of, tell_left_out, tops_of
 from skinaug.sources.vocabulary import check_scales
 
 PAD_UFES_20_COLUMNS = {
@@ -34,6 +36,9 @@ PAD_UFES_20_COLUMNS = {
 
 class Source(Protocol):
     """Anything that lists labelled images under a root folder.
+
+    One that has also a method `tables(root)`, which names the files that it reads beside images, relative to the root, is made
+    anew only where these or images change, and not for whatever else lies there.
 
     Attributes:
         licence, citation: of the data, carried into every report.
@@ -56,37 +61,48 @@ class Folder:
     Attributes:
         group_pattern: regular expression searched in each image's path; what its first group matches names the patient.
             None: every image is a patient of its own, which is only right where no patient has two.
+        splits: each folder above the classes to its split, None: left out; {}: there are none, the folders are classes. None:
+            their names tell (`top_folders`).
         licence, citation: of the data.
     """
 
     group_pattern: str | None = None
+    splits: Mapping[str, str | None] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
+
+    def tables(self, root: Path) -> list[str]:
+        """None: folders tell all."""
+        return []
 
     def load(self, root: Path) -> pl.DataFrame:
         """The images below `root` as `path, label`, and `split`, `group_id` where known.
 
         Raises:
-            InputError: images outside any class folder, names that are not UTF-8, or a group pattern that some paths do not
-                match.
+            InputError: images outside any class folder, names that are not UTF-8, folders that may be splits or classes, or a
+                group pattern that some paths do not match.
         """
         names = list_images(root)
         refuse_names(names)
         paths = [PurePosixPath(name) for name in names]
-        top = {path.parts[0].lower() for path in paths if len(path.parts) > 1}
-        depth = 1 if top and top <= SPLIT_WORDS.keys() else 0
+        top = [path.parts[0] if len(path.parts) > 1 else None for path in paths]
+        below = [path.parts[1] if len(path.parts) > 2 else None for path in paths]
+        splits = splits_of(root, tops_of(zip(top, below, strict=True)), self.splits)
+        paths = list(compress(paths, tell_left_out(splits, top)))
+        depth = 1 if splits else 0
         stray = [str(path) for path in paths if len(path.parts) < depth + 2]
         if stray:
             raise InputError(
                 f"A folder source wants one sub-folder a class under {root}, and {len(stray)} images lie in none:"
                 f"\n{listing(stray)}\nMove them into the folder of their class, or elsewhere."
             )
-        columns = {"path": [str(path) for path in paths], "label": [path.parts[depth] for path in paths]}
+        names = [str(path) for path in paths]
+        columns: dict[str, list[Any]] = {"path": names, "label": [path.parts[depth] for path in paths]}
         if depth:
-            columns["split"] = [SPLIT_WORDS[path.parts[0].lower()] for path in paths]
+            columns["split"] = [splits[path.parts[0]] for path in paths]
         if self.group_pattern:
-            columns["group_id"] = _match_groups(self.group_pattern, columns["path"])
+            columns["group_id"] = _match_groups(self.group_pattern, names)
         return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
@@ -103,6 +119,10 @@ class Flat:
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
+
+    def tables(self, root: Path) -> list[str]:
+        """None: folders tell all."""
+        return []
 
     def load(self, root: Path) -> pl.DataFrame:
         """The images below `root` as `path, label`. Raises InputError of names that are not UTF-8."""
@@ -141,6 +161,14 @@ class Csv:
     def __post_init__(self) -> None:
         check_scales(self.scales, self.told_by)
 
+    def tables(self, root: Path) -> list[str]:
+        """The CSV file, and what it names and no listing of images shows."""
+        try:
+            names = read_csv(root / self.file, self.separator)[self.columns["path"]]
+        except (InputError, LookupError, OSError, pl.exceptions.PolarsError):
+            return [self.file]  # `load` tells what is wrong
+        return [self.file, *unlisted(self.images, names.drop_nulls())]
+
     def load(self, root: Path) -> pl.DataFrame:
         """The file's rows under our column names, tidied.
 
@@ -164,6 +192,7 @@ class ImageFolder:
             what is computed; lists of texts other than `parents` and nested values are refused.
         label: the class of pictures of which neither a table nor a folder names one; None: they are refused.
         scales, told_by: as in `Csv`.
+        splits: as of `Folder`; beside a column `split`, only what it leaves out counts.
         licence, citation: of the data.
     """
 
@@ -171,6 +200,7 @@ class ImageFolder:
     label: str | None = None
     scales: Mapping[str, Any] | None = None
     told_by: Mapping[str, str] | None = None
+    splits: Mapping[str, str | None] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
@@ -178,13 +208,18 @@ class ImageFolder:
     def __post_init__(self) -> None:
         check_scales(self.scales, self.told_by)
 
+    def tables(self, root: Path) -> list[str]:
+        """The tables."""
+        return [file.relative_to(root).as_posix() for file in metadata_files(root)]
+
     def load(self, root: Path) -> pl.DataFrame:
         """The rows of all tables, tidied; a picture without a label is of the class that its folder names.
 
         Raises:
-            InputError: no table, one that cannot be read, mapped columns that are not there, rows without a file.
+            InputError: no table, one that cannot be read, mapped columns that are not there, rows without a file, folders that may
+                be splits or classes.
         """
-        files = sorted(file for name in METADATA for file in root.rglob(name))
+        files = metadata_files(root)
         if not files:
             raise InputError(
                 f"{root} holds no {' or '.join(METADATA)}: it is no ImageFolder. A folder a class needs none: choose `folder`."
@@ -197,10 +232,15 @@ class ImageFolder:
         table = table.with_columns(
             label=pl.coalesce("label", of_folder) if "label" in table.columns else of_folder
         )
-        first = path.list.first().str.to_lowercase()
-        if "split" not in table.columns and table.select(first.is_in(list(SPLIT_WORDS)).all()).item():
-            table = table.with_columns(split=first)
-        return tidy(table, self.scales, self.told_by)
+        top = table.select(pl.when(path.list.len() > 1).then(path.list.first())).to_series().to_list()
+        if "split" in table.columns and self.splits is None:
+            return tidy(table, self.scales, self.told_by)
+        splits = splits_of(root, tops_of(zip(top, table["label"], strict=True)), self.splits)
+        if "split" not in table.columns and splits and (self.splits or None not in top):
+            of_top = [splits.get(name) for name in top]
+            table = table.with_columns(split=pl.Series(of_top, dtype=pl.String))
+        taken = table.filter(pl.Series(tell_left_out(splits, top), dtype=pl.Boolean))
+        return tidy(taken, self.scales, self.told_by)
 
 
 @dataclass(frozen=True)
@@ -217,6 +257,10 @@ class PadUfes20:
         " collected from smartphones, Mendeley Data V1, doi 10.17632/zr7vgbcyr2.1; Data in Brief 32:106221"
     )
     needs_root: ClassVar[bool] = True
+
+    def tables(self, root: Path) -> list[str]:
+        """The table of metadata, as of `Csv`."""
+        return Csv(PAD_UFES_20_COLUMNS).tables(root)
 
     def load(self, root: Path) -> pl.DataFrame:
         """One row an image; `image_id` is the stem of `img_id`. Raises InputError as `Csv` does."""

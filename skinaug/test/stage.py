@@ -28,13 +28,14 @@ def set_steps(cfg: DictConfig) -> Iterator[Step]:
     copies = plain(cfg.audit.copies)
     for name, settings in sets(cfg).items():
         check_settings(name, settings)
-        root = check_root(build(settings.source), settings.root, f"test.{name}")
+        source = build(settings.source)
+        root = check_root(source, settings.root, f"test.{name}")
         yield Step(
             f"test.{name}",
             {"name": name, **plain(settings), "copies": copies},
             partial(build_test, name),
             ["dataset"],
-            digests={"root": f"{root} {root_digest(root)}"} if root else {},
+            digests={"root": f"{root} {root_digest(root, source)}"} if root else {},
             files=named_files(copies),
         )
 
