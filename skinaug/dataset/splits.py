@@ -110,7 +110,7 @@ def refuse_crossing(table: pl.DataFrame) -> None:
         ]
         raise InputError(
             f"The data's own splits share {len(lines)} patients or near-identical pictures:\n{listing(lines)}"
-            "\nCorrect or leave out the split column, or allow near-copies with dataset.duplicates.max_hamming=null."
+            "\nCorrect or leave out the split column (dataset.source.own_splits=false of a published set), or allow near-copies with dataset.duplicates.max_hamming=null."
         )
 
 
@@ -126,7 +126,7 @@ def _require_groups(sizes: np.ndarray, class_names: np.ndarray, fractions: Mappi
     if few:
         raise InputError(
             f"Each of {', '.join(fractions)} needs a patient (or an image without a patient) of every class. Too few in:"
-            f"\n{listing(few)}\nAdd images, or leave these classes out with dataset.classes=[...]."
+            f"\n{listing(few)}\nAdd images, or leave these classes out with dataset.min_patients={len(fractions)} or dataset.classes=[...]."
         )
 
 
