@@ -10,6 +10,7 @@ from skinaug.errors import InputError
 from skinaug.manifest import GIVEN, SYNTHETIC, Manifest
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.files import list_images
+from skinaug.sources.labels import labelled
 from skinaug.sources.sources import PAD_UFES_20_COLUMNS, Csv, Flat, Folder, ImageFolder, PadUfes20
 from skinaug.sources.tables import COMPUTED, METADATA, read_csv
 
@@ -59,7 +60,9 @@ def read_images(
         InputError: no table or images that can be read, or rows that no manifest can have.
     """
     source = source_of(root)
-    table, pictures, dropped = usable_images(root, source.load(root), min_size_px, on_bad)
+    table, without = labelled(source.load(root), on_bad)
+    table, pictures, bad = usable_images(root, table, min_size_px, on_bad)
+    dropped = pl.concat([without, bad])
     absent = [name for name in ("image_id", "group_id", "lesion_id", "split") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
     named = pl.format("{}/{}", pl.lit(kind), pl.coalesce("image_id", "path"))

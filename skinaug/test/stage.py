@@ -60,6 +60,7 @@ def certify_steps(cfg: DictConfig) -> Iterator[Step]:
 
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
     """Refuse sets without an image of the data's classes. Those that are rendered are not rendered for that."""
+    from skinaug.sources.labels import labelled
     from skinaug.sources.root import check_root
     from skinaug.sources.told import telling
     from skinaug.test.sets import known_images
@@ -68,7 +69,8 @@ def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
         source = build(settings.source)
         if root := check_root(source, settings.root, f"test.{name}"):
             with telling():  # the build tells it
-                known_images(source.load(root), name, plain(settings.labels), data.classes)
+                rows, _ = labelled(source.load(root), settings.on_bad)
+                known_images(rows, name, plain(settings.labels), data.classes)
 
 
 def build_test(name: str, job: Build) -> None:

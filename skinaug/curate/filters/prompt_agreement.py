@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-
 from rich.console import Console
 
 from skinaug.errors import InputError
