@@ -56,7 +56,8 @@ def build_dataset(
     on_bad: str = "fail",
     seed: int = 0,
 ) -> None:
-    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`
+    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
+    had to tell of its tables, in sentences), `dropped.csv`, `duplicates.csv`
     and `hashes.parquet` (image_id, `phash`, `mirrored`: `metrics.hashes`), by which an audit finds near-copies.
 
     Args:
