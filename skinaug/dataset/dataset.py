@@ -12,14 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.rows import one_row_a_file
 from skinaug.dataset.small_classes import without_small_classes
 from skinaug.dataset.splits import complete_splits, split_fractions
 from skinaug.errors import InputError
+from skinaug.labels import class_named
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
+from skinaug.sources.labels import labelled
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
+from skinaug.sources.told import telling
 
 if TYPE_CHECKING:
     from skinaug.dataset.duplicates import Duplicates
@@ -46,7 +50,7 @@ def build_dataset(
     source: Source,
     root: str | None,
     out: Path,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
     min_patients: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
@@ -55,20 +59,21 @@ def build_dataset(
     on_bad: str = "fail",
     seed: int = 0,
 ) -> None:
-    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`
+    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
+    had to tell of its tables, in sentences), `dropped.csv`, `duplicates.csv`
     and `hashes.parquet` (image_id, `phash`, `mirrored`: `metrics.hashes`), by which an audit finds near-copies.
 
     Args:
         source: lists the images.
         root: the folder of the images; None: the source renders them into `out`.
         out: the artifact's work folder.
-        classes: labels to use, the others are left out; None: all.
+        classes: labels to use, the others are left out; None: all. Numbers and truth values stand for labels that are written so.
         min_patients: the smallest class to keep: one of fewer patients, or without any in one of the source's own splits, is left
             out; None: every class.
         val_fraction, test_fraction: shares of the images, where the source has no splits of its own.
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
-        on_bad: unreadable, truncated, missing or tiny images: "fail" or "drop".
+        on_bad: unreadable, truncated, missing or tiny images, and rows without a label: "fail" or "drop".
         seed: of the splits.
 
     Raises:
@@ -78,11 +83,14 @@ def build_dataset(
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     folder = check_root(source, root, "dataset") or out
-    table, left = _load(source, folder)
+    with telling() as told:
+        table, left = _load(source, folder)
+        table, without_label = labelled(table, on_bad)
     table = _choose_classes(_with_ids(table), classes)
+    table, again = one_row_a_file(table, duplicates.conflicts if duplicates is not None else on_bad)
     folder = image_folder(source, folder, table["path"].to_list(), out)
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
-    dropped = pl.concat([left, bad])
+    dropped = pl.concat([left, without_label, again, bad])
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
@@ -104,7 +112,7 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links) | {"small_classes": small_classes}
+    summary = summarise(manifest, dropped, links) | {"small_classes": small_classes, "told": told}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
 
@@ -141,6 +149,8 @@ def show(summary: dict[str, Any]) -> None:
     table.add_row("all", *(f"{cell['images']} / {cell['patients']}" for cell in summary["splits"].values()))
     console = Console()
     console.print(table)
+    for line in summary["told"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False, markup=False)
     for label, count in summary["small_classes"].items():
@@ -195,13 +205,14 @@ def _join_lesions(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(group_id=pl.Series(groups, dtype=pl.String))
 
 
-def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.DataFrame:
+def _choose_classes(table: pl.DataFrame, classes: Sequence[Any] | None) -> pl.DataFrame:
     if classes is None:
         return table
     known = sorted(table["label"].unique())
+    classes = [class_named(name, known) for name in classes]
     unknown = [name for name in classes if name not in known]
     if unknown or not classes:
         raise InputError(
             f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}."
         )
-    return table.filter(pl.col("label").is_in(list(classes)))
+    return table.filter(pl.col("label").is_in(classes))

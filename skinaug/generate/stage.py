@@ -157,7 +157,7 @@ def check_given_data(cfg: DictConfig, data: Manifest) -> None:
     source = build(given.source)
     root = check_root(source, given.root, "generate")
     with telling():  # the build tells it
-        given_table(source, root or Path(), given.name, plain(given.labels), data.classes)
+        given_table(source, root or Path(), given.name, plain(given.labels), data.classes, given.on_bad)
 
 
 def build_given(job: Build) -> None:

@@ -20,6 +20,7 @@ from skinaug.errors import InputError, listing
 from skinaug.sources.files import list_images, locate, metadata_files, refuse_names, unlisted
 from skinaug.sources.tables import METADATA, read_columns, read_csv, read_metadata, tidy
 from skinaug.sources.top_folders import splits_of, tell_left_out, tops_of
+from skinaug.sources.values import Value, read_value
 from skinaug.sources.vocabulary import check_scales
 
 PAD_UFES_20_COLUMNS = {
@@ -138,17 +139,17 @@ class Csv:
     """A CSV file with one row an image.
 
     Attributes:
-        columns: our column name to the file's. `path` and `label` are needed; `group_id` (patient), `lesion_id`,
+        columns: our column name to the file's, or to a value in another form, such as one-hot columns (`values`). `path` and `label` are needed; `group_id` (patient), `lesion_id`,
             `image_id`, `split`, `body_site`, `skin_type`, `age`, `sex` and any others are carried.
         file: the CSV file, relative to the root.
-        images: the folder, relative to the root, that paths in the file start from. A bare name that is no file there
-            is looked for by its stem in all sub-folders, whatever its extension.
+        images: the folder, relative to the root, that paths in the file start from. What is no file there is looked for by its
+            name in all sub-folders (`files.locate`).
         separator: the character between values.
         scales: the scale that skin types are on, and who told_by them, by our column's name: `vocabulary.read_attributes`.
         licence, citation: of the data.
     """
 
-    columns: Mapping[str, str]
+    columns: Mapping[str, Value]
     file: str = "metadata.csv"
     images: str = "."
     separator: str = ","
@@ -164,17 +165,17 @@ class Csv:
     def tables(self, root: Path) -> list[str]:
         """The CSV file, and what it names and no listing of images shows."""
         try:
-            names = read_csv(root / self.file, self.separator)[self.columns["path"]]
+            names = read_value(read_csv(root / self.file, self.separator), self.columns["path"])["value"]
         except (InputError, LookupError, OSError, pl.exceptions.PolarsError):
             return [self.file]  # `load` tells what is wrong
         return [self.file, *unlisted(self.images, names.drop_nulls())]
 
     def load(self, root: Path) -> pl.DataFrame:
-        """The file's rows under our column names, tidied.
+        """The file's rows under our column names, tidied; rows without a path or label too.
 
         Raises:
-            InputError: no such file, one that is not UTF-8, a mapped column that it lacks or has twice, rows without a path or
-                label, several files for one name, an unknown split.
+            InputError: no such file, one that is not UTF-8, a mapped column that it lacks or has twice, several files for one name,
+                an unknown split, attributes that are not understood (`tables.tidy`).
         """
         table = read_columns(root / self.file, self.columns, self.separator)
         table = tidy(table, self.scales, self.told_by)
@@ -247,8 +248,7 @@ class ImageFolder:
 class PadUfes20:
     """PAD-UFES-20 as published: `metadata.csv`, and images in any sub-folders found by the stem of `img_id`.
 
-    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`, and `lesion_id` gets it in
-    front; region, Fitzpatrick type, age in years and gender are carried as attributes.
+    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`; region, Fitzpatrick type, age in years and gender are carried as attributes.
     """
 
     licence: str = "CC BY 4.0"
@@ -265,10 +265,8 @@ class PadUfes20:
     def load(self, root: Path) -> pl.DataFrame:
         """One row an image; `image_id` is the stem of `img_id`. Raises InputError as `Csv` does."""
         table = Csv(PAD_UFES_20_COLUMNS).load(root)
-        stems = [PurePosixPath(path).stem for path in table["path"]]
-        # The file numbers lesions anew: number 1007 is one patient's forearm and another's nose.
-        lesion = pl.format("{}-{}", "group_id", "lesion_id")
-        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String), lesion_id=lesion)
+        stems = [PurePosixPath(path).stem if path else None for path in table["path"]]
+        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String))
 
 
 def _match_groups(pattern: str, paths: Sequence[str]) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.sources.tables import NO_LABEL
+from skinaug.sources.labels import NO_LABEL
 
 Value = str | Sequence[str] | Mapping[str, Any]
 FORMS = ("column", "one_hot", "list", "weights", "either")

@@ -13,10 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from skinaug.errors import InputError, listing
+from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.labels import labelled
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
@@ -80,7 +82,8 @@ def take_test_set(
     folder = check_root(source, root, f"test.{name}") or out
     with telling() as said:
         table, left_out = taken_and_left(source.load(folder))
-    table, foreign = known_images(table, name, labels, data.classes)
+        table, without_label = labelled(table, on_bad)
+        table, foreign = known_images(table, name, labels, data.classes)
     table = _with_ids(table, name, patients)
     folder = image_folder(source, folder, table["path"].to_list(), out)
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
@@ -101,7 +104,13 @@ def take_test_set(
     left = manifest.where(~pl.col("image_id").is_in(learned["image_id"].to_list()))
     gone = manifest.table.join(learned.unique("image_id", maintain_order=True), on="image_id")
     dropped = pl.concat(
-        [left_out, bad, twice, gone.select("path", reason=pl.format("classifiers learn from it: {}", "what"))]
+        [
+            left_out,
+            without_label,
+            bad,
+            twice,
+            gone.select("path", reason=pl.format("classifiers learn from it: {}", "what")),
+        ]
     )
     own_test = shared.filter(pl.col("split") == "test").join(left.table, on="image_id", how="semi")
     left.write(out)
@@ -127,7 +136,7 @@ def known_images(
     if table.is_empty():
         raise InputError(f"The test set {name} has no images. Check test.{name}.root=<folder>.")
     found = sorted(table["label"].unique())
-    labels = dict(labels or {})
+    labels = {theirs: class_named(ours, classes) for theirs, ours in by_class(labels, found).items()}
     if absent := [label for label in labels if label not in found]:
         raise InputError(
             f"test.{name}.labels maps {', '.join(absent)}, which no image of the set is labelled; its labels are "
