@@ -135,7 +135,7 @@ def plain(node: Any) -> Any:
     return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def build(node: DictConfig) -> Any:
+def build(node: DictConfig | dict[str, Any]) -> Any:
     """The object or partial that a config node describes, its values as plain Python."""
     values = plain(node)
     current = _renamed(values, MOVED)
@@ -175,6 +175,22 @@ def named_files(settings: Mapping[str, Any], prefix: str = "config") -> dict[str
             # timm and open_clip have a prefix in front of folders.
             found[f"{prefix}.{name}"] = Path(value.removeprefix("local-dir:"))
     return found
+
+
+def copies_settings(cfg: DictConfig) -> dict[str, Any]:
+    """What counts as a near-copy: `audit.copies` with the threshold and the network of `dataset.duplicates`, so that no copy that the
+    data set knows of escapes the leak certificate, and none stands in its way that the data set could not have dropped.
+
+    Without `dataset.duplicates` it is `audit.copies` itself; where these look for no near-copies (`max_hamming=null`), the
+    certificate still does, within its own `max_hamming`.
+    """
+    settings, rule = plain(cfg.audit.copies), plain(cfg.dataset.duplicates) or {}
+    own = {name: rule[name] for name in ("max_hamming", "min_cosine", "embed") if name in rule}
+    if own.get("max_hamming") is None:
+        own.pop("max_hamming", None)
+    if "embed" in own and own["embed"] is None:
+        own["min_cosine"] = None  # the hashes alone decide
+    return settings | own
 
 
 def picture_cache(cfg: DictConfig) -> Path:

@@ -9,12 +9,12 @@ from omegaconf import DictConfig
 
 from skinaug.manifest import Manifest
 from skinaug.models.given_features import feature_files, read_features
-from skinaug.stage import Build, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Stage, Step, build, copies_settings, named_files, plain
 
 
 def copies_steps(cfg: DictConfig) -> Iterator[Step]:
     """Pairs of a training and a held-out photograph that are one picture, which the leak certificate reads."""
-    config = plain(cfg.audit.copies)
+    config = copies_settings(cfg)
     yield Step("copies", config, build_copies, ["dataset"], files=named_files(config), tracked=False)
 
 
@@ -55,12 +55,13 @@ def check_features(cfg: DictConfig, images: Manifest) -> None:
 def build_copies(job: Build) -> None:
     import polars as pl
 
-    build(job.cfg.audit.copies)(
+    build(copies_settings(job.cfg))(
         manifest=job.manifest("dataset"),
         hashes=pl.read_parquet(job.made["dataset"].path / "hashes.parquet"),
         cache=job.cache,
         device=lambda: build(job.cfg.trainer)().strategy.root_device,
         out=job.out,
+        validation=True,
     )
 
 

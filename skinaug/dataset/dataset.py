@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.dataset.across_splits import refuse_patients
 from skinaug.dataset.rows import one_row_a_file
 from skinaug.dataset.small_classes import without_small_classes
 from skinaug.dataset.splits import complete_splits, split_fractions
@@ -94,12 +95,14 @@ def build_dataset(
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
-    links = None
+    links, named = None, table.select("image_id", "group_id")
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
 
         table, links, copies = without_copies(folder, table, pictures, duplicates)
         dropped = pl.concat([dropped, copies])
+    if "split" in table.columns:
+        refuse_patients(_join_lesions(table.drop("group_id").join(named, on="image_id")))
     table = _join_lesions(table)
     table, small, small_classes = without_small_classes(table, min_patients)
     dropped = pl.concat([dropped, small])

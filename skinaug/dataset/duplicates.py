@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from skinaug.dataset.across_splits import copies_of_held_out, levels_of
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
+from skinaug.metrics.copies import cosines
 from skinaug.metrics.hashes import hamming_pairs, perceptual_hashes
 from skinaug.sources.check import Picture
 from skinaug.sources.groups import merge_groups
@@ -51,6 +53,8 @@ class Duplicates:
         min_cosine: and their embeddings have at least this cosine, in [-1, 1].
         same_cosine: from this cosine on, near-copies are one picture, saved anew or scaled: its labels should agree.
         embed: manifest to float [N, D]; None: the hashes alone decide, and only identical pixels are one picture.
+        across_splits: pictures that the source's own splits share: "fail", where copies join groups of several splits, or
+            "drop_train": copies of test pictures leave training and validation, those of validation pictures training.
     """
 
     conflicts: str = "drop"
@@ -59,9 +63,14 @@ class Duplicates:
     min_cosine: float = 0.87
     same_cosine: float = 0.97
     embed: Callable[[Manifest], np.ndarray] | None = None
+    across_splits: str = "fail"
 
     def __post_init__(self) -> None:
-        choices = {"conflicts": ("drop", "fail", "keep"), "copies": ("drop", "keep")}
+        choices = {
+            "conflicts": ("drop", "fail", "keep"),
+            "copies": ("drop", "keep"),
+            "across_splits": ("fail", "drop_train"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(
@@ -76,7 +85,7 @@ def without_copies(
 
     Args:
         folder: that the paths are relative to.
-        table: `image_id, path, label, group_id` and the other columns of a manifest but `split`.
+        table: `image_id, path, label, group_id` and other columns of a manifest; `split` where the source has its own.
         pictures: what was read of each row's file.
 
     Returns:
@@ -94,11 +103,19 @@ def without_copies(
     conflicts = same.filter("conflict").join(table.with_row_index("row"), on="row")
     if rules.conflicts == "fail":
         refuse_conflicts(conflicts)
+    pairs, reasons = _pairs(exact, near), {}
+    if rules.across_splits == "drop_train":
+        levels, paths = levels_of(table), table["path"].to_list()
+        without = conflicts["row"].to_list() if rules.conflicts == "drop" else []
+        reasons = copies_of_held_out(levels, _pairs(_all_copies(exact), near), paths, without)
+        # What is left of the copies is joined and dropped within the splits.
+        named = [f"{picture.pixels_sha256} {level}" for picture, level in zip(pictures, levels, strict=True)]
+        exact = find_copies(named, labels, image_ids)
+        pairs = _pairs(exact, near)
+        pairs = pairs[levels[pairs[:, 0]] == levels[pairs[:, 1]]]
     groups = table["group_id"].to_list()
-    joined = table.with_columns(
-        group_id=pl.Series(merge_groups(groups, _pairs(exact, near)), dtype=pl.String)
-    )
-    reasons = _copies(exact, table) if rules.copies == "drop" else {}
+    joined = table.with_columns(group_id=pl.Series(merge_groups(groups, pairs), dtype=pl.String))
+    reasons = (_copies(exact, table) if rules.copies == "drop" else {}) | reasons
     reasons |= _conflicts(conflicts) if rules.conflicts == "drop" else {}
     dropped = table[list(reasons)].select("path", reason=pl.Series(list(reasons.values()), dtype=pl.String))
     kept = joined.with_row_index("row").filter(~pl.col("row").is_in(list(reasons))).drop("row")
@@ -134,9 +151,9 @@ def find_near_copies(
         max_hamming, min_cosine, embed: as in `Duplicates`.
     """
     pairs, distances = hamming_pairs(*perceptual_hashes(thumbnails), max_hamming)
-    cosines = _cosines(manifest, pairs, embed) if embed is not None and len(pairs) else [None] * len(pairs)
+    found = cosines(manifest, pairs, embed) if embed is not None else [None] * len(pairs)
     table = pl.DataFrame({"row": pairs[:, 0], "other": pairs[:, 1], "hamming": distances})
-    table = table.with_columns(cosine=pl.Series(cosines, dtype=pl.Float64))
+    table = table.with_columns(cosine=pl.Series(found, dtype=pl.Float64))
     return table.filter(pl.col("cosine").is_null() | (pl.col("cosine") >= min_cosine))
 
 
@@ -185,6 +202,13 @@ def _near_copies(
     return near.filter(pl.Series(digests[near["row"]] != digests[near["other"]], dtype=pl.Boolean))
 
 
+def _all_copies(exact: pl.DataFrame) -> pl.DataFrame:
+    """Each row of a copied picture with each other as `first`."""
+    return exact.select("row", picture="first").join(
+        exact.select(pl.col("row").alias("first"), picture="first"), on="picture"
+    )
+
+
 def _pairs(exact: pl.DataFrame, near: pl.DataFrame) -> np.ndarray:
     """Links between rows: each copy with its first, and near-copies with each other, int64 [P, 2]."""
     parts = [exact.select("row", "first").to_numpy(), near.select("row", "other").to_numpy()]
@@ -203,11 +227,3 @@ def _readable(near: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
         "cosine",
         (row["group_id"] != other["group_id"]).alias("across_groups"),
     )
-
-
-def _cosines(manifest: Manifest, pairs: np.ndarray, embed: Callable[[Manifest], np.ndarray]) -> np.ndarray:
-    rows, position = np.unique(pairs, return_inverse=True)
-    features = np.asarray(embed(manifest.with_table(manifest.table[rows])), dtype=np.float64)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    left, right = position.reshape(pairs.shape).T
-    return np.einsum("pd,pd->p", features[left], features[right])

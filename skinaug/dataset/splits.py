@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
+from skinaug.dataset.across_splits import crossing
 from skinaug.errors import InputError, listing
 
 TRIES = 10  # orders in which groups are dealt; the best balanced one is taken
@@ -100,17 +101,15 @@ def complete_splits(table: pl.DataFrame, fractions: Mapping[str, float], seed: i
 
 
 def refuse_crossing(table: pl.DataFrame) -> None:
-    """Raise an InputError that names the groups which a source has in several splits."""
-    crossing = table.group_by("group_id").agg(pl.col("split").unique().sort(), "path").sort("group_id")
-    crossing = crossing.filter(pl.col("split").list.len() > 1)
-    if len(crossing):
-        lines = [
-            f"{group}: {', '.join(splits)} ({', '.join(paths[:4])}{', ...' if len(paths) > 4 else ''})"
-            for group, splits, paths in crossing.iter_rows()
-        ]
+    """Raise an InputError that names the groups which a source has in several splits.
+
+    Of patients this was refused before (`across_splits.refuse_patients`): copies have joined these groups.
+    """
+    if lines := crossing(table):
         raise InputError(
-            f"The data's own splits share {len(lines)} patients or near-identical pictures:\n{listing(lines)}"
-            "\nCorrect or leave out the split column (dataset.source.own_splits=false of a published set), or allow near-copies with dataset.duplicates.max_hamming=null."
+            f"The data's own splits share near-identical pictures, which join {len(lines)} groups of patients:\n{listing(lines)}"
+            "\nLeave copies of test pictures out of training and validation, and those of validation pictures out of training, with "
+            "dataset.duplicates.across_splits=drop_train, or correct or leave out the splits (dataset.source.own_splits=false of a published set)."
         )
 
 

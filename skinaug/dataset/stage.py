@@ -8,7 +8,11 @@ from omegaconf import DictConfig
 
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
-LATER = {"source.splits": None, "min_patients": None}  # options that came later, and what was done before
+LATER = {  # options that came later, and what was done before
+    "min_patients": None,
+    "source.splits": None,
+    "duplicates.across_splits": "fail",
+}
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:

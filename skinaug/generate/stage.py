@@ -14,7 +14,7 @@ from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
-from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, named_files, plain
+from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, copies_settings, named_files, plain
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
@@ -130,14 +130,15 @@ def given_steps(cfg: DictConfig) -> Iterator[Step]:
     given = cfg.generate
     source = build(given.source)
     root = check_root(source, given.root, "generate")
-    config = {**plain(given), "copies": plain(cfg.audit.copies)}
+    copies = copies_settings(cfg)
+    config = {**plain(given), "copies": copies}
     yield Step(
         "generate",
         config,
         build_given,
         ["dataset"],
         digests={"root": f"{root} {root_digest(root, source)}"} if root else {},
-        files=named_files(plain(cfg.audit.copies)),
+        files=named_files(copies),
         after=["copies"],
     )
 
@@ -169,7 +170,7 @@ def build_given(job: Build) -> None:
         data=data,
         hashes=pl.read_parquet(job.made["dataset"].path / "hashes.parquet"),
         find_copies=partial(
-            build(job.cfg.audit.copies),
+            build(copies_settings(job.cfg)),
             cache=job.cache,
             device=lambda: build(job.cfg.trainer)().strategy.root_device,
         ),

@@ -41,7 +41,8 @@ def certify(
 
     Args:
         data: the data set with all splits.
-        copies: near-copies between training and held-out photographs (`copies.find_held_out_copies`); None: not looked for.
+        copies: near-copies between training and held-out photographs, and validation and test ones
+            (`copies.find_held_out_copies`); None: not looked for. Each is a fault of the data set, whether it reached a place or not.
         reached: for each place (training, finetune, score.ensemble, ...) its photographs (`seen.COLUMNS`); None: the place has
             not noted what it was given.
         not_covered: what the certificate cannot speak of, such as what a published base model was trained on.
@@ -52,6 +53,12 @@ def certify(
     """
     held_out = data.where(pl.col("split").is_in(HELD_OUT)).table
     faults = [] if copies is not None else ["near-copies of held-out photographs were not looked for"]
+    if copies is not None:  # whichever of them a mix happens to draw
+        pairs = copies.select("image_id", "other_id").sort("image_id", "other_id").iter_rows()
+        faults += [
+            f"data set: {one} is a near-copy of {other}, which is held out in another split"
+            for one, other in pairs
+        ]
     places: dict[str, dict[str, int] | None] = {}
     for place, photographs in reached.items():
         if photographs is None:
@@ -111,7 +118,8 @@ def require(
             f"It cannot be shown that {held_out} stayed out of the {of}:\n"
             f"{listing(certificate['faults'])}\n"
             "Nothing was trained. Split the data anew: tell patients with dataset.source.group_pattern or a group_id column, and "
-            "near-copies with dataset.duplicates; artifacts from before an update are rebuilt with another store=<folder>."
+            "near-copies with dataset.duplicates (those that the data's own splits share are left out of training with "
+            "dataset.duplicates.across_splits=drop_train); artifacts from before an update are rebuilt with another store=<folder>."
         )
 
 

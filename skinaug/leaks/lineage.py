@@ -24,6 +24,7 @@ SEEN = {  # of a pool or weights that were made elsewhere, by what its user says
     "unknown": "which photographs the maker of {} has seen: not shown",
 }
 TRAINING = "training"
+COPY_OF = "copy of a picture of the split {}"  # why a data set has dropped pictures that its own splits share
 COPIES = "copies.parquet"  # of the stage `copies`: pairs of a training and a held-out photograph
 
 

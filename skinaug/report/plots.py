@@ -96,9 +96,13 @@ def lines(
     title: str,
     xlabel: str = "Optimizer step",
 ) -> str:
-    """Curves of each arm: seeds as thin lines, their mean as a thick one. arms: name -> seed -> (x [n], y [n])."""
+    """Curves of each arm: seeds as thin lines, their mean as a thick one. arms: name -> seed -> (x [n], y [n]); empty ones, as of
+    very few images, are left out."""
     figure, axes = make_figure(3.3, 2.3, title)
-    for arm, curves in arms.items():
+    drawn = {
+        arm: {seed: curve for seed, curve in curves.items() if len(curve[0])} for arm, curves in arms.items()
+    }
+    for arm, curves in {arm: curves for arm, curves in drawn.items() if curves}.items():
         for seed, (x, y) in curves.items():
             (thin,) = axes.plot(*_thin(x, y), color=colours[arm], linewidth=0.5, alpha=0.5)
             tell(thin, [f"{arm}, seed {seed}"])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
 
+from skinaug.leaks.lineage import COPY_OF
 from skinaug.report import artifacts, collect, tables
 from skinaug.report.collect import Study
 from skinaug.report.exposure import seen, seers
@@ -102,6 +104,7 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
         *_intervals(arms, differences),
         *_test_sets(study),
         *_patients(study),
+        *_copies(study),
         *_accuracy_scores(study),
         *_exposures(study),
     ]
@@ -164,6 +167,20 @@ def _patients(study: Study) -> Iterator[str]:
             "No patients are told: each test image counts as a patient of its own, and where patients have several images, "
             "intervals are narrower than they should be."
         )
+
+
+def _copies(study: Study) -> Iterator[str]:
+    """Pictures that the data's own splits shared, and that were dropped."""
+    for folder in study.artifacts("dataset"):
+        file = folder / "summary.json"
+        dropped = json.loads(file.read_text())["dropped"] if file.is_file() else {}
+        for split, gone in (("test", "training or validation"), ("val", "training")):
+            if count := dropped.get(COPY_OF.format(split)):
+                words = {"test": "test", "val": "validation"}[split]
+                yield (
+                    f"{plural(count, f'{gone} photograph')} {'are' if count > 1 else 'is'} left out, near-copies of {words} "
+                    "photographs in the data's own splits."
+                )
 
 
 def left_out(study: Study, subgroups: pl.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError
 from skinaug.leaks.lineage import certify_test_set
 from skinaug.manifest import Manifest
-from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Plan, Stage, Step, build, copies_settings, named_files, plain
 from skinaug.store.store import Store
 
 
@@ -25,7 +25,7 @@ def set_steps(cfg: DictConfig) -> Iterator[Step]:
         raise InputError(
             "test=[] names no test set. Name some, such as test=[folder] test.folder.root=<folder>."
         )
-    copies = plain(cfg.audit.copies)
+    copies = copies_settings(cfg)
     for name, settings in sets(cfg).items():
         check_settings(name, settings)
         source = build(settings.source)
@@ -47,7 +47,7 @@ def sets(cfg: DictConfig) -> Any:
 
 def certify_steps(cfg: DictConfig) -> Iterator[Step]:
     """A certificate a set, of the mix that a classifier is trained on and of all that led to it."""
-    config = {"copies": plain(cfg.audit.copies)}
+    config = {"copies": copies_settings(cfg)}
     for name in sets(cfg):
         yield Step(
             f"certify.{name}",
@@ -98,7 +98,7 @@ def build_certificate(name: str, job: Build) -> None:
 
 def _find_copies(job: Build) -> Any:
     return partial(
-        build(job.cfg.audit.copies),
+        build(copies_settings(job.cfg)),
         cache=job.cache,
         device=lambda: build(job.cfg.trainer)().strategy.root_device,
     )

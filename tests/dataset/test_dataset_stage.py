@@ -193,7 +193,7 @@ def test_fixed_splits_that_share_a_near_copy_are_refused(root):
     )
     source = next((root / "train" / "acne").iterdir())
     Image.open(source).resize((60, 60)).save(root / "test" / "acne" / "P99_copy.png")
-    with pytest.raises(InputError, match=r"(?s)P00: test, train.*max_hamming=null"):
+    with pytest.raises(InputError, match=r"(?s)P00: test, train.*across_splits=drop_train"):
         build(root)
     assert len(build(root, duplicates=None)[0]) == 25
 

@@ -74,12 +74,20 @@ def test_each_kind_of_leak_is_found_alone(data: Manifest, check: str, split: str
         name: count for name, count in found["places"]["score.ensemble"].items() if name in CHECKS and count
     }
     assert hits == {"image" if check == "content" else check: 1}
-    assert len(found["faults"]) == 1
-    assert found["faults"][0].startswith("score.ensemble: ")
+    assert len(found["faults"]) == 1 + (check == "near-copy")
+    assert found["faults"][-1].startswith("score.ensemble: ")
     with pytest.raises(
         InputError, match="It cannot be shown that validation and test photographs stayed out"
     ):
         require(found, "training images")
+
+
+def test_a_near_copy_in_the_data_is_told_whether_it_was_drawn_or_not(data: Manifest):
+    copies = pl.DataFrame({"image_id": ["i0"], "other_id": ["i8"]})
+    found = certify(data, copies, {"training": train_rows(data)[1:]})
+    assert not found["holds"]
+    assert found["places"]["training"]["near-copy"] == 0
+    assert found["faults"] == ["data set: i0 is a near-copy of i8, which is held out in another split"]
 
 
 def test_what_cannot_be_shown_does_not_hold(data: Manifest):

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, roc_curve
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from skinaug.metrics import calibration as metrics
-from skinaug.report import calibration, collect, measure, statistics
+from skinaug.report import calibration, collect, measure, plots, statistics
 from skinaug.report.collect import Study
 
 
@@ -161,3 +161,8 @@ def test_intervals_cover_the_truth_in_simulated_studies(name: str):
         )
         covered += bool(found.low <= truth <= found.high)
     assert 0.9 <= covered / 150 <= 0.99
+
+
+def test_curves_of_too_few_images_are_left_out():
+    few = {0: (np.empty(0), np.empty(0)), 1: (np.empty(0), np.empty(0))}
+    assert plots.lines({"real": few}, {"real": "#000000"}, "Errors").startswith("<svg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
+from skinaug.finetune.scope import folder_names
 from skinaug.models.layouts import ENCODERS
 from skinaug.models.text_length import text_encoders
 
@@ -62,13 +64,14 @@ class TextualInversion:
             raise InputError(f"finetune.method.noise={self.noise}: it is a deviation, at least 0.")
 
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
-        """What stands for each class in a prompt: its token."""
-        tokens = {label: f"<{re.sub('[^a-z0-9]+', '-', label.lower())[:64]}>" for label in classes}
-        if len(set(tokens.values())) < len(tokens):
-            raise InputError(
-                f"These class names give the same token: {tokens}. Rename them so that letters or digits differ."
-            )
-        return tokens
+        """What stands for each class in a prompt: its token, of Latin letters and digits, with a digest of the name where those
+        are none or another class's."""
+        names = {label: re.sub("[^a-z0-9]+", "-", label.lower())[:64] for label in classes}
+        often = Counter(names.values())
+        return {
+            label: f"<{name}>" if name.strip("-") and often[name] == 1 else f"<{unique}>"
+            for (label, name), unique in zip(names.items(), folder_names(classes).values(), strict=True)
+        }
 
     def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
         """Add the classes' tokens to each tokenizer and their rows to each text encoder; the rows are what learns.
