@@ -57,7 +57,7 @@ class Manifest:
     Attributes:
         table: one row an image. Required: `image_id` (unique), `path` (POSIX, relative to `root`), `label`, `split`
             (train, val, test), `group_id` (patient: never crosses splits), `source` (real, synthetic), `width` and
-            `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (I to VI), `age`
+            `height` in pixels, `sha256` of the file. Attributes where known: `body_site`, `skin_type` (a word of a scale: `sources.vocabulary`), `age`
             in years, `sex`, `lesion_id`, `mask` (path of a picture that is white where lesions are). Synthetic rows also have `prompt`, `prompt_set`, `seed`, `guidance_scale`,
             `num_inference_steps`, `scheduler`, `weights` (a digest, or GIVEN) and `parents` (image ids), once curated
             also `exposure` (a key of `EXPOSURES`).

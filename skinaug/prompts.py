@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from skinaug.errors import InputError
+from skinaug.labels import by_class, class_named
 
 Value = str | int | float
 
@@ -72,7 +73,7 @@ class PromptSet:
 
     def check_labels(self, classes: Sequence[str]) -> None:
         """Raise InputError where `labels` names a class that the data lacks."""
-        missing = [label for label in self.labels if label not in classes]
+        missing = [label for label in self.labels if class_named(label, classes) not in classes]
         if missing:
             raise InputError(
                 f"prompts '{self.name}' give a phrase to classes that the data lacks: {', '.join(missing)}. "
@@ -81,7 +82,7 @@ class PromptSet:
 
     def phrase(self, label: str) -> str:
         """The usual wording of a class: from `labels`, else its first synonym, else its name with spaces."""
-        return self.labels.get(label) or self.synonyms.get(label, (_text(label),))[0]
+        return self._given(label) or self.synonyms.get(label, (_text(label),))[0]
 
     def sample(self, label: str, n: int, seed: int, phrase: str | None = None) -> list[dict[str, Any]]:
         """Draw n prompts for a class: dicts of `prompt` and the attribute values that the prompt says.
@@ -90,7 +91,7 @@ class PromptSet:
         attribute leaves the others' draws as they were. `phrase` stands for the class (default: `labels`, then synonyms).
         """
         uniform = partial(_uniform, n, self.name, label, seed)
-        phrase = phrase or self.labels.get(label)
+        phrase = phrase or self._given(label)
         draws = [_pick([1.0] * len(self.templates), uniform("template"))]
         for slot, weights in self._choices(label).items():
             value = _pick(list(weights.values()), uniform(f"value:{slot}"))
@@ -137,9 +138,13 @@ class PromptSet:
                 "Add a template whose other slots stand in [optional fragments]."
             )
         words = {slot: self._word(value, rng.random()) for slot, value in known.items()}
-        if fixed := phrase or self.labels.get(str(known.get("label"))):
+        if fixed := phrase or self._given(str(known.get("label"))):
             words["label"] = fixed
         return _fill(fitting[int(rng.integers(len(fitting)))], words)[0]
+
+    def _given(self, label: str) -> str | None:
+        """What `labels` has for a class."""
+        return self.labels.get(label) or by_class(self.labels, [label]).get(label)
 
     def _word(self, value: Value, uniform: float) -> str:
         words = self._words(value)

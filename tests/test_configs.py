@@ -84,11 +84,9 @@ def test_every_option_composes_and_fits_its_target(option: str):
 
 def needs_a_folder(option: str) -> bool:
     """Whether it reads files of the user's, which have no default."""
+    if option.startswith("test=["):
+        return not option.startswith("test=[phantom")
     return option.startswith("dataset=") or option in (
-        "test=[csv]",
-        "test=[folder]",
-        "test=[imagefolder]",
-        "test=[pad_ufes_20]",
         "backbone=features",
         "backbone=open_clip",
         "finetune=given",

@@ -36,8 +36,10 @@ from skinaug.sources.layout import read_images
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice
 from skinaug.sources.noticed import sentences as of_noticed
+from skinaug.sources.vocabulary import place_on_scale, titles_of, with_scale, with_teller
 
 REAL, SYNTHETIC = "real", "synthetic"
+UNSTATED = "not stated"
 STATED = ("skin_type", "body_site", "sex", "age")  # what tables tell of images
 MEASURED = {"tone": "tone, measured", "size": "lesion, measured"}  # what pixels tell
 COPIES = {
@@ -151,7 +153,7 @@ def audit_folders(
 def _noticed(images: Manifest, pictures: Sequence[Picture], dropped: pl.DataFrame) -> dict[str, Any]:
     """What reading a folder noticed."""
     listed = pl.concat([images.table, dropped.select("path")], how="diagonal")
-    return notice(images.root, listed, images.table["path"].to_list(), pictures)
+    return notice(images.root, [listed], images.table["path"].to_list(), pictures)
 
 
 def _without_test(data: Manifest, pictures: Sequence[Picture]) -> tuple[Manifest, list[Picture], int]:
@@ -255,12 +257,14 @@ def compared(data: Manifest, pool: Manifest, of_data: pl.DataFrame, of_pool: pl.
 def _stated(images: Manifest, name: str) -> pl.DataFrame:
     """Columns value and images; ages in decades."""
     if name not in images.table.columns:
-        return pl.DataFrame({"value": ["not stated"], "images": [len(images)]})
+        return pl.DataFrame({"value": [UNSTATED], "images": [len(images)]})
     value = pl.col(name)
     if name == "age":
         decade = value.cast(pl.Float64).floordiv(10).cast(pl.Int64) * 10
         value = pl.when(value.is_not_null()).then(pl.format("{} to {}", decade, decade + 9))
-    value = value.cast(pl.String).fill_null("not stated")
+    if name == "skin_type":
+        value = with_teller(images.table)
+    value = value.cast(pl.String).fill_null(UNSTATED)
     return images.table.group_by(value=value).agg(images=pl.len())
 
 
@@ -273,7 +277,9 @@ def _counted(attribute: str, real: pl.DataFrame, synthetic: pl.DataFrame) -> pl.
         synthetic.rename({"images": SYNTHETIC}), on="value", how="full", coalesce=True
     )
     counts = (pl.col(kind).fill_null(0).cast(pl.Int64) for kind in (REAL, SYNTHETIC))
-    return both.select(pl.lit(attribute).alias("attribute"), "value", *counts).sort("value")
+    rows = both.select(pl.lit(attribute).alias("attribute"), "value", *counts).rows()
+    rows = sorted(rows, key=lambda row: (row[1] == UNSTATED, place_on_scale(row[1])))
+    return pl.DataFrame(rows, schema=COMPARED, orient="row")
 
 
 def _summary(
@@ -291,6 +297,10 @@ def _summary(
         },
         "synthetic": {"folder": str(pool.root), "images": len(pool)},
         "classes": classes,
+        "scales": {
+            kind: titles_of(images.table["skin_type"]) if "skin_type" in images.table.columns else ""
+            for kind, images in ((REAL, data), (SYNTHETIC, pool))
+        },
         "reference_images": len(data.split("train")),
         "held_out_images": len(data.split("val")),
         "test_images_left_out": unseen,
@@ -326,6 +336,11 @@ def sentences(summary: dict[str, Any]) -> list[str]:
         told.append(f"{summary['dropped']:,} images that cannot be used are left out; dropped.csv tells why.")
     for kind, noticed in summary.get("noticed", {}).items():
         told += [f"{kind.capitalize()} folder: {line}" for line in of_noticed(noticed)]
+    real, synthetic = (summary["scales"][kind] for kind in (REAL, SYNTHETIC))
+    if real and synthetic and real != synthetic:
+        told.append(
+            f"Skin types of the real images stand on the scale {real}, those of the synthetic ones on {synthetic}: they are counted apart."
+        )
     ours, theirs = (set(summary["classes"][kind]) for kind in (REAL, SYNTHETIC))
     if ours != theirs:
         apart = ", ".join(sorted(ours ^ theirs))
@@ -351,7 +366,7 @@ def print_folders(folder: Path) -> None:
     )
     last = ""
     for row in pl.read_csv(folder / "compared.csv", schema=COMPARED).iter_rows(named=True):
-        first = row["attribute"] if row["attribute"] != last else ""
+        first = with_scale(row["attribute"], [row["value"]]) if row["attribute"] != last else ""
         table.add_row(escape(first), escape(row["value"]), str(row[REAL]), str(row[SYNTHETIC]))
         last = row["attribute"]
     console.print(table)

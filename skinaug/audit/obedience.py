@@ -16,6 +16,7 @@ from rich.table import Table
 from skinaug.errors import InputError
 from skinaug.manifest import OPTIONAL, REQUIRED, Manifest
 from skinaug.prompts import RESERVED
+from skinaug.sources.vocabulary import place_on_scale, scales_of, titles_of
 
 FILE_NAME = "obedience.csv"
 Probe = Callable[[Manifest], np.ndarray]  # float [N, C]: probabilities of the manifest's classes
@@ -96,7 +97,14 @@ class Obedience:
         """The attribute's row; None where fewer than two words can be judged."""
         sets = [_relabelled(images, name) for images in (data.split("train"), data.split("val"), raw)]
         frequent = [_words_of(images, self.least) for images in sets]
-        words = tuple(sorted(set.intersection(*frequent)))
+        words = tuple(sorted(set.intersection(*frequent), key=place_on_scale))
+        asked, known = (scales_of(images.classes) for images in (sets[2], sets[0]))
+        if asked and known and not set(asked) & set(known):
+            Console().print(
+                f"obedience of {name} is not measured: prompts ask on the scale {titles_of(sets[2].classes)}, and the photographs' "
+                f"is {titles_of(sets[0].classes)}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
         if len(words) < LEAST_WORDS:
             return None
         train, held_out, pool = (_only(images, words) for images in sets)

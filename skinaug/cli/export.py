@@ -31,6 +31,7 @@ from skinaug.report.collect import (
     read_runs,
 )
 from skinaug.report.subgroups import ATTRIBUTES
+from skinaug.sources.vocabulary import TELLER
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
 
@@ -121,7 +122,9 @@ def export_runs(sweep: Path, folder: Path, form: str) -> str:
 
 def told(predictions: pl.DataFrame, data: Manifest, **about: Any) -> pl.DataFrame:
     """Predictions with what tells their run in front, and with what is known of the patients, for a report elsewhere."""
-    known = data.table.select("image_id", *(name for name in ATTRIBUTES if name in data.table.columns))
+    known = data.table.select(
+        "image_id", *(name for name in (*ATTRIBUTES, TELLER) if name in data.table.columns)
+    )
     people = predictions.join(known, on="image_id", how="left", maintain_order="left", validate="m:1")
     return people.select(*(pl.lit(value).alias(name) for name, value in about.items()), pl.all())
 

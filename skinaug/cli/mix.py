@@ -19,7 +19,7 @@ CHEAP = ("dataset", "copies", "mix")
 def command(cfg: DictConfig, stage: str) -> None:
     store, plan = Store(Path(cfg.store)), steps(cfg, "mix")
     if all(store.has(recipe) for name, recipe in recipes_of(plan).items() if name not in CHEAP):
-        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv")
+        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv", schema_overrides={"label": pl.String})
         show(counts, cfg.mix.name)
         return
     check(cfg, plan)

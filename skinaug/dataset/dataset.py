@@ -14,15 +14,21 @@ from rich.table import Table
 
 from skinaug.dataset.across_splits import refuse_patients
 from skinaug.dataset.joined import warnings
+from skinaug.dataset.rows import one_row_a_file
 from skinaug.dataset.several import across_sets, complete_splits_of_sets, with_shared_names
+from skinaug.dataset.small_classes import without_small_classes
 from skinaug.dataset.splits import split_fractions
 from skinaug.errors import InputError
+from skinaug.labels import class_named
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
+from skinaug.sources.labels import labelled
+from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice, tell
-from skinaug.sources.root import check_root
+from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
+from skinaug.sources.told import telling
 
 if TYPE_CHECKING:
     from skinaug.dataset.duplicates import Duplicates
@@ -49,8 +55,9 @@ def build_dataset(
     source: Source,
     root: str | None,
     out: Path,
-    classes: Sequence[str] | None = None,
+    classes: Sequence[Any] | None = None,
     labels: Mapping[Any, Any] | None = None,
+    min_patients: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
     duplicates: Duplicates | None = None,
@@ -59,20 +66,23 @@ def build_dataset(
     masks: str = "fail",
     seed: int = 0,
 ) -> None:
-    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json`, `dropped.csv`, `duplicates.csv`
+    """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
+    had to tell of its tables, in sentences), `dropped.csv`, `duplicates.csv`
     and `hashes.parquet` (image_id, `phash`, `mirrored`: `metrics.hashes`), by which an audit finds near-copies.
 
     Args:
         source: lists the images.
         root: the folder of the images; None: the source renders them into `out`.
         out: the artifact's work folder.
-        classes: labels to use, the others are left out; None: all.
+        classes: labels to use, the others are left out; None: all. Numbers and truth values stand for labels that are written so.
         labels: the data's names of classes to others; images of labels that it neither maps nor maps to, and that `classes` does not
             name, are left out with a count. None: all keep their names.
+        min_patients: the smallest class to keep: one of fewer patients, or without any in one of the source's own splits, is left
+            out; None: every class.
         val_fraction, test_fraction: shares of the images, where the source has no splits of its own.
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
-        on_bad: unreadable, truncated, missing or tiny images: "fail" or "drop".
+        on_bad: unreadable, truncated, missing or tiny images, and rows without a label: "fail" or "drop".
         masks: pictures that are masks (`sources.masks`): "fail", "drop" or "keep".
         seed: of the splits.
 
@@ -84,16 +94,21 @@ def build_dataset(
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     check_choice(masks, "dataset.masks")
     folder = check_root(source, root, "dataset") or out
-    listed = _load(source, folder)
-    table, nameless = with_shared_names(_with_ids(listed), labels, classes)
+    with telling() as told:
+        listed, left = _load(source, folder)
+        table, without_label = labelled(listed, on_bad)
+        table, nameless = with_shared_names(_with_ids(table), labels, classes)
     table = _choose_classes(table, classes)
-    table, pictures, dropped = usable_images(folder, table, min_size_px, on_bad, masks)
-    noticed = notice(folder if source.needs_root else None, listed, table["path"].to_list(), pictures)
-    dropped, whole = pl.concat([nameless, dropped]), table
+    table, again = one_row_a_file(table, duplicates.conflicts if duplicates is not None else on_bad)
+    images = image_folder(source, folder, table["path"].to_list(), out)
+    table, pictures, bad = usable_images(images, table, min_size_px, on_bad, masks)
+    of_root = folder if source.needs_root and images == folder else None
+    noticed = notice(of_root, [listed, left], table["path"].to_list(), pictures)
+    dropped, whole, folder = pl.concat([left, without_label, nameless, again, bad]), table, images
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
-    links, told = None, table.select("image_id", "group_id")
+    links, named = None, table.select("image_id", "group_id")
     large: list[dict[str, Any]] = []
     if duplicates is not None:
         from skinaug.dataset.duplicates import without_copies  # SciPy, as above
@@ -105,8 +120,10 @@ def build_dataset(
         ):  # before the splits, which one group of all patients would make impossible
             Console().print(line, highlight=False, markup=False, soft_wrap=True)
     if "split" in table.columns:
-        refuse_patients(_join_lesions(table.drop("group_id").join(told, on="image_id")))
+        refuse_patients(_join_lesions(table.drop("group_id").join(named, on="image_id")))
     table = _join_lesions(table)
+    table, small, small_classes = without_small_classes(table, min_patients)
+    dropped = pl.concat([dropped, small])
     table = complete_splits_of_sets(table, fractions, seed).sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
@@ -117,7 +134,7 @@ def build_dataset(
     if links is not None:
         links.write_csv(out / "duplicates.csv")
     summary = summarise(manifest, dropped, links) | across_sets(whole, links, dropped)
-    summary |= {"joined_groups": large, "noticed": noticed}
+    summary |= {"small_classes": small_classes, "told": told, "joined_groups": large, "noticed": noticed}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)
@@ -155,8 +172,13 @@ def show(summary: dict[str, Any]) -> None:
     table.add_row("all", *(f"{cell['images']} / {cell['patients']}" for cell in summary["splits"].values()))
     console = Console()
     console.print(table)
+    for line in summary["told"]:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False, markup=False)
+    for label, count in summary["small_classes"].items():
+        text = f"left out {label}: {count['images']} images of {count['patients']} patients"
+        console.print(f"{text}, too few by dataset.min_patients", highlight=False, markup=False)
     if summary["near_copies"]:
         joined = summary["near_copies_across_patients"]
         text = (
@@ -168,18 +190,21 @@ def show(summary: dict[str, Any]) -> None:
         console.print(text, highlight=False)
 
 
-def _load(source: Source, folder: Path) -> pl.DataFrame:
-    table = source.load(folder)
+def _load(source: Source, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A source's rows; and `path, reason` of those that it leaves out."""
+    table, left = taken_and_left(source.load(folder))
     if table.is_empty():
+        reasons = left.group_by("reason").len().sort("len", descending=True)
+        why = "".join(f"\nLeft out {count}: {reason}." for reason, count in reasons.head(5).iter_rows())
         raise InputError(
-            f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>."
+            f"{type(source).__name__} found no images under {folder}. Check dataset.root=<folder>.{why}"
         )
     if taken := sorted(RESERVED & set(table.columns)):
         raise InputError(
             f"The data have the columns {', '.join(taken)}, names that other stages' columns have. Map them to others in "
             f"dataset.source.columns, such as own_{taken[0]}, or leave them out."
         )
-    return table
+    return table, left
 
 
 def _with_ids(table: pl.DataFrame) -> pl.DataFrame:
@@ -206,13 +231,14 @@ def _join_lesions(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(group_id=pl.Series(groups, dtype=pl.String))
 
 
-def _choose_classes(table: pl.DataFrame, classes: Sequence[str] | None) -> pl.DataFrame:
+def _choose_classes(table: pl.DataFrame, classes: Sequence[Any] | None) -> pl.DataFrame:
     if classes is None:
         return table
     known = sorted(table["label"].unique())
+    classes = [class_named(name, known) for name in classes]
     unknown = [name for name in classes if name not in known]
     if unknown or not classes:
         raise InputError(
             f"dataset.classes has {', '.join(unknown) or 'no class'}; the data has {', '.join(known)}."
         )
-    return table.filter(pl.col("label").is_in(list(classes)))
+    return table.filter(pl.col("label").is_in(classes))

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from skinaug.dataset.across_splits import copies_of_held_out, levels_of
 from skinaug.dataset.joined import large_groups
@@ -24,6 +22,7 @@ from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hamming_pairs, pair_blocks, perceptual_hashes
 from skinaug.metrics.near_copies import confirmed_pairs, embedded
 from skinaug.sources.check import Picture
+from skinaug.sources.groups import merge_groups
 
 PAIRS = pl.Schema(  # of near-copies
     {"row": pl.Int64(), "other": pl.Int64(), "hamming": pl.Int64(), "cosine": pl.Float64()}
@@ -177,21 +176,6 @@ def find_near_copies(
         },
         schema_overrides={"cosine": pl.Float64},
     )
-
-
-def merge_groups(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
-    """Groups joined wherever a pair of rows links them; a joined group has the first of its names in sorted order.
-
-    Args:
-        groups: a name a row.
-        pairs: row numbers, int [P, 2].
-    """
-    names, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
-    links = index[pairs]
-    graph = coo_array((np.ones(len(pairs)), (links[:, 0], links[:, 1])), shape=(len(names), len(names)))
-    _, component = connected_components(graph, directed=False)
-    _, first = np.unique(component, return_index=True)  # names are sorted, so the first is the smallest
-    return names[first[component]][index].tolist()
 
 
 def refuse_conflicts(conflicts: pl.DataFrame) -> None:

@@ -109,7 +109,7 @@ def refuse_crossing(table: pl.DataFrame) -> None:
         raise InputError(
             f"The data's own splits share near-identical pictures, which join {len(lines)} groups of patients:\n{listing(lines)}"
             "\nLeave copies of test pictures out of training and validation, and those of validation pictures out of training, with "
-            "dataset.duplicates.across_splits=drop_train, or correct or leave out the splits."
+            "dataset.duplicates.across_splits=drop_train, or correct or leave out the splits (dataset.source.own_splits=false of a published set)."
         )
 
 
@@ -125,7 +125,7 @@ def _require_groups(sizes: np.ndarray, class_names: np.ndarray, fractions: Mappi
     if few:
         raise InputError(
             f"Each of {', '.join(fractions)} needs a patient (or an image without a patient) of every class. Too few in:"
-            f"\n{listing(few)}\nAdd images, or leave these classes out with dataset.classes=[...]."
+            f"\n{listing(few)}\nAdd images, or leave these classes out with dataset.min_patients={len(fractions)} or dataset.classes=[...]."
         )
 
 

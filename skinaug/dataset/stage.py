@@ -10,8 +10,12 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
-# Options that came later, and what was done before.
-LATER = {"source.splits": None, "duplicates.across_splits": "fail", "labels": None}
+LATER = {  # options that came later, and what was done before
+    "min_patients": None,
+    "source.splits": None,
+    "duplicates.across_splits": "fail",
+    "labels": None,
+}
 OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 
 

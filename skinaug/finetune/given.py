@@ -14,6 +14,7 @@ from rich.console import Console
 
 from skinaug.errors import InputError, listing
 from skinaug.finetune.scope import folder_names
+from skinaug.labels import by_class
 from skinaug.leaks.lineage import check_given
 from skinaug.manifest import Manifest
 from skinaug.models.base_folder import CONVERT, INDEX, PICKLES, check_configuration, is_whole, tensor_names
@@ -58,8 +59,12 @@ def take_weights(
     """
     from skinaug.models.weights import load, model_folders
 
-    given = dict(phrases or {})
-    files = {label: Path(file) for label, file in path.items()} if isinstance(path, Mapping) else None
+    given = by_class(phrases, manifest.classes)
+    files = (
+        {label: Path(file) for label, file in by_class(path, manifest.classes).items()}
+        if isinstance(path, Mapping)
+        else None
+    )
     _check_labels(files or {}, given, manifest.classes, one=files is None)
     words = {label: given.get(label, captions.phrase(label)) for label in manifest.classes}
     pipeline, configuration = base(), Path(config) if config else None

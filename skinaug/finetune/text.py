@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import nn
 
 from skinaug.finetune import families
@@ -17,14 +18,35 @@ from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
 from skinaug.models.text_length import text_encoders
-from skinaug.prompts import PromptSet
+from skinaug.prompts import PromptSet, slots
+from skinaug.sources.vocabulary import scale_of, titles_of
 
 Caption = Callable[[int, np.random.Generator], str]
 
 
 def caption_rows(manifest: Manifest, captions: PromptSet, phrases: Mapping[str, str]) -> Caption:
-    """A function of (row, rng) that describes an image; `phrases` stand for classes, others have the prompt set's words."""
+    """A function of (row, rng) that describes an image; `phrases` stand for classes, others have the prompt set's words.
+
+    Skin types on other scales than Fitzpatrick's are left out where the prompt set has no synonyms for them: templates call
+    what they say Fitzpatrick's. How many are left out is printed.
+    """
     rows = manifest.table.to_dicts()
+    spoken = any("skin_type" in slots(template) for template in captions.templates)
+    other = [
+        row
+        for row in rows
+        if spoken
+        and scale_of(row.get("skin_type") or "") not in (None, "fitzpatrick", "fitzpatrick_pairs")
+        and row["skin_type"] not in captions.synonyms
+    ]
+    if other:
+        titles = titles_of(row["skin_type"] for row in other)
+        Console().print(
+            f"captions leave out {len(other)} skin types on the scale {titles}: give words for them in finetune.captions.synonyms",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for row in other:
+        row["skin_type"] = None
 
     def caption(row: int, rng: np.random.Generator) -> str:
         return captions.caption(rows[row], rng, phrase=phrases.get(rows[row]["label"]))

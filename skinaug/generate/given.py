@@ -11,10 +11,12 @@ import polars as pl
 from rich.console import Console
 
 from skinaug.errors import InputError, listing
+from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES, check_given
 from skinaug.manifest import GIVEN, Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.labels import labelled
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice, tell
 from skinaug.sources.root import check_root
@@ -25,21 +27,32 @@ FindCopies = Callable[..., None]  # `audit.copies.find_held_out_copies` with its
 
 
 def given_table(
-    source: Source, root: Path, name: str, labels: Mapping[str, str] | None, classes: Sequence[str]
-) -> pl.DataFrame:
-    """The pool's rows with the columns of a manifest but what the files themselves tell. Only lists files.
+    source: Source,
+    root: Path,
+    name: str,
+    labels: Mapping[str, str] | None,
+    classes: Sequence[str],
+    on_bad: str,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The pool's rows with the columns of a manifest but what the files themselves tell, and `path, reason` of rows without a label.
+    Only lists files.
 
     Args:
         name: of the pool, which stands for its prompt set and in front of ids that are paths.
         labels: the pool's names of classes to the data's; None: they are the same.
         classes: of the data.
+        on_bad: rows without a label: "fail" or "drop".
 
     Raises:
-        InputError: no images, classes that the data lack, or classes of the data that the pool lacks.
+        InputError: no images, rows without a label, classes that the data lack, or classes of the data that the pool lacks.
     """
-    table = source.load(root)
+    table, without_label = labelled(source.load(root), on_bad)
     if labels:
-        table = table.with_columns(pl.col("label").replace(dict(labels)))
+        names = {
+            theirs: class_named(ours, classes)
+            for theirs, ours in by_class(labels, table["label"].unique()).items()
+        }
+        table = table.with_columns(pl.col("label").replace(names))
     _check_classes(sorted(table["label"].unique()), classes, name)
     if table.schema.get("parents") == pl.String:
         table = table.with_columns(pl.col("parents").str.split(";"))
@@ -59,7 +72,7 @@ def given_table(
         split=pl.lit("train"),
         source=pl.lit("synthetic"),
     )
-    return table.with_columns(group_id=pl.col("image_id"))
+    return table.with_columns(group_id=pl.col("image_id")), without_label
 
 
 def take_pool(
@@ -90,7 +103,8 @@ def take_pool(
         InputError: bad images, as `given_table`, ids that the data have too, or copies of validation or test photographs.
     """
     folder = check_root(source, root, "generate") or out
-    table = listed = given_table(source, folder, name, labels, data.classes)
+    table, without_label = given_table(source, folder, name, labels, data.classes, on_bad)
+    listed = [table, without_label]
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad, masks)
     noticed = notice(folder, listed, table["path"].to_list(), pictures)
     first = pl.Series([picture.pixels_sha256 for picture in pictures]).is_first_distinct()
@@ -103,7 +117,7 @@ def take_pool(
     _refuse_held_out(pool, pictures, data, hashes, find_copies, out)
     _check_classes(sorted(pool.table["label"].unique()), data.classes, name)
     pool.write(out)
-    pl.concat([bad, twice]).write_csv(out / "dropped.csv")
+    pl.concat([without_label, bad, twice]).write_csv(out / "dropped.csv")
     (out / "summary.json").write_text(json.dumps({"noticed": noticed}, indent=2) + "\n")
     tell(noticed)
 

@@ -152,11 +152,13 @@ def check_given(cfg: DictConfig) -> None:
 def check_given_data(cfg: DictConfig, data: Manifest) -> None:
     from skinaug.generate.given import given_table
     from skinaug.sources.root import check_root
+    from skinaug.sources.told import telling
 
     given = cfg.generate
     source = build(given.source)
     root = check_root(source, given.root, "generate")
-    given_table(source, root or Path(), given.name, plain(given.labels), data.classes)
+    with telling():  # the build tells it
+        given_table(source, root or Path(), given.name, plain(given.labels), data.classes, given.on_bad)
 
 
 def build_given(job: Build) -> None:

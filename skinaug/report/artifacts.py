@@ -12,6 +12,8 @@ import polars as pl
 from skinaug.manifest import FILE_NAME, Manifest
 from skinaug.report.collect import Run
 
+NAMES = {"label": pl.String, "set": pl.String, "prompt_set": pl.String}  # which may be digits
+
 
 @lru_cache(maxsize=16)
 def manifest(folder: Path) -> Manifest:
@@ -48,22 +50,25 @@ def _mix_table(folder: Path) -> pl.DataFrame:
     rows = pl.read_parquet(folder / FILE_NAME, columns=["label", "source", "sha256"])
     real = rows.filter(pl.col("source") == "real").group_by("label").agg(pl.col("sha256").n_unique())
     distinct = dict(real.iter_rows())
-    table = pl.read_csv(
-        folder / "table.csv"
-    )  # counts the copies that stand in for synthetic images as real ones
+    # It counts the copies that stand in for synthetic images as real ones.
+    table = pl.read_csv(folder / "table.csv", schema_overrides=NAMES)
     counts = pl.Series("real", [distinct.get(label, 0) for label in table["label"]], dtype=pl.Int64)
     return table.select("label", counts, (pl.col("real") - counts).alias("repeated"), "synthetic")
 
 
 def funnel(folder: Path) -> pl.DataFrame:
     """A curated pool's funnel.csv: label, prompt_set, subgroup, step, kept, reason, images; the first step is `generated`."""
-    table = pl.read_csv(folder / "funnel.csv", schema_overrides={"subgroup": pl.String, "reason": pl.String})
+    table = pl.read_csv(
+        folder / "funnel.csv", schema_overrides=NAMES | {"subgroup": pl.String, "reason": pl.String}
+    )
     return table.with_columns(pl.col("prompt_set", "subgroup", "reason").cast(pl.String).fill_null(""))
 
 
 def fidelity(folder: Path) -> pl.DataFrame:
     """An audit's fidelity.csv: set, label (or `all`), metric, value, low, high, images, real_images, warning."""
-    return pl.read_csv(folder / "fidelity.csv", schema_overrides={"low": pl.Float64, "high": pl.Float64})
+    return pl.read_csv(
+        folder / "fidelity.csv", schema_overrides=NAMES | {"low": pl.Float64, "high": pl.Float64}
+    )
 
 
 def memorisation(folder: Path) -> dict[str, Any]:
@@ -73,7 +78,7 @@ def memorisation(folder: Path) -> dict[str, Any]:
 
 def attributes(folder: Path) -> pl.DataFrame:
     """An audit's attributes.csv: label, body_site, skin_type, tone, size, images, kept."""
-    table = pl.read_csv(folder / "attributes.csv", schema_overrides={"skin_type": pl.String})
+    table = pl.read_csv(folder / "attributes.csv", schema_overrides=NAMES | {"skin_type": pl.String})
     return table.with_columns(pl.col("body_site", "skin_type").cast(pl.String).fill_null(""))
 
 

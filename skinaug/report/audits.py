@@ -15,6 +15,7 @@ from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.samples import Thumbnail
 from skinaug.report.tables import Cell, Table, number, table
+from skinaug.sources.vocabulary import place_on_scale, with_scale
 
 METRICS = {  # name -> (heading, whether more is better)
     "fid": ("FID", False),
@@ -153,7 +154,8 @@ def tones_table(folder: Path) -> Table | None:
     asked = artifacts.attributes(folder).filter(pl.col("skin_type") != "")
     if asked.is_empty():
         return None
-    return _crossed(asked, "skin_type", "tone", "Asked", [str(tone) for tone in range(1, 7)], "tone ")
+    heading = with_scale("Asked", asked["skin_type"])
+    return _crossed(asked, "skin_type", "tone", heading, [str(tone) for tone in range(1, 7)], "tone ")
 
 
 def sizes_table(folder: Path) -> Table:
@@ -169,7 +171,7 @@ def _crossed(
     counts = frame.group_by(row, pl.col(column).cast(pl.String)).agg(pl.col("kept").sum())
     cells = {(one, other): images for one, other, images in counts.iter_rows()}
     rows = []
-    for name in sorted(frame[row].unique()):
+    for name in sorted(frame[row].unique(), key=place_on_scale):
         total = sum(cells.get((name, other), 0) for other in columns)
         shares = [cells.get((name, other), 0) / max(total, 1) for other in columns]
         rows.append([name, total, *(Cell(f"{100 * share:.0f}", heat=share) for share in shares)])
@@ -185,12 +187,12 @@ def coverage_table(folder: Path) -> Table | None:
     cells = {
         (site, tone): Cell(number(kept), f"of {images}") for site, tone, images, kept in sums.iter_rows()
     }
-    types = sorted(asked["skin_type"].unique())
+    types = sorted(asked["skin_type"].unique(), key=place_on_scale)
     rows = [
         [site, *(cells.get((site, tone), Cell("–")) for tone in types)]
         for site in sorted(asked["body_site"].unique())
     ]
-    return table(["Asked body site", *types], rows)
+    return table([with_scale("Asked body site, skin type", types), *types], rows)
 
 
 def certificates_table(study: Study) -> Table | None:

@@ -12,6 +12,7 @@ from skinaug.manifest import Manifest
 from skinaug.report import audits, html, samples, text
 from skinaug.report.audits import PAIRS, Pair
 from skinaug.report.tables import Table, table
+from skinaug.sources.vocabulary import with_scale
 from skinaug.store.files import write_text
 
 PAGE, TEMPLATE = "audit.html", "audit.html.j2"
@@ -69,4 +70,5 @@ def _paths(folder: Path) -> dict[str, Path]:
 
 def _compared(folder: Path) -> Table:
     frame = pl.read_csv(folder / "compared.csv", schema_overrides={"value": pl.String})
-    return table(["Attribute", "Value", "Real", "Synthetic"], frame.rows(), words=2)
+    rows = [(with_scale(name, [value]), value, *counts) for name, value, *counts in frame.iter_rows()]
+    return table(["Attribute", "Value", "Real", "Synthetic"], rows, words=2)

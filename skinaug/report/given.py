@@ -14,10 +14,13 @@ from skinaug.errors import InputError, listing, printable
 from skinaug.report.collect import PROBABILITY
 from skinaug.report.subgroups import ATTRIBUTES
 from skinaug.sources.tables import SPLIT_WORDS, read_csv, tidy
+from skinaug.sources.told import tell, telling
+from skinaug.sources.vocabulary import TELLER
 
 READERS = (".csv", ".parquet")
 PATIENTS = ("group_id", "patient_id", "patient")  # names of the patients' column, the first that is there
-NAMED = ("image_id", "label", "arm", "seed", "split", "prediction", *PATIENTS, *ATTRIBUTES)  # no classes
+PEOPLE = (*ATTRIBUTES, TELLER)
+NAMED = ("image_id", "label", "arm", "seed", "split", "prediction", *PATIENTS, *PEOPLE)  # no classes
 JUDGED = ("test", "val", "synthetic")
 ROUNDING = 0.01  # by which probabilities may miss a sum of 1: twenty classes with three decimals
 FILE = re.compile(r"(?P<arm>.+?)[ _-]+seed[ _-]*(?P<seed>\d+)")  # of a name without its ending
@@ -76,16 +79,20 @@ def read_given(place: Path) -> Given:
         InputError: no tables, or tables that cannot be read, lack a column, hold no probabilities, name classes that they
             have no column of, repeat images, or cannot be held against each other. All tables with a fault are named.
     """
-    read, unread, faults = [], dict[str, None](), []
+    read, unread, said, faults = [], dict[str, None](), dict[str, None](), []
     files = tables_of(place)
     for name, path in files.items():
         try:
-            table, others = _read(path, name)
+            with telling() as lines:
+                table, others = _read(path, name)
         except InputError as error:
             faults.append(f"{name}: {' '.join(str(error).replace(f'{path} ', '').split())}")
             continue
         read.append(table.with_columns(file=pl.lit(name)))
         unread |= dict.fromkeys(others)
+        said |= dict.fromkeys(lines)
+    for line in said:
+        tell(line)
     if faults:
         raise InputError(
             f"{len(faults)} of {len(files)} tables of {place} cannot be reported on:\n{listing(faults)}"
@@ -124,7 +131,7 @@ def _read(path: Path, name: str) -> tuple[pl.DataFrame, list[str]]:
     )
     patients = next((column for column in PATIENTS if column in table.columns), "image_id")
     columns, unread = _probabilities(table)
-    attributes = [column for column in ATTRIBUTES if column in table.columns]
+    attributes = [column for column in PEOPLE if column in table.columns]
     keys = ("arm", "seed", "image_id", "split", "label", *attributes)
     rows = table.select(
         *(_text(table[column]) for column in keys),

@@ -14,6 +14,7 @@ from skinaug.report.collect import GIVEN, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
 from skinaug.report.tables import Cell, Table, percent, points, table
+from skinaug.sources.vocabulary import place_on_scale, with_scale, with_teller
 
 ATTRIBUTES = {
     "skin_type": "Skin type",
@@ -130,6 +131,8 @@ def _test_images(run: Run) -> pl.DataFrame:
 def _attributes(images: pl.DataFrame) -> dict[str, dict[str, str]]:
     """The attributes of images in words, by image_id."""
     words = {name: pl.col(name).cast(pl.String) for name in ATTRIBUTES if name in images.columns}
+    if "skin_type" in words:
+        words["skin_type"] = with_teller(images)
     if "age" in words:
         years = pl.col("age").cast(pl.Float64, strict=False)
         words["age"] = years.cut(list(AGES)[:-1], labels=list(AGES.values()), left_closed=True).cast(
@@ -141,10 +144,11 @@ def _attributes(images: pl.DataFrame) -> dict[str, dict[str, str]]:
     return {row["image_id"]: row for row in images.select("image_id", *columns).iter_rows(named=True)}
 
 
-def _place(value: str) -> tuple[int, str]:
-    """Order of an attribute's values: bands by age, words by the alphabet, last what is not stated."""
+def _place(value: str) -> tuple[Any, ...]:
+    """Order of an attribute's values: bands by age, skin types in their scale's order, other words by the alphabet, last what is
+    not stated."""
     bands = list(AGES.values())
-    return (len(bands), "") if value == UNSTATED else (bands.index(value) if value in bands else 0, value)
+    return (value == UNSTATED, bands.index(value) if value in bands else 0, *place_on_scale(value))
 
 
 def _sizes(study: Study, names: Sequence[tuple[str, str]], inside: Sequence[np.ndarray]) -> pl.DataFrame:
@@ -287,7 +291,8 @@ def _worst_cells(row: Mapping[str, Any]) -> list[Any]:
 def _subgroup(row: Mapping[str, Any]) -> Cell:
     images, patients = row["images"], row["patients"]
     size = f"{images:,} image{'s' * (images != 1)}, {patients:,} patient{'s' * (patients != 1)}"
-    return Cell(f"{ATTRIBUTES[row['attribute']]}: {row['subgroup']}", size)
+    heading = with_scale(ATTRIBUTES[row["attribute"]], [row["subgroup"]])
+    return Cell(f"{heading}: {row['subgroup']}", size)
 
 
 def _score(row: Mapping[str, Any], which: str = "") -> Cell:

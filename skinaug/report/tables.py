@@ -15,6 +15,7 @@ from skinaug.manifest import Manifest
 from skinaug.report import artifacts, statistics
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES
+from skinaug.sources.vocabulary import place_on_scale, with_scale
 
 TOPS = ("top1", "top2", "top3")
 MOST_COLUMNS = 8  # arms side by side
@@ -222,14 +223,16 @@ def subgroups_table(folder: Path) -> Table | None:
     sums = funnel.group_by(*cells, "label", "step").agg(pl.col("images").sum())
     counts = {row[:4]: row[4] for row in sums.iter_rows()}
     rows = []
-    for prompt_set, subgroup in funnel.select(cells).unique().sort(cells).iter_rows():
+    found = funnel.select(cells).unique().rows()
+    for prompt_set, subgroup in sorted(found, key=lambda cell: (cell[0], place_on_scale(cell[1]))):
         shares = []
         for label in labels:
             made = counts.get((prompt_set, subgroup, label, "generated"), 0)
             left = counts.get((prompt_set, subgroup, label, last), 0)
             shares.append(Cell(f"{100 * left / made:.0f} %", f"{left} of {made}") if made else Cell("–"))
         rows.append([prompt_set, subgroup or "unsaid", *shares])
-    return table(["Prompt set", "Asked skin type", *labels], rows, words=2)
+    asked = with_scale("Asked skin type", funnel["subgroup"])
+    return table(["Prompt set", asked, *labels], rows, words=2)
 
 
 def recall_table(recalls: pl.DataFrame, supports: Mapping[str, int]) -> Table:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from skinaug.errors import InputError, listing
 from skinaug.images import SUFFIXES, is_picture
+from skinaug.sources.pictures import Finder
 from skinaug.sources.tables import METADATA
+from skinaug.sources.told import tell
 from skinaug.sources.walk import walk
 
 
@@ -55,33 +57,33 @@ def is_utf8(name: str) -> bool:
     return name.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
-def locate(root: Path, images: str, names: Sequence[str]) -> list[str]:
+def locate(root: Path, images: str, names: Sequence[str | None]) -> list[str | None]:
     """Each name's file as a POSIX path relative to `root`; a name that is nowhere is kept, for the check to report.
 
+    A path that is there is that file. Else the name alone is looked for in all folders: as it stands, without a suffix, in
+    another case. Several files of equal content are one. A path whose folder is not there stands for no file that another name
+    leads to: two pictures may have one name in two folders. How many were found like that is told.
+
     Raises:
-        InputError: several files have the stem of one name, listed together.
+        InputError: files of other content have the name of one row, listed together.
     """
     prefix = "" if images in ("", ".") else f"{PurePosixPath(images)}/"
     files = [file for file in list_images(root / images) if is_utf8(file)]  # no table can name the others
-    exact = set(files)
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        by_stem[PurePosixPath(file).stem].append(file)
-    found, ambiguous = [], []
-    for name in names:
-        name = name if name in exact else name.replace("\\", "/")
-        candidates = () if name in exact or "/" in name else _by_stem(by_stem, name)
-        if len(candidates) > 1:
-            ambiguous.append(f"{name}: {', '.join(candidates)}")
-        found.append(prefix + (candidates[0] if candidates else name))
-    if ambiguous:
-        raise InputError(
-            f"{len(ambiguous)} names in the table fit several files under {root / images}:\n{listing(ambiguous)}"
-            "\nGive paths with their folder, or remove the files that are not meant."
+    exact, finder = set(files), Finder(root / images, files)
+    found = {name: name if name in exact else finder.find(name) for name in names if name}
+    finder.refuse_ambiguous()
+    elsewhere = {name for name in found if "/" in name.replace("\\", "/") and name not in exact}
+    uses = Counter(path for path in found.values() if path)
+    moved = {name: path for name in sorted(elsewhere) if (path := found[name]) and uses[path] == 1}
+    if moved:
+        name, path = next(iter(moved.items()))
+        tell(
+            f"{len(moved):,} paths of the table were found elsewhere, by the file's name: such as {name} at {prefix}{path}."
         )
-    return found
-
-
-def _by_stem(by_stem: Mapping[str, list[str]], name: str) -> Sequence[str]:
-    """Files whose stem is the whole name (an id without an extension), else the name without its extension."""
-    return by_stem.get(name) or by_stem.get(os.path.splitext(name)[0]) or ()
+    if finder.copies:
+        copy, first = next(iter(finder.copies.items()))
+        tell(
+            f"{len(finder.copies):,} files are copies of others with the same name: such as {copy} of {first}."
+        )
+    found |= dict.fromkeys(elsewhere - moved.keys())
+    return [prefix + (found[name] or name.replace("\\", "/")) if name else None for name in names]

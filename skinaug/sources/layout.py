@@ -10,6 +10,7 @@ from skinaug.errors import InputError
 from skinaug.manifest import GIVEN, SYNTHETIC, Manifest
 from skinaug.sources.check import Picture, usable_images
 from skinaug.sources.files import list_images, metadata_files
+from skinaug.sources.labels import labelled
 from skinaug.sources.sources import PAD_UFES_20_COLUMNS, Csv, Flat, Folder, ImageFolder, PadUfes20
 from skinaug.sources.tables import COMPUTED, read_csv
 from skinaug.sources.top_folders import UnclearFolders
@@ -67,7 +68,9 @@ def read_images(
             f"Rename the splits train, val and test, or give the one that is meant: {kind}={root}/<folder>."
         )
         raise InputError(f"{error.why}\n{advice}") from None
-    table, pictures, dropped = usable_images(root, table, min_size_px, on_bad, masks)
+    table, without = labelled(table, on_bad)
+    table, pictures, bad = usable_images(root, table, min_size_px, on_bad, masks)
+    dropped = pl.concat([without, bad])
     absent = [name for name in ("image_id", "group_id", "lesion_id", "split") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
     named = pl.format("{}/{}", pl.lit(kind), pl.coalesce("image_id", "path"))

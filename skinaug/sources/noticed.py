@@ -57,16 +57,22 @@ def unread(root: Path, listed: Iterable[str | None]) -> dict[str, int]:
 
 
 def notice(
-    root: Path | None, listed: pl.DataFrame, paths: Sequence[str], pictures: Sequence[Picture]
+    root: Path | None, listed: Sequence[pl.DataFrame], paths: Sequence[str], pictures: Sequence[Picture]
 ) -> dict[str, Any]:
     """What a summary tells: `not_read` (`unread`), and `notice_pictures`.
 
     Args:
         root: the folder; None: pictures were rendered, and there is nothing else.
-        listed: what a source made of the folder: `path`, and `mask` where it has masks of its own.
+        listed: what a source made of the folder, in one or more tables: `path`, and `mask` where it has masks of its own.
         paths, pictures: of the images that are used.
     """
-    known = [name for column in ("path", "mask") if column in listed.columns for name in listed[column]]
+    known = [
+        name
+        for table in listed
+        for column in ("path", "mask")
+        if column in table.columns
+        for name in table[column]
+    ]
     return {"not_read": unread(root, known) if root else {}, **notice_pictures(paths, pictures)}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from skinaug.errors import InputError
@@ -38,13 +39,13 @@ def check_root(source: Source, root: str | None, stage: str) -> Path | None:
         )
     if not root:
         raise InputError(f"{stage} is read from a folder, and none is given. {advice}")
-    return check_folder(root, advice)
+    return check_folder(root, advice, packed=getattr(source, "packed", None))
 
 
-def check_folder(root: str, advice: str) -> Path:
+def check_folder(root: str, advice: str, packed: str | None = None) -> Path:
     """The absolute folder, as `check_root`.
 
-    advice: what to do where it cannot be used.
+    advice: what to do where it cannot be used. packed: a file that may hold the images in the place of folders.
     """
     path = Path(os.path.abspath(os.path.expanduser(root)))
     if not path.exists():
@@ -53,7 +54,7 @@ def check_folder(root: str, advice: str) -> Path:
         raise InputError(f"{path} is a file, not a folder. {advice}")
     if not os.access(path, os.R_OK | os.X_OK):
         raise InputError(f"The folder {path} cannot be read: change its permissions. {advice}")
-    if not list_images(path):
+    if not list_images(path) and not (packed and any(path.rglob(packed))):
         from skinaug.sources.noticed import not_read, unread
 
         others = unread(path, ())
@@ -62,6 +63,12 @@ def check_folder(root: str, advice: str) -> Path:
             f"The folder {path} holds no images (linked folders are not followed). {advice}{told}"
         )
     return path
+
+
+def image_folder(source: Source, root: Path, paths: Sequence[str], out: Path) -> Path:
+    """The folder that a source's images lie in: the root, or `out`, where a source that keeps them packed unpacks these paths."""
+    unpack = getattr(source, "unpack", None)
+    return root if unpack is None else unpack(root, paths, out)
 
 
 def root_digest(root: Path, source: object = None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.sources.files import list_images
 from skinaug.sources.root import check_root, root_digest
 from skinaug.sources.told import tell
 from skinaug.store.files import strays
@@ -48,7 +49,7 @@ class Several:
         """Each set's root without links.
 
         Raises:
-            InputError: as `root.check_root`, of any set, or a set that would be rendered.
+            InputError: as `root.check_root`, of any set, or a set that would be rendered or unpacked.
         """
         if not self.sets:
             raise InputError(
@@ -62,6 +63,11 @@ class Several:
                 )
             folder = check_root(one["source"], one["root"], f"dataset.sets.{name}")
             found[name] = Path(os.path.realpath(str(folder)))
+            packed = getattr(one["source"], "packed", None)
+            if packed and not list_images(found[name]):
+                raise InputError(
+                    f"The pictures of {name} are packed in {packed}: unpack them beside it, to read the set with others."
+                )
         return found
 
     def common_root(self) -> Path:

@@ -1,8 +1,8 @@
 """Where labelled images come from: a folder a class, a table with a map of its columns, a published set.
 
 A source has `licence`, `citation` and `load(root) -> table` with one row an image: `path` (POSIX, relative to the root) and
-`label`; optionally `image_id`, `group_id` (the patient), `split`, `lesion_id` and any attributes. Sources only list files;
-`check.py` opens them, and refuses those that lead out of the root.
+`label`; optionally `image_id`, `group_id` (the patient), `split`, `lesion_id`, any attributes, and `left_out` (`left_out.py`).
+Sources only list files; `check.py` opens them, and refuses those that lead out of the root.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from skinaug.errors import InputError, listing
 from skinaug.sources.files import list_images, locate, metadata_files, refuse_names, unlisted
 from skinaug.sources.tables import METADATA, read_columns, read_csv, read_metadata, tidy
 from skinaug.sources.top_folders import splits_of, tell_left_out, tops_of
+from skinaug.sources.values import Value, read_value
+from skinaug.sources.vocabulary import check_scales
 
 PAD_UFES_20_COLUMNS = {
     "path": "img_id",
@@ -42,6 +44,8 @@ class Source(Protocol):
     Attributes:
         licence, citation: of the data, carried into every report.
         needs_root: False for a source that renders its images: into the folder that `load` is given.
+
+    One that reads images out of a file also has `packed`, the file's name, and `unpack` (`root.image_folder`).
     """
 
     licence: str
@@ -135,40 +139,46 @@ class Csv:
     """A CSV file with one row an image.
 
     Attributes:
-        columns: our column name to the file's. `path` and `label` are needed; `group_id` (patient), `lesion_id`,
+        columns: our column name to the file's, or to a value in another form, such as one-hot columns (`values`). `path` and `label` are needed; `group_id` (patient), `lesion_id`,
             `image_id`, `split`, `body_site`, `skin_type`, `age`, `sex` and any others are carried.
         file: the CSV file, relative to the root.
-        images: the folder, relative to the root, that paths in the file start from. A bare name that is no file there
-            is looked for by its stem in all sub-folders, whatever its extension.
+        images: the folder, relative to the root, that paths in the file start from. What is no file there is looked for by its
+            name in all sub-folders (`files.locate`).
         separator: the character between values.
+        scales: the scale that skin types are on, and who told_by them, by our column's name: `vocabulary.read_attributes`.
         licence, citation: of the data.
     """
 
-    columns: Mapping[str, str]
+    columns: Mapping[str, Value]
     file: str = "metadata.csv"
     images: str = "."
     separator: str = ","
+    scales: Mapping[str, Any] | None = None
+    told_by: Mapping[str, str] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        check_scales(self.scales, self.told_by)
+
     def tables(self, root: Path) -> list[str]:
         """The CSV file, and what it names and no listing of images shows."""
         try:
-            names = read_csv(root / self.file, self.separator)[self.columns["path"]]
+            names = read_value(read_csv(root / self.file, self.separator), self.columns["path"])["value"]
         except (InputError, LookupError, OSError, pl.exceptions.PolarsError):
             return [self.file]  # `load` tells what is wrong
         return [self.file, *unlisted(self.images, names.drop_nulls())]
 
     def load(self, root: Path) -> pl.DataFrame:
-        """The file's rows under our column names, tidied.
+        """The file's rows under our column names, tidied; rows without a path or label too.
 
         Raises:
-            InputError: no such file, one that is not UTF-8, a mapped column that it lacks or has twice, rows without a path or
-                label, several files for one name, an unknown split.
+            InputError: no such file, one that is not UTF-8, a mapped column that it lacks or has twice, several files for one name,
+                an unknown split, attributes that are not understood (`tables.tidy`).
         """
         table = read_columns(root / self.file, self.columns, self.separator)
-        table = tidy(table)
+        table = tidy(table, self.scales, self.told_by)
         found = locate(root, self.images, table["path"].to_list())
         return table.with_columns(path=pl.Series(found, dtype=pl.String))
 
@@ -182,16 +192,22 @@ class ImageFolder:
         columns: our column name to the tables'; `path` is `file_name`. None: all of them, under their own names, but for
             what is computed; lists of texts other than `parents` and nested values are refused.
         label: the class of pictures of which neither a table nor a folder names one; None: they are refused.
+        scales, told_by: as in `Csv`.
         splits: as of `Folder`; beside a column `split`, only what it leaves out counts.
         licence, citation: of the data.
     """
 
     columns: Mapping[str, str] | None = None
     label: str | None = None
+    scales: Mapping[str, Any] | None = None
+    told_by: Mapping[str, str] | None = None
     splits: Mapping[str, str | None] | None = None
     licence: str = ""
     citation: str = ""
     needs_root: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales, self.told_by)
 
     def tables(self, root: Path) -> list[str]:
         """The tables."""
@@ -219,20 +235,20 @@ class ImageFolder:
         )
         top = table.select(pl.when(path.list.len() > 1).then(path.list.first())).to_series().to_list()
         if "split" in table.columns and self.splits is None:
-            return tidy(table)
+            return tidy(table, self.scales, self.told_by)
         splits = splits_of(root, tops_of(zip(top, table["label"], strict=True)), self.splits)
         if "split" not in table.columns and splits and (self.splits or None not in top):
             of_top = [splits.get(name) for name in top]
             table = table.with_columns(split=pl.Series(of_top, dtype=pl.String))
-        return tidy(table.filter(pl.Series(tell_left_out(splits, top), dtype=pl.Boolean)))
+        taken = table.filter(pl.Series(tell_left_out(splits, top), dtype=pl.Boolean))
+        return tidy(taken, self.scales, self.told_by)
 
 
 @dataclass(frozen=True)
 class PadUfes20:
     """PAD-UFES-20 as published: `metadata.csv`, and images in any sub-folders found by the stem of `img_id`.
 
-    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`, and `lesion_id` gets it in
-    front; region, Fitzpatrick type, age in years and gender are carried as attributes.
+    Pacheco et al. (2020), doi 10.17632/zr7vgbcyr2.1. Six diagnoses; `patient_id` becomes `group_id`; region, Fitzpatrick type, age in years and gender are carried as attributes.
     """
 
     licence: str = "CC BY 4.0"
@@ -249,10 +265,8 @@ class PadUfes20:
     def load(self, root: Path) -> pl.DataFrame:
         """One row an image; `image_id` is the stem of `img_id`. Raises InputError as `Csv` does."""
         table = Csv(PAD_UFES_20_COLUMNS).load(root)
-        stems = [PurePosixPath(path).stem for path in table["path"]]
-        # The file numbers lesions anew: number 1007 is one patient's forearm and another's nose.
-        lesion = pl.format("{}-{}", "group_id", "lesion_id")
-        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String), lesion_id=lesion)
+        stems = [PurePosixPath(path).stem if path else None for path in table["path"]]
+        return table.with_columns(image_id=pl.Series(stems, dtype=pl.String))
 
 
 def _match_groups(pattern: str, paths: Sequence[str]) -> list[str]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.sources.labels import NO_LABEL, one_hot_option, refuse_lists
+from skinaug.sources.told import tell
+from skinaug.sources.values import Value, check_value, columns_of, read_value
+from skinaug.sources.vocabulary import read_attributes
 
-COMPUTED = ("source", "width", "height", "sha256")
+COMPUTED = ("source", "width", "height", "sha256", "left_out")
 METADATA = ("metadata.jsonl", "metadata.csv")  # of a Hugging Face ImageFolder
 LISTS = ("parents",)  # columns that hold a list of texts
 SPLIT_WORDS = {
@@ -17,23 +22,26 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-NO_LABEL = ("", "nan", "<na>", "na", "n/a", "null")  # not "unknown": data sets have a class of that name
 UNKNOWN_WORDS = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk")
-SKIN_TYPES = ("I", "II", "III", "IV", "V", "VI")
 
 
-def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -> pl.DataFrame:
+def read_columns(path: Path, columns: Mapping[str, Value], separator: str = ",") -> pl.DataFrame:
     """The mapped columns of a CSV file under our names, all as text; empty values are null.
+
+    columns: our name to a column, or to a value in another form (`values`): one-hot columns, lists.
 
     Raises:
         InputError: the file is missing, no CSV or not UTF-8, the map lacks `path` or `label`, names a column that the file
-            has not or has twice, or a column that is computed.
+            has not or has twice, or a column that is computed; or labels are lists, and nothing says how to read them.
     """
     unmapped = [name for name in ("path", "label") if name not in columns]
     if unmapped:
+        hint = one_hot_option(read_csv(path, separator)) if unmapped == ["label"] and path.is_file() else ""
         raise InputError(
-            f"source.columns maps {', '.join(columns) or 'nothing'}; {', '.join(unmapped)} is missing."
+            f"source.columns maps {', '.join(columns) or 'nothing'}; {', '.join(unmapped)} is missing.\n{hint}".rstrip()
         )
+    for name, value in columns.items():
+        check_value(value, f"source.columns.{name}")
     computed = [name for name in columns if name in COMPUTED]
     if computed:
         raise InputError(f"source.columns maps {', '.join(computed)}, which is computed: leave it out.")
@@ -42,19 +50,28 @@ def read_columns(path: Path, columns: Mapping[str, str], separator: str = ",") -
     if not path.is_file():
         raise InputError(f"There is no file {path}. Is root={path.parent} the right folder?")
     table = read_csv(path, separator)
-    missing = [f"{ours} <- {theirs}" for ours, theirs in columns.items() if theirs not in table.columns]
+    needed = [(ours, theirs) for ours, value in columns.items() for theirs in columns_of(value)]
+    missing = [(ours, theirs) for ours, theirs in needed if theirs not in table.columns]
     if missing:
         _refuse_encoding(path)  # in a header, other encodings read as other names
+        hint = one_hot_option(table) if "label" in dict(missing) else ""
         raise InputError(
-            f"{path} lacks columns that source.columns maps:\n{listing(missing)}"
-            f"\nIt has: {', '.join(table.columns)}."
+            f"{path} lacks columns that source.columns maps:\n{listing(f'{ours} <- {theirs}' for ours, theirs in missing)}"
+            f"\nIt has: {', '.join(table.columns)}.\n{hint}".rstrip()
         )
-    twice = [theirs for theirs in columns.values() if f"{theirs}_duplicated_0" in table.columns]
+    twice = [theirs for _, theirs in needed if f"{theirs}_duplicated_0" in table.columns]
     if twice:
         raise InputError(
             f"{path} has several columns named {', '.join(twice)}: leave one, or rename the others."
         )
-    return table.select(pl.col(theirs).str.strip_chars().alias(ours) for ours, theirs in columns.items())
+    table = table.with_columns(pl.col(pl.String).str.strip_chars())
+    if isinstance(theirs := columns["label"], str):
+        refuse_lists(table[theirs], theirs)
+    read = {
+        name: table[value] if isinstance(value, str) else read_value(table, value)["value"]
+        for name, value in columns.items()
+    }
+    return pl.DataFrame(read)
 
 
 def read_csv(path: Path, separator: str = ",") -> pl.DataFrame:
@@ -129,26 +146,24 @@ def _is_utf8(line: bytes) -> bool:
     return True
 
 
-def tidy(table: pl.DataFrame) -> pl.DataFrame:
-    """Attributes in the manifest's terms: skin type I to VI, age a number, body site and sex as lower-case words.
+def tidy(
+    table: pl.DataFrame, scales: Mapping[str, Any] | None = None, told_by: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """A table in the manifest's terms: attributes as `vocabulary.read_attributes` has them, splits train, val and test.
 
-    Words for "not known" become null. Input and output columns are text, except `age` (years).
+    Words for "not known", and of labels those of `NO_LABEL`, become null. Lesions whose number several patients have get the
+    patient in front: such numbers start anew with each. Input columns are text.
+
+    Args:
+        scales, told_by: as in `vocabulary.read_attributes`.
 
     Raises:
-        InputError: rows without a path or label (`NO_LABEL` included), or splits that are none of train, val, test, listed
-            together.
+        InputError: splits that are none of train, val, test; or as `read_attributes`.
     """
-    label = pl.col("label").str.to_lowercase()
-    empty = table.with_row_index("number of the row", offset=2).filter(
-        pl.col("path").is_null() | (pl.col("path") == "") | label.is_null() | label.is_in(NO_LABEL)
-    )
-    if len(empty):
-        lines = [f"line {row}" for row in empty["number of the row"]]
-        raise InputError(
-            f"{len(empty)} rows of the table have no path or no label:\n{listing(lines)}\nComplete or remove them; a class may "
-            f"not be named {', '.join(NO_LABEL[1:])}."
-        )
-    words = [name for name in table.columns if name not in ("path", "label", "image_id", *LISTS)]
+    none = pl.col("label").str.to_lowercase().is_in(NO_LABEL)
+    table = table.with_columns(label=pl.when(~none).then("label"))
+    table = read_attributes(table, scales, told_by)
+    words = [name for name in table.columns if name not in ("path", "label", "image_id", "age", *LISTS)]
     table = table.with_columns(
         pl.when(pl.col(name).str.to_lowercase().is_in(UNKNOWN_WORDS))
         .then(None)
@@ -156,17 +171,25 @@ def tidy(table: pl.DataFrame) -> pl.DataFrame:
         .alias(name)
         for name in words
     )
-    rules = {
-        "skin_type": _roman(pl.col("skin_type")),
-        "age": _finite(pl.col("age").cast(pl.Float64, strict=False)),
-        "body_site": pl.col("body_site").str.to_lowercase().str.replace_all("_", " "),
-        "sex": pl.col("sex").str.to_lowercase().replace({"m": "male", "f": "female"}),
-        "split": pl.col("split").str.to_lowercase().replace(SPLIT_WORDS),
-    }
-    table = table.with_columns(**{name: rule for name, rule in rules.items() if name in words})
     if "split" in words:
+        table = table.with_columns(split=pl.col("split").str.to_lowercase().replace(SPLIT_WORDS))
         _require_splits(table["split"])
-    return table
+    return _lesions_apart(table) if {"group_id", "lesion_id"} <= set(words) else table
+
+
+def _lesions_apart(table: pl.DataFrame) -> pl.DataFrame:
+    """`lesion_id` with the patient in front, where both are known and a number is in several patients."""
+    known = pl.col("group_id").is_not_null() & pl.col("lesion_id").is_not_null()
+    patients = table.filter(known).group_by("lesion_id").agg(pl.col("group_id").n_unique())
+    shared = patients.filter(pl.col("group_id") > 1)["lesion_id"].sort()
+    if shared.is_empty():
+        return table
+    tell(
+        f"{len(shared):,} lesion ids are in several patients, such as {', '.join(shared[:3])}: a lesion is taken for that of its own "
+        "patient, and joins no others."
+    )
+    own = pl.when(known).then(pl.format("{}-{}", "group_id", "lesion_id"))
+    return table.with_columns(lesion_id=own.otherwise("lesion_id"))
 
 
 def _require_splits(column: pl.Series) -> None:
@@ -175,16 +198,3 @@ def _require_splits(column: pl.Series) -> None:
         raise InputError(
             f"The split column has {', '.join(unknown[:20])}; it may have train, val and test, or be empty."
         )
-
-
-def _finite(column: pl.Expr) -> pl.Expr:
-    return pl.when(column.is_finite()).then(column)
-
-
-def _roman(column: pl.Expr) -> pl.Expr:
-    """Fitzpatrick type from "2", "2.0", "ii" or "II"; anything else is unknown."""
-    number = column.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False).cast(pl.String)
-    names = {str(place): name for place, name in enumerate(SKIN_TYPES, start=1)}
-    word = column.str.to_uppercase()
-    from_word = pl.when(word.is_in(SKIN_TYPES)).then(word)
-    return number.replace_strict(names, default=None, return_dtype=pl.String).fill_null(from_word)

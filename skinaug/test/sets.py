@@ -13,14 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from skinaug.errors import InputError, listing
+from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hash_table
 from skinaug.sources.check import Picture, usable_images
+from skinaug.sources.labels import labelled
+from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice, sentences
-from skinaug.sources.root import check_root
+from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
+from skinaug.sources.told import telling
+from skinaug.sources.vocabulary import TELLER
 
 NAMES = ("image_id", "group_id", "lesion_id")
 CARRIED = (
@@ -29,6 +34,7 @@ CARRIED = (
     *NAMES,
     "body_site",
     "skin_type",
+    TELLER,
     "age",
     "sex",
 )  # columns of a source that are kept
@@ -59,7 +65,7 @@ def take_test_set(
     looked for, and none left), hashes.parquet as in `dataset.build_dataset`, and summary.json: `images`, `patients`, `classes`
     (images and patients of each), `lacking` (the data's classes without an image), `left_out` (images of each foreign label),
     `dropped` (images by reason), `in_own_test` (photographs that the data's own test split has too, or whose patient it has),
-    `noticed` (`sources.noticed.notice`) and `told` (the last five in sentences).
+    `noticed` (`sources.noticed.notice`) and `told` (what the source has to tell, and the last five in sentences).
 
     Args:
         source, root: as in `dataset.build_dataset`.
@@ -78,11 +84,16 @@ def take_test_set(
         InputError: no images, none of a known class, bad images, or photographs or patients that classifiers learn from.
     """
     folder = check_root(source, root, f"test.{name}") or out
-    listed = source.load(folder)
-    table, foreign = known_images(listed, name, labels, data.classes)
+    with telling() as said:
+        listed, left_out = taken_and_left(source.load(folder))
+        table, without_label = labelled(listed, on_bad)
+        table, foreign = known_images(table, name, labels, data.classes)
     table = _with_ids(table, name, patients)
-    table, pictures, bad = usable_images(folder, table, min_size_px, on_bad, masks)
-    noticed = notice(folder if source.needs_root else None, listed, table["path"].to_list(), pictures)
+    images = image_folder(source, folder, table["path"].to_list(), out)
+    table, pictures, bad = usable_images(images, table, min_size_px, on_bad, masks)
+    of_root = folder if source.needs_root and images == folder else None
+    noticed = notice(of_root, [listed, left_out], table["path"].to_list(), pictures)
+    folder = images
     table, pictures, twice = _without_copies(table, pictures)
     manifest = Manifest(
         table.with_columns(split=pl.lit("test"), source=pl.lit("real")),
@@ -100,7 +111,13 @@ def take_test_set(
     left = manifest.where(~pl.col("image_id").is_in(learned["image_id"].to_list()))
     gone = manifest.table.join(learned.unique("image_id", maintain_order=True), on="image_id")
     dropped = pl.concat(
-        [bad, twice, gone.select("path", reason=pl.format("classifiers learn from it: {}", "what"))]
+        [
+            left_out,
+            without_label,
+            bad,
+            twice,
+            gone.select("path", reason=pl.format("classifiers learn from it: {}", "what")),
+        ]
     )
     own_test = shared.filter(pl.col("split") == "test").join(left.table, on="image_id", how="semi")
     left.write(out)
@@ -113,7 +130,7 @@ def take_test_set(
         "in_own_test": own_test["image_id"].n_unique(),
         "noticed": noticed,
     }
-    summary["told"] = told(summary)
+    summary["told"] = [*said, *told(summary)]
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
     show(name, summary)
 
@@ -129,7 +146,7 @@ def known_images(
     if table.is_empty():
         raise InputError(f"The test set {name} has no images. Check test.{name}.root=<folder>.")
     found = sorted(table["label"].unique())
-    labels = dict(labels or {})
+    labels = {theirs: class_named(ours, classes) for theirs, ours in by_class(labels, found).items()}
     if absent := [label for label in labels if label not in found]:
         raise InputError(
             f"test.{name}.labels maps {', '.join(absent)}, which no image of the set is labelled; its labels are "

@@ -61,13 +61,19 @@ def certify_steps(cfg: DictConfig) -> Iterator[Step]:
 
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
     """Refuse sets without an image of the data's classes. Those that are rendered are not rendered for that."""
+    from skinaug.sources.labels import labelled
+    from skinaug.sources.left_out import taken_and_left
     from skinaug.sources.root import check_root
+    from skinaug.sources.told import telling
     from skinaug.test.sets import known_images
 
     for name, settings in sets(cfg).items():
         source = build(settings.source)
         if root := check_root(source, settings.root, f"test.{name}"):
-            known_images(source.load(root), name, plain(settings.labels), data.classes)
+            with telling():  # the build tells it
+                table, _ = taken_and_left(source.load(root))
+                rows, _ = labelled(table, settings.on_bad)
+                known_images(rows, name, plain(settings.labels), data.classes)
 
 
 def build_test(name: str, job: Build) -> None:

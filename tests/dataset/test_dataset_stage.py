@@ -246,16 +246,82 @@ def test_pad_ufes_20(pad_ufes_20, tmp_path):
     assert ((test["len"] - test["of"] * 0.25).abs() <= 1.5).all()
 
 
-def test_patients_who_share_a_lesion_stay_in_one_split(root):
-    """Every lesion is under two names of one person; a split by name alone would part most of them."""
+PATIENT_AND_LESION = {"path": "path", "label": "label", "group_id": "patient", "lesion_id": "lesion"}
+
+
+def test_a_lesion_joins_rows_without_a_patient_to_its_own(root):
+    """Every lesion has two pictures, one of them without a patient; a split by name alone would part most of them."""
     images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    lines = [f"{path},{'ab'[i // 2 % 2]},p{i},l{i // 2}" for i, path in enumerate(images)]
+    lines = [
+        f"{path},{'ab'[i // 2 % 2]},{f'p{i // 2}' if i % 2 else ''},l{i // 2}"
+        for i, path in enumerate(images)
+    ]
     (root / "metadata.csv").write_text("\n".join(["path,label,patient,lesion", *lines]))
-    columns = {"path": "path", "label": "label", "group_id": "patient", "lesion_id": "lesion"}
-    manifest, *_ = build(root, source=Csv(columns))
-    splits = manifest.table.group_by("lesion_id").agg(
+    manifest, summary, _ = build(root, source=Csv(PATIENT_AND_LESION))
+    groups = manifest.table.group_by("lesion_id").agg(
         pl.col("split").n_unique(), pl.col("group_id").n_unique()
     )
-    assert splits["split"].max() == 1
-    assert splits["group_id"].max() == 1
+    assert groups.select("split", "group_id").unique().rows() == [(1, 1)]
+    assert manifest.table["group_id"].n_unique() == 12
     assert manifest.table["split"].n_unique() == 3
+    assert summary["told"] == []
+
+
+def test_lesion_numbers_that_start_anew_join_no_patients(root, capsys):
+    """Twelve patients with lesions 1 and 2 each: twelve patients and 24 lesions, not one patient."""
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{path},{path[0]},p{i // 2},{i % 2 + 1}" for i, path in enumerate(images)]
+    (root / "metadata.csv").write_text("\n".join(["path,label,patient,lesion", *lines]))
+    manifest, summary, _ = build(root, source=Csv(PATIENT_AND_LESION))
+    assert summary["patients"] == 12
+    assert manifest.table["lesion_id"].n_unique() == 24
+    assert manifest.table.filter(group_id="p3")["lesion_id"].sort().to_list() == ["p3-1", "p3-2"]
+    (line,) = summary["told"]
+    assert line.startswith("2 lesion ids are in several patients, such as 1, 2:")
+    assert line in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_one_file_in_several_rows_is_one_image(root):
+    """Two rows of one label, two of different labels, and two of different patients, who are one person then."""
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    rows = [(path, path[0], f"p{i // 2}") for i, path in enumerate(images)]
+    rows += [(images[0], "a", "p0"), (images[2], "e", "p1"), (images[4], "a", "p5")]
+    (root / "metadata.csv").write_text("path,label,patient\n" + "\n".join(map(",".join, rows)))
+    source = Csv({"path": "path", "label": "label", "group_id": "patient"})
+    for rules in (HASH_ONLY, None):
+        manifest, summary, dropped = build(root, source=source, duplicates=rules, on_bad="drop")
+        assert summary["dropped"] == {"copy": 2, "same picture with different labels": 2}
+        assert sorted(manifest.table["path"]) == sorted(set(images) - {images[2]})
+        assert set(dropped["path"]) == {images[0], images[2], images[4]}
+        groups = dict(manifest.table.select("path", "group_id").iter_rows())
+        assert groups[images[4]] == groups[images[10]] == "p2"
+        assert pl.read_parquet(root.parent / "out" / "hashes.parquet").height == len(manifest)
+    with pytest.raises(InputError, match=rf"1 files .* different labels:\n\s+{images[2]}: a, e\n"):
+        build(root, source=source, duplicates=Duplicates(max_hamming=4, conflicts="fail"))
+    with pytest.raises(InputError, match=rf"{images[2]}: a, e\n"):
+        build(root, source=source, duplicates=None)
+    kept, *_ = build(root, source=source, duplicates=Duplicates(max_hamming=4, conflicts="keep"))
+    assert kept.table.filter(path=images[2]).select("image_id", "label").sort("label").rows() == [
+        (images[2], "a"),
+        (f"{images[2]}#2", "e"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["0", "1"], [0, 1]),
+        (["TRUE", "FALSE"], [True, False]),
+        (["1.50", "INF"], [1.5, float("inf")]),
+        (["湿疹", "银屑病"], ["湿疹", "银屑病"]),
+    ],
+)
+def test_classes_are_chosen_by_what_a_command_line_makes_of_their_names(root, labels, classes):
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    lines = [f"{path},{[*labels, 'other'][i % 3]}" for i, path in enumerate(images)]
+    (root / "metadata.csv").write_text("\n".join(["path,label", *lines]))
+    source = Csv({"path": "path", "label": "label"})
+    manifest, *_ = build(root, source=source, classes=classes)
+    assert manifest.classes == tuple(sorted(labels))
+    with pytest.raises(InputError, match=r"dataset\.classes has 7, no; the data has"):
+        build(root, source=source, classes=[*classes, 7, "no"])

@@ -68,7 +68,7 @@ def test_small_subgroups_are_not_scored(study: Study):
     assert frame.filter(pl.col("scored"))["top1"].null_count() == 0
     shown = subgroups.subgroups_table(frame, study.arms)
     words = {row[0].text: [cell.text for cell in row[1:]] for row in shown.rows}
-    assert words["Skin type: VI"] == ["too few"] * 4
+    assert words["Skin type (Fitzpatrick): VI"] == ["too few"] * 4
     assert few.select("attribute", "subgroup").n_unique() == 1
     assert "1 more is not scored, with fewer than 20 images or 10 patients." in subgroups.caution(frame)
 

@@ -8,11 +8,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
+from rich.console import Console
 
 from skinaug.errors import InputError
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
 from skinaug.metrics.skin import TONES, realised
+from skinaug.sources.vocabulary import scale_of, titles_of
 
 MEASURED = {  # attribute of prompts: (column of `metrics.skin.measure`, column of scores)
     "skin_type": ("tone", "measured_tone"),
@@ -64,6 +66,7 @@ class PromptAgreement:
         prompt, [-1, 1], null without a prompt. Null where an attribute was not asked for. `real` is not looked at.
         """
         measured = realised(pool, self.image_size, cache)
+        _tell_other_scales(_requested(pool.table, "skin_type"))
         columns = {"image_id": pool.table["image_id"]}
         for attribute, (measure, column) in MEASURED.items():
             asked = _requested(pool.table, attribute)
@@ -87,7 +90,8 @@ class PromptAgreement:
 
         Args:
             scores: rows of `score`'s table.
-            max_tone_steps: most steps between the skin type asked for (I to VI) and the tone; None: not judged.
+            max_tone_steps: most steps between the skin type asked for (I to VI) and the tone; None: not judged. Types on other
+                scales than Fitzpatrick's are not judged, and `score` tells of them.
             size: lesion size in the prompts' words: [least, most] share of the skin in view. Other words are not judged.
             redness: lesion colour in the prompts' words: [least, most] redness. Other words are not judged.
             min_clip: least CLIP score; None: not judged.
@@ -162,6 +166,17 @@ def _requested(table: pl.DataFrame, name: str) -> pl.Series:
     if name not in table.columns:
         return pl.Series(name, [None] * len(table), dtype=pl.String)
     return table[name].cast(pl.String)
+
+
+def _tell_other_scales(asked: pl.Series) -> None:
+    """Print how many pictures were asked for on scales that the tones, which stand beside Fitzpatrick's types, have no place on."""
+    others = [word for word in asked.drop_nulls() if scale_of(word) not in (None, "fitzpatrick")]
+    if others:
+        Console().print(
+            f"prompt_agreement: {len(others)} of {len(asked)} pictures ask for a skin type on another scale than Fitzpatrick's "
+            f"({titles_of(others)}): their tone is not judged",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _outside(name: str, ranges: Mapping[str, Range] | None, word: str, value: str) -> pl.Expr:
