@@ -68,8 +68,13 @@ def targets(node: Any) -> Iterator[dict[str, Any]]:
 
 
 def check(cfg: DictConfig) -> None:
-    for group in (*GROUPS, "trainer", "logger"):
-        for node in targets(OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)):
+    settings = {
+        group: OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)
+        for group in (*GROUPS, "trainer", "logger")
+    }
+    settings["dataset"].pop("sets", None)  # of several, which become part of their source
+    for group in settings:
+        for node in targets(settings[group]):
             parameters = inspect.signature(get_object(node["_target_"])).parameters
             if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
                 continue

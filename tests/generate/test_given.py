@@ -124,7 +124,7 @@ def test_a_table_carries_what_it_tells(data: Manifest, tmp_path: Path):
 )
 def test_classes_must_be_the_datas(names: dict[str, int], said: list[str], tmp_path: Path):
     with pytest.raises(InputError) as error:
-        given_table(Folder(), fill(tmp_path, names), "x", None, CLASSES)
+        given_table(Folder(), fill(tmp_path, names), "x", None, CLASSES, "fail")
     assert all(words in str(error.value) for words in said)
 
 

@@ -23,7 +23,13 @@ from skinaug.manifest import Manifest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 SIZES = [
-    *("scale.phantom_per_class=60", "scale.image_size=32", "scale.classifier_size=32", "scale.real_limit=12"),
+    *(
+        "scale.phantom_per_class=60",
+        "scale.phantom_test_fraction=0.6",
+        "scale.image_size=32",
+        "scale.classifier_size=32",
+        "scale.real_limit=12",
+    ),
     *(
         "scale.classifier_steps=80",
         "scale.classifier_batch_size=24",
