@@ -139,8 +139,9 @@ class Csv:
     """A CSV file with one row an image.
 
     Attributes:
-        columns: our column name to the file's, or to a value in another form, such as one-hot columns (`values`). `path` and `label` are needed; `group_id` (patient), `lesion_id`,
-            `image_id`, `split`, `body_site`, `skin_type`, `age`, `sex` and any others are carried.
+        columns: our column name to the file's, or to a value in another form, such as one-hot columns (`values`). `path` and `label`
+            are needed; `group_id` (patient), `lesion_id`, `image_id`, `split`, `body_site`, `skin_type`, `age`, `sex` and any others
+            are carried.
         file: the CSV file, relative to the root.
         images: the folder, relative to the root, that paths in the file start from. What is no file there is looked for by its
             name in all sub-folders (`files.locate`).
@@ -191,7 +192,7 @@ class ImageFolder:
     Attributes:
         columns: our column name to the tables'; `path` is `file_name`. None: all of them, under their own names, but for
             what is computed; lists of texts other than `parents` and nested values are refused.
-        label: the class of pictures of which neither a table nor a folder names one; None: they are refused.
+        label: the class of pictures of which neither a table nor a folder names one; None: they have none (`labels.labelled`).
         scales, told_by: as in `Csv`.
         splits: as of `Folder`; beside a column `split`, only what it leaves out counts.
         licence, citation: of the data.

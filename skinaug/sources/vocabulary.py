@@ -205,9 +205,11 @@ def read_attributes(
             lost = int(column.is_in(unread).sum())
             filled = int((column.fill_null("").str.strip_chars() != "").sum())
             line = _not_understood(name, of.get(name), lost, filled, unread, known)
-            guessed = name in of and name not in (scales or {})
-            if len(unread) == len(known) or (guessed and _other_scales(of[name], known)):
+            if len(unread) == len(known):
                 faults.append(line)
+            elif name in of and name not in (scales or {}) and _other_scales(of[name], known):
+                right = f"dataset.source.scales={{{name}: {of[name]}}}"
+                faults.append(f"{line} If the others are right, and these are not known, say {right}.")
             elif lost > MOST_UNREAD * filled:
                 tell(f"{line} They count as not known.")
         table = table.with_columns(read.alias(name))
@@ -307,7 +309,8 @@ def _not_understood(
         return f"{line} Write years, such as 45, 85+ or 30-39."
     if name == "sex":
         return f"{line} Write male, female or other."
-    fits = [f"dataset.source.scales={{{name}: {key}}}" for key in _other_scales(scale, known)]
-    if fits:
-        return f"{line} They may be on another scale: say so with {' or '.join(fits)}."
+    if fits := _other_scales(scale, known):
+        options = " or ".join(f"dataset.source.scales={{{name}: {key}}}" for key in fits)
+        words = " or ".join(SCALES[key].words[0] for key in fits)
+        return f"{line} They may be on another scale: say so with {options}, or write its words in the table, such as {words}."
     return f"{line} Say the column's scale with dataset.source.scales={{{name}: ...}}: {', '.join(SCALES)}."

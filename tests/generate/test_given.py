@@ -104,6 +104,19 @@ def test_an_imagefolder_carries_what_it_tells(data: Manifest, tmp_path: Path):
     )
 
 
+def test_rows_without_a_label_are_refused_or_dropped_and_classes_may_be_truth_values(
+    data: Manifest, tmp_path: Path
+):
+    root = fill(tmp_path / "pool", {"a.png": 10, "b.png": 11, "c.png": 12})
+    (root / "metadata.csv").write_text("f,y\na,TRUE\nb,FALSE\nc,\n")
+    source, labels = Csv({"path": "f", "label": "y"}), {True: "acne", False: "nevus"}
+    with pytest.raises(InputError, match=r"row 3, c\.png: no label"):
+        take(source, root, data, tmp_path / "out", labels=labels)
+    pool = take(source, root, data, tmp_path / "out", labels=labels, on_bad="drop")
+    assert pool.table.select("path", "label").rows() == [("a.png", "acne"), ("b.png", "nevus")]
+    assert (tmp_path / "out" / "dropped.csv").read_text() == "path,reason\nc.png,no label\n"
+
+
 def test_a_table_carries_what_it_tells(data: Manifest, tmp_path: Path):
     root = fill(tmp_path / "pool", {"a.png": 10, "b.png": 11})
     (root / "metadata.csv").write_text(

@@ -67,6 +67,18 @@ def test_a_column_that_is_on_another_scale_is_refused_with_the_option_to_set(val
     assert all(scale_of(word) == scale for word in read(values, scales={"skin_type": scale}))
 
 
+def test_a_code_for_not_known_can_be_said_to_be_none():
+    with pytest.raises(
+        InputError, match=r"these are not known, say dataset\.source\.scales={skin_type: fitzpatrick}"
+    ):
+        read(["0", "1", "2"])
+    with telling() as lines:
+        assert read(["0", "1", "2"], scales={"skin_type": "fitzpatrick"}) == [None, "I", "II"]
+    assert lines[0].startswith(
+        "skin_type: 1 of 3 values are not understood on the scale fitzpatrick, such as 0."
+    )
+
+
 def test_what_is_not_understood_is_told_from_a_tenth_on():
     with telling() as lines:
         assert read([*["1"] * 9, "olive"]) == [*["I"] * 9, None]

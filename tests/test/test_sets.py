@@ -106,6 +106,29 @@ def test_names_are_mapped_and_what_is_foreign_is_left_out_with_a_count(data: Man
     assert "Other files of the folder, which are not read: 1 .gif." in summary["told"]
 
 
+def test_a_table_on_another_scale_with_rows_without_a_label(data: Manifest, tmp_path: Path):
+    root = fill(tmp_path / "x", {"a.png": 20, "b.png": 21, "c.png": 22})
+    rows = "a,acne,12,M\nb,,34,M\nc,nevus,mixed,x\n"
+    (root / "metadata.csv").write_text(f"f,y,tone,sex\n{rows}")
+    columns = {"path": "f", "label": "y", "skin_type": "tone", "sex": "sex"}
+    source = Csv(columns, scales={"skin_type": "fitzpatrick_pairs"}, told_by={"skin_type": "dermatologist"})
+    with pytest.raises(
+        InputError, match=r"1 rows of the table have no path or no label:\n\s+row 2, b\.png: no label"
+    ):
+        take(source, root, data, tmp_path / "out")
+    further, summary = take(source, root, data, tmp_path / "out", on_bad="drop")
+    columns = ("path", "skin_type", "skin_type_told_by", "sex")
+    assert further.table.select(columns).rows() == [
+        ("a.png", "I-II", "dermatologist", "male"),
+        ("c.png", None, None, None),
+    ]
+    assert summary["dropped"] == {"no label": 1}
+    assert summary["told"][0].startswith(
+        "skin_type: 1 of 3 values are not understood on the scale fitzpatrick_pairs, such as mixed."
+    )
+    assert summary["told"][1].startswith("sex: 1 of 3 values are not understood, such as x.")
+
+
 def stolen(data: Manifest, root: Path, split: str) -> Path:
     """A further set with two pictures of its own and a copy of a photograph, smaller, mirrored and saved as JPEG."""
     fill(root, {"acne/a.png": 20, "nevus/b.png": 21})
