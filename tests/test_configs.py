@@ -72,7 +72,6 @@ def check(cfg: DictConfig) -> None:
         group: OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)
         for group in (*GROUPS, "trainer", "logger")
     }
-    settings["dataset"].pop("sets", None)  # of several, which become part of their source
     for group in settings:
         for node in targets(settings[group]):
             parameters = inspect.signature(get_object(node["_target_"])).parameters

@@ -104,7 +104,7 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
         *_intervals(arms, differences),
         *_test_sets(study),
         *_patients(study),
-        *_copies(study),
+        *shared_copies(study),
         *_accuracy_scores(study),
         *_exposures(study),
     ]
@@ -169,7 +169,7 @@ def _patients(study: Study) -> Iterator[str]:
         )
 
 
-def _copies(study: Study) -> Iterator[str]:
+def shared_copies(study: Study) -> Iterator[str]:
     """Pictures that the data's own splits shared, and that were dropped."""
     for folder in study.artifacts("dataset"):
         file = folder / "summary.json"

@@ -61,7 +61,7 @@ class Several:
                 raise InputError(
                     f"{name} renders its images and reads no folder: it cannot be one of several sets. Choose sets of photographs."
                 )
-            folder = check_root(one["source"], one["root"], f"dataset.sets.{name}")
+            folder = check_root(one["source"], one["root"], f"dataset.source.sets.{name}")
             found[name] = Path(os.path.realpath(str(folder)))
             packed = getattr(one["source"], "packed", None)
             if packed and not list_images(found[name]):
@@ -127,7 +127,7 @@ def _of_classes(name: str, table: pl.DataFrame, classes: list[str] | None) -> pl
         return table
     if unknown := sorted({str(label) for label in classes} - set(table["label"])):
         raise InputError(
-            f"dataset.sets.{name}.classes has {', '.join(unknown)}; the set has {', '.join(sorted(table['label'].unique()))}."
+            f"dataset.source.sets.{name}.classes has {', '.join(unknown)}; the set has {', '.join(sorted(table['label'].unique()))}."
         )
     kept = table.filter(pl.col("label").is_in([str(label) for label in classes]))
     tell(f"left out {len(table) - len(kept):,} images of {name}, of none of its classes that are asked for")

@@ -194,7 +194,7 @@ def test_a_list_on_the_command_line_is_several_sets(roots: dict[str, Path]):
     picture(9).save(roots["ham"] / "new.png")
     (step,) = STAGE.steps(cfg)
     assert step.digests != before
-    assert "sets" not in step.config
+    assert set(step.config["source"]["sets"]["clinic"]) == {"source", "root", "classes"}
 
 
 def test_one_of_a_list_is_that_set():
@@ -209,6 +209,7 @@ def test_one_of_a_list_is_that_set():
         (["dataset=[]"], "names no set"),
         (["dataset=[folder,csv],phantom"], r"conf/dataset/<name>\.yaml"),
         (["dataset=[folder@1,csv]"], "1 is no name for a set"),
+        (["dataset=[folder@source,csv]"], "source is no name for a set"),
         (
             ["dataset=[folder,csv]", "dataset.csv.on_bad=drop"],
             r"The rest is the whole's: dataset\.on_bad=drop",
