@@ -106,8 +106,9 @@ def _hydra(command: str, overrides: list[str]) -> int:
     import hydra
 
     from skinaug import termination
-    from skinaug.errors import Ended
+    from skinaug.errors import Ended, InputError
     from skinaug.launch import configs
+    from skinaug.launch.selections import spread_sets
 
     termination.stop_at_sigterm()
     os.environ["HYDRA_FULL_ERROR"] = (
@@ -118,6 +119,10 @@ def _hydra(command: str, overrides: list[str]) -> int:
     if command not in STAGES or command == "report":
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
+    try:
+        overrides = spread_sets(overrides)
+    except InputError as error:
+        return _refuse(str(error))
 
     def task(cfg):
         from skinaug.cli.execute import execute, forget_sweep

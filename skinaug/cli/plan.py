@@ -22,7 +22,7 @@ from rich.table import Table
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
-from skinaug.launch.selections import refuse_repeated_sets
+from skinaug.launch.selections import refuse_repeated_sets, spread_sets
 from skinaug.manifest import Manifest
 from skinaug.pipeline import STAGES, check_data, check_images, check_values, recipes_of, steps
 from skinaug.report.collect import EVALUATED, Run, distinct, name_arms
@@ -86,7 +86,7 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[DictConfig]]:
     from skinaug.launch.controls import refuse_without_sweep
 
     loader = GlobalHydra.instance().config_loader()
-    asked = [override for override in overrides if override not in ("-m", "--multirun")]
+    asked = spread_sets([override for override in overrides if override not in ("-m", "--multirun")])
     config = loader.load_configuration("config", asked, RunMode.MULTIRUN, validate_sweep_overrides=False)
     sweeps = len(asked) < len(overrides) or config.hydra.mode == RunMode.MULTIRUN
     if not sweeps:

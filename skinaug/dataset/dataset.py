@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,9 @@ from rich.table import Table
 
 from skinaug.dataset.across_splits import refuse_patients
 from skinaug.dataset.rows import one_row_a_file
+from skinaug.dataset.several import across_sets, complete_splits_of_sets, with_shared_names
 from skinaug.dataset.small_classes import without_small_classes
-from skinaug.dataset.splits import complete_splits, split_fractions
+from skinaug.dataset.splits import split_fractions
 from skinaug.errors import InputError
 from skinaug.labels import class_named
 from skinaug.manifest import SPLITS, Manifest
@@ -52,6 +53,7 @@ def build_dataset(
     root: str | None,
     out: Path,
     classes: Sequence[Any] | None = None,
+    labels: Mapping[Any, Any] | None = None,
     min_patients: int | None = None,
     val_fraction: float = 0.15,
     test_fraction: float = 0.25,
@@ -71,6 +73,8 @@ def build_dataset(
         classes: labels to use, the others are left out; None: all. Numbers and truth values stand for labels that are written so.
         min_patients: the smallest class to keep: one of fewer patients, or without any in one of the source's own splits, is left
             out; None: every class.
+        labels: the data's names of classes to others; images of labels that it neither maps nor maps to, and that `classes` does not
+            name, are left out with a count. None: all keep their names.
         val_fraction, test_fraction: shares of the images, where the source has no splits of its own.
         duplicates: what to do about pictures that occur more than once; None: nothing.
         min_size_px: the shortest side that an image may have, in pixels.
@@ -87,11 +91,12 @@ def build_dataset(
     with telling() as told:
         table, left = _load(source, folder)
         table, without_label = labelled(table, on_bad)
-    table = _choose_classes(_with_ids(table), classes)
+    table, nameless = with_shared_names(_with_ids(table), labels, classes)
+    table = _choose_classes(table, classes)
     table, again = one_row_a_file(table, duplicates.conflicts if duplicates is not None else on_bad)
     folder = image_folder(source, folder, table["path"].to_list(), out)
     table, pictures, bad = usable_images(folder, table, min_size_px, on_bad)
-    dropped = pl.concat([left, without_label, again, bad])
+    dropped, whole = pl.concat([left, without_label, nameless, again, bad]), table
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
@@ -106,7 +111,7 @@ def build_dataset(
     table = _join_lesions(table)
     table, small, small_classes = without_small_classes(table, min_patients)
     dropped = pl.concat([dropped, small])
-    table = complete_splits(table, fractions, seed).sort("image_id")
+    table = complete_splits_of_sets(table, fractions, seed).sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
     )
@@ -115,7 +120,8 @@ def build_dataset(
     dropped.write_csv(out / "dropped.csv")
     if links is not None:
         links.write_csv(out / "duplicates.csv")
-    summary = summarise(manifest, dropped, links) | {"small_classes": small_classes, "told": told}
+    summary = summarise(manifest, dropped, links) | across_sets(whole, links, dropped)
+    summary |= {"small_classes": small_classes, "told": told}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
 
@@ -164,6 +170,9 @@ def show(summary: dict[str, Any]) -> None:
         text = (
             f"{summary['near_copies']} pairs of near-copies; {joined} joined the groups of different patients"
         )
+        console.print(text, highlight=False)
+    if summary.get("copies_across_sets") or summary.get("near_copies_across_sets"):
+        text = f"across sets: {summary['copies_across_sets']} copies dropped, {summary['near_copies_across_sets']} pairs of near-copies"
         console.print(text, highlight=False)
 
 

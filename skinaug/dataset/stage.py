@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from omegaconf import DictConfig
 
+from skinaug.errors import InputError
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
 LATER = {  # options that came later, and what was done before
+    "labels": None,
     "min_patients": None,
     "source.splits": None,
     "duplicates.across_splits": "fail",
 }
+OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
@@ -20,17 +24,39 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
     of a large collection before each command would cost minutes. A source that renders its images has none."""
     from skinaug.sources.root import check_root, root_digest
 
-    source = build(cfg.dataset.source)
+    source = build(described(cfg)["source"] if is_several(cfg) else cfg.dataset.source)
     root = check_root(source, cfg.dataset.root, "dataset")
     digests = {"root": f"{root} {root_digest(root, source)}"} if root else {}
-    yield Step("dataset", without_later(plain(cfg.dataset), LATER), build_dataset, digests=digests)
+    yield Step("dataset", without_later(described(cfg), LATER), build_dataset, digests=digests)
+
+
+def is_several(cfg: DictConfig) -> bool:
+    """Whether the data are several sets as one; records of before there were any have no `sets`."""
+    return cfg.dataset.get("sets") is not None
+
+
+def described(cfg: DictConfig) -> dict[str, Any]:
+    """The settings of `dataset`; of several sets, what counts of each (`OF_A_SET`) is part of their source."""
+    settings: dict[str, Any] = plain(cfg.dataset)
+    if is_several(cfg):
+        sets = settings.pop("sets")
+        taken = {name: {part: one[part] for part in OF_A_SET} for name, one in sets.items()}
+        if without := [name for name, one in taken.items() if one["root"] == "???"]:
+            raise InputError(
+                f"{', '.join(without)}: no folder is given. Give each its own: dataset.{without[0]}.root=<folder>, or, in a file, "
+                f"`root` under sets.{without[0]}."
+            )
+        settings["source"] = {**settings["source"], "sets": taken}
+    return settings
 
 
 def build_dataset(job: Build) -> None:
-    build(job.cfg.dataset)(out=job.out)
+    build(described(job.cfg) if is_several(job.cfg) else job.cfg.dataset)(out=job.out)
 
 
 def tags(cfg: DictConfig) -> dict[str, str]:
+    if is_several(cfg):
+        return {"dataset": "+".join(cfg.dataset.sets)}
     return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
 
 

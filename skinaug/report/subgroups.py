@@ -16,7 +16,13 @@ from skinaug.report.statistics import Variance
 from skinaug.report.tables import Cell, Table, percent, points, table
 from skinaug.sources.vocabulary import place_on_scale, with_scale, with_teller
 
-ATTRIBUTES = {"skin_type": "Skin type", "body_site": "Body site", "sex": "Sex", "age": "Age"}
+ATTRIBUTES = {
+    "skin_type": "Skin type",
+    "body_site": "Body site",
+    "sex": "Sex",
+    "age": "Age",
+    "collection": "Data set",
+}
 AGES = {
     18.0: "under 18",
     40.0: "18 to 39",

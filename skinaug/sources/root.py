@@ -24,6 +24,12 @@ def check_root(source: Source, root: str | None, stage: str) -> Path | None:
             to a source that would render into it.
     """
     advice = f"Set {stage}.root=<folder> to the folder that holds the images."
+    if common := getattr(source, "common_root", None):  # of several sets with roots of their own
+        if root is not None and Path(root) != common():
+            raise InputError(
+                f"{stage}.root={root} is given, and each of the sets has its own: {stage}.sets.<name>.root=<folder>."
+            )
+        return common()
     if not source.needs_root:
         if root is None:
             return None
@@ -62,6 +68,8 @@ def image_folder(source: Source, root: Path, paths: Sequence[str], out: Path) ->
 def root_digest(root: Path, source: object = None) -> str:
     """SHA-256 of the names, sizes and modification times of the files below a folder that a source reads: images and its
     `tables`; of one that does not tell its tables, all files that are the user's (`walk`)."""
+    if digest := getattr(source, "digest", None):
+        return digest()
     tables = getattr(source, "tables", None)
     names = list(walk(root)) if tables is None else {*list_images(root), *tables(root)}
     files = sorted(path for name in names if (path := root / name).is_file())

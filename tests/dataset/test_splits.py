@@ -158,7 +158,9 @@ def test_rows_without_a_split_are_dealt_and_follow_their_patient():
 
 def test_groups_across_given_splits_are_named():
     crossing = table(["train", "test", "val"]).with_columns(group_id=pl.Series(["p1", "p1", "p2"]))
-    with pytest.raises(InputError, match=r"(?s)join 1 groups of patients.*p1: test, train \(0\.png, 1\.png\)"):
+    with pytest.raises(
+        InputError, match=r"(?s)join 1 groups of patients.*p1: test, train \(0\.png, 1\.png\)"
+    ):
         refuse_crossing(crossing)
     with pytest.raises(InputError, match="p1"):
         complete_splits(crossing, THIRDS, 0)
