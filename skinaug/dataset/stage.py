@@ -11,10 +11,10 @@ from skinaug.errors import InputError
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
 LATER = {  # options that came later, and what was done before
+    "labels": None,
     "min_patients": None,
     "source.splits": None,
     "duplicates.across_splits": "fail",
-    "labels": None,
 }
 OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 

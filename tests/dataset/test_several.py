@@ -139,7 +139,7 @@ def test_each_set_keeps_its_own_splits_and_the_others_are_dealt(roots: dict[str,
     assert {split_of[str(n)] for n in range(6, 12)} == {"train", "val"}
     pad = manifest.table.filter(pl.col("collection") == "pad")
     assert dict(
-        pad.filter(pl.col("lesion_id").is_in(["pad/0", "pad/1"]))["split"].value_counts().iter_rows()
+        pad.filter(pl.col("image_id").is_in(["pad/0", "pad/1"]))["split"].value_counts().iter_rows()
     ) == {"test": 2}
     assert set(pad["split"]) == {"train", "val", "test"}
 
