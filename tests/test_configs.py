@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
+from skinaug.launch.free_names import FREE
 from skinaug.pipeline import check_values, recipes, steps
 
 CONF = configs.folder("conf")
@@ -80,6 +82,87 @@ def check(cfg: DictConfig) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_fits_its_target(option: str):
     check(composed(option))
+
+
+# Mappings whose names the code chooses, or that are groups of options.
+CLOSED = {"filters", "published", "pretrained_cfg"}
+
+
+def mappings(target: Any) -> set[str]:
+    """Names of a target's parameters, and of what a filter's thresholds are given to, that are mappings."""
+    takes = [target, getattr(target, "keep", None)]
+    return {
+        name
+        for function in filter(callable, takes)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if "Mapping[" in str(parameter.annotation)
+    }
+
+
+def test_mappings_of_free_names_are_those_that_signatures_take():
+    """Each parameter of a target in conf/ that is a mapping is one that overrides may add names to."""
+    nodes = [
+        node
+        for file in CONF.rglob("*.yaml")
+        for node in targets(OmegaConf.to_container(OmegaConf.load(file)))
+    ]
+    taken = set().union(*(mappings(get_object(name)) for name in {node["_target_"] for node in nodes}))
+    configured = {
+        str(key)
+        for file in CONF.rglob("*.yaml")
+        for key in names(OmegaConf.to_container(OmegaConf.load(file)))
+    }
+    assert {"options", "columns", "labels", "augmentation", "size"} <= taken
+    assert (taken & configured) - CLOSED <= FREE
+
+
+def names(node: Any) -> Iterator[Any]:
+    """Every key of a configuration."""
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from names(value)
+    yield from node if isinstance(node, dict) else ()
+
+
+ADDED = {
+    "finetune.method.options={use_dora: true}": ("finetune=lora", "use_dora", True),
+    "finetune.method.options.use_dora=true": ("finetune=dreambooth", "use_dora", True),
+    "dataset.source.columns={path: f, label: y, skin_type: t}": ("dataset=csv", "skin_type", "t"),
+    "test.csv.source.columns.skin_type=t": ("test=[csv]", "skin_type", "t"),
+    "augmentation.re_count=2": ("augmentation=strong", "re_count", 2),
+    "prompts.attributes.body_site.scalp=2": ("prompts=clinical", "scalp", 2),
+    "finetune.captions.labels={acne: pimples}": ("finetune=lora", "acne", "pimples"),
+    "filter.prompt_agreement.keep.redness={purple: [-1, null]}": (
+        "filter=[prompt_agreement]",
+        "purple",
+        [-1, None],
+    ),
+    "hydra.sweeper.params={base.gap: 'interval(0,1)'}": ("experiment=search", "base.gap", "interval(0,1)"),
+}
+
+
+@pytest.mark.parametrize("override", ADDED)
+def test_overrides_add_names_to_mappings_of_free_names(override: str):
+    option, name, value = ADDED[override]
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        cfg = compose("config", [option, override], return_hydra_config=True)
+    key = override.partition("=")[0].removesuffix(f".{name}")
+    assert OmegaConf.select(cfg, key)[name] == value
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "finetune.method.optoins={use_dora: true}",
+        "dataset.sauce.columns={path: f}",
+        "filter.ensemble.keep.agreemnt=1",
+        "filter.ensemble.keep={agreemnt: 1}",
+        "test.elsewhere.root=x",
+        "classify.augmentatoin.re_prob=1",
+    ],
+)
+def test_a_mistyped_name_is_refused_elsewhere(override: str):
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        composed("dataset=csv", "finetune=lora", override)
 
 
 def needs_a_folder(option: str) -> bool:

@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from skinaug.errors import InputError
+from skinaug.launch.free_names import free_names
 from skinaug.launch.yaml_check import check_yaml
 
 PACKAGE = Path(__file__).parents[1]
@@ -39,9 +40,11 @@ class CheckedSource(FileConfigSource):
         if file.is_file():
             check_yaml(file)
         try:
-            return super().load_config(config_path)
+            loaded = super().load_config(config_path)
         except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
             raise InputError(f"{file} cannot be used as a configuration: {error}.") from error
+        free_names(loaded.config, Path(config_path).parent.name)  # the group's, under which it will stand
+        return loaded
 
 
 class ExperimentSource(CheckedSource):
