@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -234,6 +235,49 @@ def test_a_users_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     cfg = composed("prompts=mine", "experiment=own")
     assert (cfg.prompts.name, cfg.name, cfg.seed) == ("mine", "own", 5)
+
+
+def test_another_projects_configuration_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Its config.yaml is not read, and an option of its own in the place of ours is told."""
+    (tmp_path / "conf" / "logger").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("lr: 0.1\nepochs: 3\n")
+    (tmp_path / "conf" / "logger" / "csv.yaml").write_text("_target_: theirs.Csv\n")
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("logger=none")
+    assert "lr" not in cfg
+    assert cfg.seed == 0
+    assert capsys.readouterr().err == ""
+    assert composed("logger=csv").logger["_target_"] == "theirs.Csv"
+    assert (
+        "conf/logger/csv.yaml of this folder stands in the place of skinaug's own" in capsys.readouterr().err
+    )
+
+
+def test_what_options_share_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that `-m mix=glob(*)` takes what `mix=` does."""
+    (tmp_path / "conf" / "mix").mkdir(parents=True)
+    (tmp_path / "conf" / "mix" / "_shared.yaml").write_text("seed: 1\n")
+    (tmp_path / "conf" / "mix" / "mine.yaml").write_text("defaults: [real]\nname: mine\n")
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        options = GlobalHydra.instance().config_loader().get_group_options("mix")
+        experiments = GlobalHydra.instance().config_loader().get_group_options("experiment")
+    assert set(options) == {"mine", *(file.stem for file in (CONF / "mix").glob("[!_]*.yaml"))}
+    assert experiments == EXPERIMENTS
+
+
+def test_settings_of_a_filter_that_is_not_chosen_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "experiments").mkdir()
+    file = "# @package _global_\nname: own\nfilter: {ensemble: {keep: {agreement: 0.4}}}\n"
+    (tmp_path / "experiments" / "own.yaml").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"filter\.ensemble has settings, and ensemble is no filter"):
+        steps(composed("experiment=own", "filter=[]"), "curate")
+    assert "score.ensemble" not in steps(
+        composed("experiment=own", "filter=[]", "~filter.ensemble"), "curate"
+    )
 
 
 @pytest.mark.parametrize(

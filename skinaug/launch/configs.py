@@ -7,6 +7,7 @@ to be run; `yaml_check` keeps out what breaks the reader itself.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import yaml
@@ -46,6 +47,33 @@ class CheckedSource(FileConfigSource):
         free_names(loaded.config, Path(config_path).parent.name)  # the group's, under which it will stand
         return loaded
 
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Without what options share, such as `_defaults`: `mix=glob(*)` is every option."""
+        return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
+
+
+class UserSource(CheckedSource):
+    """The groups of conf/ in the folder that one works in. Its own files, such as the config.yaml of another project, are not read."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "user"
+
+    def is_config(self, config_path: str) -> bool:
+        return "/" in config_path and super().is_config(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        own = self._normalize_file_name(config_path)
+        if (folder("conf") / own).is_file() and own not in _told:
+            _told.add(own)
+            print(
+                f"skinaug: conf/{own} of this folder stands in the place of skinaug's own.", file=sys.stderr
+            )
+        return super().load_config(config_path)
+
+
+_told: set[str] = set()  # files that this process has spoken of
+
 
 class ExperimentSource(CheckedSource):
     """A folder of studies as the group `experiment`, so that experiments/x.yaml is `experiment=x`."""
@@ -71,7 +99,7 @@ class ExperimentSource(CheckedSource):
         return (
             []
             if results_filter == ObjectType.GROUP
-            else sorted(p.stem for p in Path(self.path).glob("*.yaml"))
+            else sorted(p.stem for p in Path(self.path).glob("[!_]*.yaml"))
         )
 
 
@@ -117,7 +145,7 @@ class SearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = Path.cwd() / "conf"
         if own.is_dir() and own.resolve() != folder("conf").resolve():
-            search_path.prepend("user", own.as_uri())
+            search_path.prepend("user", f"user://{own}")
         for studies in dict.fromkeys([Path.cwd() / "experiments", folder("experiments")]):
             if studies.is_dir():
                 search_path.append("experiments", f"experiments://{studies}")
@@ -126,7 +154,7 @@ class SearchPath(SearchPathPlugin):
 
 def register() -> None:
     """Make the sources known to Hydra; once a process."""
-    for plugin in (ExperimentSource, TimmSource, SearchPath):
+    for plugin in (ExperimentSource, UserSource, TimmSource, SearchPath):
         Plugins.instance().register(plugin)
     SourcesRegistry.instance().types["file"] = (
         CheckedSource  # in the place of Hydra's own, --config-dir included
