@@ -268,6 +268,23 @@ def test_what_options_share_is_no_option(tmp_path: Path, monkeypatch: pytest.Mon
     assert experiments == EXPERIMENTS
 
 
+def test_an_option_that_a_file_names_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "experiments").mkdir()
+    file = "# @package _global_\ndefaults: [{override /test: [phantom_dark, phantom_dark]}]\nname: twice\n"
+    (tmp_path / "experiments" / "twice.yaml").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"twice\.yaml names an option twice in test: \[phantom_dark, phantom_dark\]"
+    ):
+        composed("experiment=twice")
+
+
+def test_a_mistyped_network_of_features_is_refused_by_its_name():
+    cfg = composed("features.backbone.name=resnt18", "mix=real")
+    with pytest.raises(InputError, match=r"features\.backbone: .*resnt18(.|\n)*resnet18"):
+        check_values(cfg, steps(cfg, "classify"))
+
+
 def test_settings_of_a_filter_that_is_not_chosen_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "experiments").mkdir()
     file = "# @package _global_\nname: own\nfilter: {ensemble: {keep: {agreement: 0.4}}}\n"

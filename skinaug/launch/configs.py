@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -44,12 +45,25 @@ class CheckedSource(FileConfigSource):
             loaded = super().load_config(config_path)
         except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
             raise InputError(f"{file} cannot be used as a configuration: {error}.") from error
+        _refuse_repeated_options(file, loaded.config)
         free_names(loaded.config, Path(config_path).parent.name)  # the group's, under which it will stand
         return loaded
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """Without what options share, such as `_defaults`: `mix=glob(*)` is every option."""
         return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
+
+
+def _refuse_repeated_options(file: Path, config: Any) -> None:
+    """Refuse a defaults list that names an option of a group twice, as in `override /test: [mine, mine]`: Hydra would merge the two."""
+    for entry in (OmegaConf.is_dict(config) and config.get("defaults")) or ():
+        for group, options in entry.items_ex(resolve=False) if OmegaConf.is_dict(entry) else ():
+            named = list(options) if OmegaConf.is_list(options) else []
+            if len(named) != len(set(named)):
+                group = str(group).rpartition(" ")[2].strip("/")
+                raise InputError(
+                    f"{file} names an option twice in {group}: [{', '.join(map(str, named))}]. Name each once."
+                )
 
 
 class UserSource(CheckedSource):
