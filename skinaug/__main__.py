@@ -125,14 +125,13 @@ def _hydra(command: str, overrides: list[str]) -> int:
         return _refuse(str(error))
 
     def task(cfg):
-        from skinaug.cli.execute import execute, forget_sweep
+        from skinaug.cli.execute import execute
 
         try:
             return execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
-            forget_sweep(cfg)
             raise Ended(2, message) from None
 
     task.stage = stage  # type: ignore[attr-defined]  # for launchers
@@ -165,6 +164,7 @@ def _message(error: BaseException) -> str | None:
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     from skinaug.errors import InputError
+    from skinaug.launch.failures import lacks_value
 
     chain = [error]
     while chain[-1].__cause__ is not None:
@@ -173,7 +173,7 @@ def _message(error: BaseException) -> str | None:
         if isinstance(link, InputError):
             return str(link)
         if isinstance(link, MissingMandatoryValue):
-            return f"{link.full_key or link.key} has no value: give it one with {link.full_key or link.key}=<value>."
+            return lacks_value(link)
     if isinstance(error, InstantiationException):
         return None
     if isinstance(error, (HydraException, OmegaConfBaseException)):

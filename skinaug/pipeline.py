@@ -22,6 +22,7 @@ import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.models.devices import check_trainer
 from skinaug.sources.walk import leave_out
 from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
@@ -118,6 +119,7 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
         InputError: as `check`.
     """
     check_writable("output", Path(cfg.output))
+    check_trainer(plain(cfg.trainer))
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
     store, planned = Store(Path(cfg.store)), recipes_of(plan)

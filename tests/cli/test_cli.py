@@ -78,6 +78,11 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["classify", "backbone=resnt18"], ["resnt18", "resnet18"]),
         (["classify", "backbone=resnet18"], ["resnet18", "hub", "backbone.pretrained=false"]),
         (["classify", "base=sd15"], ["base.path"]),
+        (
+            ["classify", "base.path=one.safetensors"],
+            ["finetune=given finetune.path=one.safetensors", "from_single_file"],
+        ),
+        (["classify", "trainer.devices=two"], ["trainer.devices=two", "[0,1]"]),
         (["classify", "mix.synthetic_ratio=-1"], ["mix.synthetic_ratio=-1", "at least 0"]),
         (["classify", "mix.real_ratio=1.5"], ["mix.real_ratio=1.5", "0 to 1"]),
         (["classify", "mix.sythetic_ratio=1"], ["sythetic_ratio"]),
@@ -115,6 +120,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     (tmp_path / "table" / "metadata.csv").write_text("path,kind\na.png,acne\n")
     (tmp_path / "table" / "a.png").write_bytes(b"x")
     (tmp_path / "file").write_text("")
+    (tmp_path / "one.safetensors").write_bytes(b"x")
     before = sorted(tmp_path.rglob("*"))
     result = skinaug(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
