@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+TINY = 1e-9  # of an image, by which a share of a count may miss it in floats
+
 
 def youden_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """For each class, the threshold with the largest sensitivity + specificity - 1: float [C] in [0, 1].
@@ -26,12 +28,81 @@ def youden_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarr
 def _threshold(scores: np.ndarray, positive: np.ndarray) -> float:
     if not positive.any() or positive.all():
         return float("nan")
-    values, place = np.unique(-scores, return_inverse=True)  # from the highest
-    found = np.cumsum(np.bincount(place, positive))
-    alarms = np.cumsum(np.bincount(place, ~positive))
-    best = int(np.argmax(found / found[-1] - alarms / alarms[-1]))
-    following = -values[best + 1] if best + 1 < len(values) else 0.0
-    return float(-values[best] + following) / 2
+    values, found, alarms = _curve(scores, positive)
+    return _below(values, int(np.argmax(found / found[-1] - alarms / alarms[-1])))
+
+
+def _curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct scores from the highest, and how many positives and negatives have each or more."""
+    values, place = np.unique(-scores, return_inverse=True)
+    return -values, np.cumsum(np.bincount(place, positive)), np.cumsum(np.bincount(place, ~positive))
+
+
+def _below(values: np.ndarray, last: int) -> float:
+    """The threshold that takes the values up to one of them: midway to the next."""
+    following = values[last + 1] if last + 1 < len(values) else 0.0
+    return float(values[last] + following) / 2
+
+
+def thresholds_at(probabilities: np.ndarray, labels: np.ndarray, rate: str, least: float) -> np.ndarray:
+    """For each class, the threshold that keeps a rate at least so high and is else the best: float [C].
+
+    At a least specificity it is the lowest such threshold, at a least sensitivity the highest, midway between two neighbouring
+    probabilities, as `youden_thresholds`. It may lie above 1: then no image is taken for the class.
+
+    Args:
+        probabilities: float [N, C] of validation images.
+        labels: int [N], class indices below C.
+        rate: sensitivity or specificity.
+        least: share in (0, 1].
+
+    Returns:
+        NaN for a class that no image has, or all have.
+    """
+    columns = ((probabilities[:, c].astype(float), labels == c) for c in range(probabilities.shape[1]))
+    return np.array([_threshold_at(scores, positive, rate, least) for scores, positive in columns])
+
+
+def _threshold_at(scores: np.ndarray, positive: np.ndarray, rate: str, least: float) -> float:
+    if not positive.any() or positive.all():
+        return float("nan")
+    values, found, alarms = _curve(scores, positive)
+    if rate == "sensitivity":
+        return _below(values, int(np.argmax(found >= least * found[-1] - TINY)))
+    kept = int((alarms <= (1 - least) * alarms[-1] + TINY).sum())
+    above = np.nextafter(values[0], 2)  # where already the highest probability raises too many alarms
+    return _below(values, kept - 1) if kept else float(max(above, (values[0] + 1) / 2))
+
+
+def predictive_values(
+    sensitivity: np.ndarray, specificity: np.ndarray, prevalence: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positive and negative predictive value where a stated share of patients has the class: PPV and NPV in [0, 1].
+
+    Bayes's rule: sensitivity and specificity carry over to another prevalence where its patients are like those tested; the
+    share of a test set that was put together by hand is nobody's prevalence. NaN where no image is taken, or none is cleared.
+    Altman and Bland 1994, BMJ 309:102.
+    """
+    true, false = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
+    cleared, missed = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return true / (true + false), cleared / (cleared + missed)
+
+
+def net_benefit(
+    sensitivity: np.ndarray, specificity: np.ndarray, prevalence: np.ndarray | float, threshold: np.ndarray
+) -> np.ndarray:
+    """What acting on the verdicts gains, in true positives a patient: at most the prevalence.
+
+    True positives less false ones, each of which weighs as much as the threshold says: who acts from a probability of 10 % on
+    takes nine false alarms for one find. Acting on nobody has a net benefit of 0; on everybody, sensitivity 1 and specificity 0.
+    Vickers and Elkin 2006, Medical Decision Making 26:565.
+
+    Args:
+        threshold: probability from which somebody would act, below 1.
+    """
+    odds = threshold / (1 - threshold)
+    return sensitivity * prevalence - (1 - specificity) * (1 - prevalence) * odds
 
 
 def verdict_terms(
