@@ -22,6 +22,7 @@ import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.report.settings import Asked
 from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
@@ -118,6 +119,8 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     check_writable("output", Path(cfg.output))
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check()
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for step in plan.values():
         _check_photographs(store, step, planned["dataset"].key)
@@ -136,6 +139,8 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
     """
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check_data(cfg, data, plan)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check_images(data.classes, data.split("test").table)
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:

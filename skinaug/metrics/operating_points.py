@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+LEAST_PERCENT = (80, 90, 95)  # of a rate that a threshold keeps
 TINY = 1e-9  # of an image, by which a share of a count may miss it in floats
 
 
@@ -72,6 +73,29 @@ def _threshold_at(scores: np.ndarray, positive: np.ndarray, rate: str, least: fl
     kept = int((alarms <= (1 - least) * alarms[-1] + TINY).sum())
     above = np.nextafter(values[0], 2)  # where already the highest probability raises too many alarms
     return _below(values, kept - 1) if kept else float(max(above, (values[0] + 1) / 2))
+
+
+def operating_metrics(
+    val: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+) -> dict[str, float]:
+    """`sensitivity_at_<p>_specificity` and `specificity_at_<p>_sensitivity` of test images for p in 80, 90 and 95 per cent, at thresholds
+    from validation images: means over the classes that both have.
+
+    Args:
+        val, test: probabilities float [N, C] and labels int [N].
+    """
+    found = {}
+    for kept, told, denominator, hits in (
+        ("specificity", "sensitivity", "positive", "found"),
+        ("sensitivity", "specificity", "negative", "cleared"),
+    ):
+        for percent in LEAST_PERCENT:
+            terms = verdict_terms(*test, thresholds_at(*val, kept, percent / 100))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                rates = terms[hits].sum(0) / terms[denominator].sum(0)
+            known = rates[np.isfinite(rates)]
+            found[f"{told}_at_{percent}_{kept}"] = float(known.mean()) if known.size else float("nan")
+    return found
 
 
 def predictive_values(
