@@ -90,6 +90,7 @@ def words_and_tables(
         "temperature_table": temperature.temperature_table(frames["temperature"])
         if "temperature" in frames
         else None,
+        "subgroups_by": subgroups.by(asked.attributes),
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
         "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
         "gap_table": gap.gap_table(frames["gap"], arms),

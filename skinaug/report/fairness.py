@@ -136,7 +136,7 @@ def gaps_frame(study: Study, draws: Draws, groups: Groups) -> pl.DataFrame:
 
     Columns: `gap` with its interval, which holds for all pairs of groups at once, hence for the pair that is picked; `chance`, the
     gap that so many groups of these sizes would show on average if they did not differ; `worst` and `best`, the groups, and
-    `worst_value`; `groups`, how many are held against each other. The gap in sensitivity is the equal opportunity difference, and
+    `worst_value`; `groups`, how many are held against each other (the fewest of several), and `classes`, how many a mean is of. The gap in sensitivity is the equal opportunity difference, and
     `equalized_odds` the larger of the gaps in sensitivity and specificity (Hardt, Price and Srebro 2016, NeurIPS 29). Of the
     label MACRO, means of the classes' gaps, without an interval. `difference` to the baseline arm's gap is paired by patient and
     seed, and adjusted for all arms, attributes and classes of a score (Holm); below 0 it is the smaller gap, which `verdict`
@@ -188,7 +188,7 @@ def _named(frame: pl.DataFrame, picks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _contrasts(keys: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
-    """The gaps that there are: `attribute`, `label`, `metric`, the number of `groups`, of how many `comparisons` each is picked, and
+    """The gaps that there are: `attribute`, `label`, `metric`, the numbers of `groups` and, of a mean, of `classes`, of how many `comparisons` each is picked, and
     `of`, the rows of the gaps that an equalised odds difference or a mean is made of."""
     rows: list[dict[str, Any]] = []
     for (attribute,), own in keys.group_by("attribute", maintain_order=True):
@@ -219,7 +219,12 @@ def _contrasts(keys: pl.DataFrame, classes: Sequence[str]) -> pl.DataFrame:
                 # A mean of largest differences lies above 0 by chance alone: it has no interval of its own.
                 rows.append(_contrast(attribute, MACRO, metric, num, np.nan, parts))
     schema = dict.fromkeys(("attribute", "label", "metric"), pl.String())
-    numbers = {"groups": pl.Int64(), "comparisons": pl.Float64(), "of": pl.List(pl.Int64)}
+    numbers = {
+        "groups": pl.Int64(),
+        "classes": pl.Int64(),
+        "comparisons": pl.Float64(),
+        "of": pl.List(pl.Int64),
+    }
     return pl.DataFrame(rows, schema={**schema, **numbers})
 
 
@@ -227,6 +232,7 @@ def _contrast(
     attribute: Any, label: str, metric: str, groups: int, comparisons: float, of: Sequence[int] = ()
 ) -> dict[str, Any]:
     about = {"attribute": attribute, "label": label, "metric": metric, "groups": groups}
+    about["classes"] = len(of) if label == MACRO else None
     return {**about, "comparisons": comparisons, "of": list(of)}
 
 
@@ -248,12 +254,14 @@ def _picked(
         else:
             own = rows[row["attribute"], row["label"], row["metric"]]
             places = own["key"].to_numpy()
-            low, high = places[mean[places].argmin()], places[mean[places].argmax()]
+            order = places[np.argsort(mean[places], kind="stable")]
+            low, high = order[0], order[-1]
             weights[k, high] += 1
             weights[k, low] -= 1
             worst, best = (high, low) if row["metric"] == "ece" else (low, high)
-            names = keys["group"]
-            pick = {"worst": names[int(worst)], "best": names[int(best)], "worst_value": float(mean[worst])}
+            pick["worst_value"] = float(mean[worst])
+            if mean[high] > mean[low]:
+                pick |= {"worst": keys["group"][int(worst)], "best": keys["group"][int(best)]}
         gaps[k] = weights[k] @ mean
         told.append({**about, **pick})
     return weights, told
@@ -341,43 +349,67 @@ def fairness_scores(sums: Sums) -> np.ndarray:
 
 
 def gaps_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
-    """Gaps of some arms in points, a row an attribute and arm: of all images, and means over classes."""
-    return _table(frame.filter(pl.col("label").is_in([ALL, MACRO])), arms, ["attribute"], _gap)
-
-
-def changes_table(frame: pl.DataFrame) -> Table | None:
-    """What all arms but the baseline change of the same gaps, in points; None of the baseline alone."""
-    chosen = frame.filter(pl.col("label").is_in([ALL, MACRO]), pl.col("arm") != pl.col("baseline"))
-    arms = chosen["arm"].unique(maintain_order=True).to_list()
-    return _table(chosen, arms, ["attribute"], _change) if arms else None
+    """Gaps of some arms in points, a row an attribute, score and arm: of all images, and means over classes."""
+    return _gaps(frame.filter(pl.col("label").is_in([ALL, MACRO])), arms, ["attribute"])
 
 
 def class_gaps_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
     """Gaps of each class against the rest."""
-    chosen = frame.filter(~pl.col("label").is_in([ALL, MACRO]))
-    return _table(chosen, arms, ["attribute", "label"], _gap)
+    return _gaps(frame.filter(~pl.col("label").is_in([ALL, MACRO])), arms, ["attribute", "label"])
 
 
-def _table(frame: pl.DataFrame, arms: Sequence[str], by: Sequence[str], cell: Any) -> Table:
-    metrics = [metric for metric in NAMES if metric in frame["metric"]]
+def _gaps(frame: pl.DataFrame, arms: Sequence[str], by: Sequence[str]) -> Table:
     rows = []
-    for names, part in frame.group_by(by, maintain_order=True):
-        by_key = {(row["arm"], row["metric"]): row for row in part.iter_rows(named=True)}
-        for arm in arms:
-            words = [heading(str(names[0])), *map(str, names[1:])]
-            rows.append([*words, arm, *(cell(by_key.get((arm, metric))) for metric in metrics)])
-    header = ["Attribute", *(["Class"] * (len(by) - 1)), "Arm", *(NAMES[metric] for metric in metrics)]
-    return table(header, rows, words=len(by) + 1)
+    for names, part in frame.group_by(*by, "metric", maintain_order=True):
+        of = {row["arm"]: row for row in part.iter_rows(named=True)}
+        words = [heading(str(names[0])), *map(str, names[1:-1]), _metric(of[arms[0]])]
+        rows += [[*words, arm, *_gap(of[arm])] for arm in arms]
+    header = [
+        "Attribute",
+        *(["Class"] * (len(by) - 1)),
+        "Score",
+        "Arm",
+        "Gap",
+        "By chance",
+        "Worst",
+        "Score there",
+    ]
+    return table(header, rows, words=len(by) + 2)
 
 
-def _gap(row: Mapping[str, Any] | None) -> Cell:
-    if row is None or row["gap"] is None:
-        return Cell("–")
-    chance = f"by chance {percent(row['chance'])}"
-    if row["low"] is None:
-        return Cell(percent(row["gap"]), chance)
-    bounds = f"{percent(row['low'])} to {percent(row['high'])}".replace("-", "−")
-    return Cell(percent(row["gap"]), f"{bounds}; {chance}; worst {row['worst']}")
+def _metric(row: Mapping[str, Any]) -> Cell:
+    classes = row["classes"]
+    return Cell(
+        NAMES[row["metric"]],
+        f"mean of {classes} class{'es' * (classes != 1)}" if row["label"] == MACRO else "",
+    )
+
+
+def _gap(row: Mapping[str, Any]) -> list[Any]:
+    bounds = (
+        "" if row["low"] is None else f"{percent(row['low'])} to {percent(row['high'])}".replace("-", "−")
+    )
+    return [
+        Cell(percent(row["gap"]), bounds),
+        percent(row["chance"]),
+        row["worst"],
+        percent(row["worst_value"]),
+    ]
+
+
+def changes_table(frame: pl.DataFrame) -> Table | None:
+    """What all arms but the baseline change of the gaps of all images and of the means over classes, in points; None of the
+    baseline alone."""
+    chosen = frame.filter(pl.col("label").is_in([ALL, MACRO]), pl.col("arm") != pl.col("baseline"))
+    metrics = [metric for metric in NAMES if metric in chosen["metric"]]
+    rows = []
+    for attribute in chosen["attribute"].unique(maintain_order=True):
+        own = chosen.filter(pl.col("attribute") == attribute)
+        for (arm,), part in own.group_by("arm", maintain_order=True):
+            of = {row["metric"]: row for row in part.iter_rows(named=True)}
+            rows.append([heading(attribute), str(arm), *(_change(of.get(metric)) for metric in metrics)])
+    header = ["Attribute", "Arm", *(NAMES[metric] for metric in metrics)]
+    return table(header, rows, words=2) if rows else None
 
 
 def _change(row: Mapping[str, Any] | None) -> Cell:

@@ -108,7 +108,7 @@ def class_parts(frames: Frames, shown: Sequence[str], prefix: str = "") -> Itera
             f"{prefix}thresholds",
             "Sensitivity at a fixed specificity, and the reverse",
             "On test images, in per cent, at thresholds that keep the other rate at least so high on validation images, each seed with its "
-            "own; what each keeps on test images stands in thresholds.csv. Intervals hold for these thresholds.",
+            "own; what is left of it on test images stands in thresholds.csv. Intervals hold for these thresholds.",
             thresholds.thresholds_table(frames[f"{prefix}thresholds"], shown),
         )
     if f"{prefix}predictive_values" in frames:

@@ -76,6 +76,10 @@ class Asked:
         named = [str(label) for own in (self.groups or {}).values() for label in own]
         if lacking := [label for label in named if label not in classes]:
             _refuse([f"report.groups names the classes {', '.join(lacking)}, but {there}"])
+        if self.groups and REST in self.groups and set(classes) - set(named):
+            _refuse(
+                [f"report.groups calls a group {REST}, which is the name of the classes that no group names"]
+            )
         groups = self.grouped(classes)
         if self.groups and len(groups) < 2:
             _refuse(
@@ -84,10 +88,6 @@ class Asked:
         if same := [name for name in groups if name in classes and groups[name] != [name]]:
             _refuse(
                 [f"report.groups gives a group the name of a class that is not all of it: {', '.join(same)}"]
-            )
-        if self.groups and REST in self.groups and groups[REST] != list(self.groups[REST]):
-            _refuse(
-                [f"report.groups calls a group {REST}, which is the name of the classes that no group names"]
             )
         both = f"{there}" + (f" and report.groups {', '.join(groups)}" if groups else "")
         faults = [

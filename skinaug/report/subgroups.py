@@ -346,6 +346,12 @@ def subgroups_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
     return table(["Subgroup", *arms], rows)
 
 
+def by(attributes: Sequence[Sequence[str]] | None) -> str:
+    """The attributes of subgroups in a sentence; each of ATTRIBUTES alone unless told."""
+    names = [heading("+".join(own)).lower() for own in attributes or [(name,) for name in ATTRIBUTES]]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def caution(frame: pl.DataFrame, least_patients: int = LEAST_PATIENTS) -> str:
     """What to bear in mind of the worst of so many subgroups; empty where none is scored."""
     if not frame["scored"].any():

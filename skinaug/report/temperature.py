@@ -18,6 +18,9 @@ from skinaug.report.statistics import Pair, Sums
 from skinaug.report.tables import Cell, Table, percent, points, table, thousandths
 
 ALL_SCORES = {**SCORES, "log_loss": ("Log loss", (0, np.inf))}
+SHOWN = {
+    name: ALL_SCORES[name][0] for name in ("ece", "overconfidence", "brier", "log_loss")
+}  # AURC hardly moves
 NUMBERS = ("temperature", "temperature_min", "temperature_max")
 ENDS = ("", "_low", "_high", "_change", "_change_low", "_change_high")
 TEMPERATURE = {
@@ -73,7 +76,7 @@ def _terms(own: Predictions) -> Sums:
 def temperature_table(frame: pl.DataFrame) -> Table:
     """A row an arm: temperature, and scores after scaling with what that changes."""
     rows = [_cells(row) for row in frame.iter_rows(named=True)]
-    headings = [words for heading, _ in ALL_SCORES.values() for words in (heading, "Change")]
+    headings = [words for heading in SHOWN.values() for words in (heading, "Change")]
     return table(["Arm", "Temperature", *headings], rows)
 
 
@@ -83,7 +86,7 @@ def _cells(row: Mapping[str, Any]) -> list[Any]:
         Cell(row["arm"], "baseline" if row["baseline"] else ""),
         Cell(f"{row['temperature']:.2f}", f"{least}–{most}"),
     ]
-    for name in ALL_SCORES:
+    for name in SHOWN:
         plain = name in ("brier", "log_loss")
         value = "{:.3f}".format if plain else points if name == "overconfidence" else percent
         signed = thousandths if plain else points

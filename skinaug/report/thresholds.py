@@ -42,32 +42,40 @@ RULES = [Rule("youden", None), *FIXED]
 
 
 def thresholds_frame(study: Study, draws: Draws) -> pl.DataFrame:
-    """One row an arm, class, rule and rate. A rule keeps `kept` at `at_least` 80, 90 or 95 % of each run's validation images, by its own
-    threshold; `rate` tells which of sensitivity and specificity on test images `value` is. Means over seeds: `threshold`, and
-    `validation_sensitivity` and `validation_specificity`, what it reached there.
+    """One row an arm, class and rule. A rule keeps `kept` at `at_least` 80, 90 or 95 % of each run's validation images, by its own
+    threshold; `value` is the other rate on test images. Means over seeds: `threshold`; `validation_sensitivity` and
+    `validation_specificity`, what it reached there; `kept_on_test`, what is left of the rate that it keeps.
 
-    Further as `paired.compared`, a family for each rule and rate. Intervals hold for these thresholds: the chance of which patients
-    were in validation is not in them. No rows where a run has no validation images.
+    Further as `paired.compared`, a family for each rule. Intervals hold for these thresholds: the chance of which patients were in
+    validation is not in them. No rows where a run has no validation images.
     """
     keys = pl.DataFrame(
         [
-            {"label": label, "kept": rule.kept, "at_least": rule.least, "rate": rate}
+            {"label": label, "kept": rule.kept, "at_least": rule.least, "family": f"{rule.kept} {rule.least}"}
             for rule in FIXED
             for label in study.classes
-            for rate in RATES
         ]
-    ).with_columns(
-        family=pl.format("{} {} {}", "kept", "at_least", "rate"), least=pl.lit(0.0), most=pl.lit(1.0)
-    )
+    ).with_columns(least=pl.lit(0.0), most=pl.lit(1.0))
     if not study.validated:
         return paired.nothing(keys)
     chosen = choose(study, FIXED)
 
+    def terms(i: int, own: Predictions) -> Sums:
+        """Of each rule the verdicts that its value is a share of the right ones of, [N, 2, 3, C] and [N, 2, 1, C]."""
+        both = _terms(own, chosen[i])
+        halves = both["right"].reshape(len(own.labels), 2, -1, len(own.classes), 2)
+        right = np.stack([halves[:, side, ..., side] for side in range(2)], 1)
+        return {"right": right, "images": np.moveaxis(both["images"], -1, 1)}
+
+    def rates(sums: Sums) -> np.ndarray:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return _flat(sums["right"] / sums["images"], 3)
+
     def find(arm: str) -> Found:
-        return paired.found(study, draws, arm, lambda i, own: _terms(own, chosen[i]), _flat_rates, _shared)
+        return paired.found(study, draws, arm, terms, rates, _shared)
 
     frame = paired.compared(study, find, keys)
-    told = _on_validation(study, chosen)
+    told = _reached(study, chosen)
     return frame.join(told, on=["arm", "label", "kept", "at_least"], how="left", maintain_order="left")
 
 
@@ -98,10 +106,6 @@ def _rates(sums: Sums) -> np.ndarray:
         return sums["right"] / sums["images"]
 
 
-def _flat_rates(sums: Sums) -> np.ndarray:
-    return _flat(_rates(sums), 3)
-
-
 def _shared(sums: Sums) -> np.ndarray:
     return _flat(np.broadcast_to(sums["images"], sums["right"].shape), 3)
 
@@ -111,19 +115,22 @@ def _flat(values: np.ndarray, axes: int) -> np.ndarray:
     return values.reshape(*values.shape[:-axes], -1)
 
 
-def _on_validation(study: Study, chosen: Sequence[np.ndarray]) -> pl.DataFrame:
-    """Thresholds and what they reached on validation images, means over an arm's seeds."""
+def _reached(study: Study, chosen: Sequence[np.ndarray]) -> pl.DataFrame:
+    """Thresholds and what they reached, means over an arm's seeds."""
     rows = []
     for arm in study.arms:
         places = [i for i, run in enumerate(study.runs) if run.arm == arm]
         threshold = np.mean([chosen[i] for i in places], 0)
-        sums = [statistics.total(_terms(study.validation[i], chosen[i])) for i in places]
-        rates = np.mean([_rates(own) for own in sums], 0)
+        on_val, on_test = (
+            np.mean([_rates(statistics.total(_terms(split[i], chosen[i]))) for i in places], 0)
+            for split in (study.validation, study.predictions)
+        )
         for r, rule in enumerate(FIXED):
             for c, label in enumerate(study.classes):
-                numbers = [threshold[r, c], *rates[r, c]]
+                kept = on_test[r, c, RATES.index(rule.kept)]
+                numbers = [threshold[r, c], *on_val[r, c], kept]
                 rows.append((arm, label, *rule, *(None if np.isnan(n) else float(n) for n in numbers)))
-    names = ("threshold", *(f"validation_{rate}" for rate in RATES))
+    names = ("threshold", *(f"validation_{rate}" for rate in RATES), "kept_on_test")
     schema = dict.fromkeys(("arm", "label", "kept"), pl.String) | dict.fromkeys(
         ("at_least", *names), pl.Float64
     )
@@ -222,16 +229,12 @@ def thresholds_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
     """The rate that is not kept, of each class for some arms, a row each, in per cent."""
     rows = []
     for (label,), part in frame.group_by("label", maintain_order=True):
-        by_key = {
-            (row["arm"], row["kept"], row["at_least"], row["rate"]): row for row in part.iter_rows(named=True)
-        }
-        for arm in arms:
-            cells = [_rate(by_key[arm, *rule, RATES[rule.kept == "sensitivity"]]) for rule in FIXED]
-            rows.append([Cell(str(label)), arm, *cells])
+        by_key = {(row["arm"], row["kept"], row["at_least"]): row for row in part.iter_rows(named=True)}
+        rows += [[Cell(str(label)), arm, *(_rate(by_key[arm, *rule]) for rule in FIXED)] for arm in arms]
     shown = table(
         ["Class", "Arm", *(f"{100 * rule.least:.0f} %" for rule in FIXED if rule.least)], rows, words=2
     )
-    groups = [("", 2), ("Sensitivity at a specificity of", 3), ("Specificity at a sensitivity of", 3)]
+    groups = [("", 2), ("Sensitivity at specificity", 3), ("Specificity at sensitivity", 3)]
     return Table(shown.header, shown.rows, shown.words, groups)
 
 

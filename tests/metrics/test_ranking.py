@@ -67,6 +67,18 @@ def test_terms_follow_a_reweighted_test_set(ties: bool):
     assert ours.mean(0) == pytest.approx(exact.mean(0), abs=0.01)
 
 
+def test_interval_of_average_precision_equals_a_bootstrap_by_another_hand():
+    """Recorded with mlstatkit 0.1.91: 4,000 bootstraps of 400 images, percentiles."""
+    point, low, high = 0.7698039836950198, 0.7035122360888816, 0.8319640503883071
+    rng = np.random.default_rng(17)
+    group, y = rng.integers(3, size=400), rng.uniform(size=400) < 0.4
+    p = np.clip(0.5 + 0.25 * (y - 0.5) * (1 + group) / 2 + rng.normal(0, 0.2, 400), 0.001, 0.999)
+    assert average_precision(p, y) == pytest.approx(point)
+    counts = rng.multinomial(400, np.full(400, 1 / 400), size=4000)
+    drawn = counts @ precision_terms(p, y) / (counts @ y)
+    assert np.diff(np.percentile(drawn, [2.5, 97.5])) == pytest.approx([high - low], rel=0.05)
+
+
 def test_closed_forms():
     order, first = np.arange(10)[::-1] / 10, np.arange(10) < 4
     assert average_precision(order, first) == 1
