@@ -77,7 +77,8 @@ def classify(
         on_val, on_test = (
             (probabilities[split], np.array(judged[split].labels())) for split in ("val", "test")
         )
-        told |= ranking_metrics(*on_test) | operating_metrics(on_val, on_test)
+        further = ranking_metrics(*on_test) | operating_metrics(on_val, on_test)
+        told |= {name: value for name, value in further.items() if np.isfinite(value)}
         logger.log_metrics({f"test/{name}": value for name, value in told.items()})
     predictions = [
         prediction_rows(images, probabilities[split]).with_columns(split=pl.lit(split))

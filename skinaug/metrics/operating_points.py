@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 LEAST_PERCENT = (80, 90, 95)  # of a rate that a threshold keeps
@@ -45,8 +47,10 @@ def _below(values: np.ndarray, last: int) -> float:
     return float(values[last] + following) / 2
 
 
-def thresholds_at(probabilities: np.ndarray, labels: np.ndarray, rate: str, least: float) -> np.ndarray:
-    """For each class, the threshold that keeps a rate at least so high and is else the best: float [C].
+def thresholds_at(
+    probabilities: np.ndarray, labels: np.ndarray, rate: str, least: Sequence[float]
+) -> np.ndarray:
+    """For each class, the thresholds that keep a rate at least so high and are else the best: float [L, C].
 
     At a least specificity it is the lowest such threshold, at a least sensitivity the highest, midway between two neighbouring
     probabilities, as `youden_thresholds`. It may lie above 1: then no image is taken for the class.
@@ -55,24 +59,27 @@ def thresholds_at(probabilities: np.ndarray, labels: np.ndarray, rate: str, leas
         probabilities: float [N, C] of validation images.
         labels: int [N], class indices below C.
         rate: sensitivity or specificity.
-        least: share in (0, 1].
+        least: L shares in (0, 1].
 
     Returns:
         NaN for a class that no image has, or all have.
     """
     columns = ((probabilities[:, c].astype(float), labels == c) for c in range(probabilities.shape[1]))
-    return np.array([_threshold_at(scores, positive, rate, least) for scores, positive in columns])
+    return np.array([_thresholds_at(scores, positive, rate, least) for scores, positive in columns]).T
 
 
-def _threshold_at(scores: np.ndarray, positive: np.ndarray, rate: str, least: float) -> float:
+def _thresholds_at(
+    scores: np.ndarray, positive: np.ndarray, rate: str, least: Sequence[float]
+) -> list[float]:
     if not positive.any() or positive.all():
-        return float("nan")
+        return [float("nan")] * len(least)
     values, found, alarms = _curve(scores, positive)
     if rate == "sensitivity":
-        return _below(values, int(np.argmax(found >= least * found[-1] - TINY)))
-    kept = int((alarms <= (1 - least) * alarms[-1] + TINY).sum())
-    above = np.nextafter(values[0], 2)  # where already the highest probability raises too many alarms
-    return _below(values, kept - 1) if kept else float(max(above, (values[0] + 1) / 2))
+        return [_below(values, int(np.argmax(found >= share * found[-1] - TINY))) for share in least]
+    kept = [int((alarms <= (1 - share) * alarms[-1] + TINY).sum()) for share in least]
+    # Above all where already the highest probability raises too many alarms.
+    none = float(max(np.nextafter(values[0], 2), (values[0] + 1) / 2))
+    return [_below(values, count - 1) if count else none for count in kept]
 
 
 def operating_metrics(
@@ -89,8 +96,9 @@ def operating_metrics(
         ("specificity", "sensitivity", "positive", "found"),
         ("sensitivity", "specificity", "negative", "cleared"),
     ):
-        for percent in LEAST_PERCENT:
-            terms = verdict_terms(*test, thresholds_at(*val, kept, percent / 100))
+        chosen = thresholds_at(*val, kept, [percent / 100 for percent in LEAST_PERCENT])
+        for percent, thresholds in zip(LEAST_PERCENT, chosen, strict=True):
+            terms = verdict_terms(*test, thresholds)
             with np.errstate(divide="ignore", invalid="ignore"):
                 rates = terms[hits].sum(0) / terms[denominator].sum(0)
             known = rates[np.isfinite(rates)]

@@ -37,7 +37,8 @@ class Rule(NamedTuple):
     least: float | None
 
 
-FIXED = [Rule(kept, percent / 100) for kept in ("specificity", "sensitivity") for percent in LEAST_PERCENT]
+KEPT = ("specificity", "sensitivity")
+FIXED = [Rule(kept, percent / 100) for kept in KEPT for percent in LEAST_PERCENT]
 RULES = [Rule("youden", None), *FIXED]
 
 
@@ -58,36 +59,39 @@ def thresholds_frame(study: Study, draws: Draws) -> pl.DataFrame:
     ).with_columns(least=pl.lit(0.0), most=pl.lit(1.0))
     if not study.validated:
         return paired.nothing(keys)
-    chosen = choose(study, FIXED)
+    chosen = choose(study)
+
+    sides = np.repeat([0, 1], len(LEAST_PERCENT))  # of the two rates, the one that each rule's value is
 
     def terms(i: int, own: Predictions) -> Sums:
-        """Of each rule the verdicts that its value is a share of the right ones of, [N, 2, 3, C] and [N, 2, 1, C]."""
         both = _terms(own, chosen[i])
-        halves = both["right"].reshape(len(own.labels), 2, -1, len(own.classes), 2)
-        right = np.stack([halves[:, side, ..., side] for side in range(2)], 1)
-        return {"right": right, "images": np.moveaxis(both["images"], -1, 1)}
+        return {**both, "right": both["right"][:, np.arange(len(sides)), :, sides].swapaxes(0, 1)}
+
+    def shares(sums: Sums) -> np.ndarray:
+        """Images that each value is a share of: [..., R * C]."""
+        return _flat(np.moveaxis(sums["images"][..., 0, :, :], -1, -2)[..., sides, :], 2)
 
     def rates(sums: Sums) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return _flat(sums["right"] / sums["images"], 3)
+            return _flat(sums["right"], 2) / shares(sums)
 
     def find(arm: str) -> Found:
-        return paired.found(study, draws, arm, terms, rates, _shared)
+        return paired.found(study, draws, arm, terms, rates, shares)
 
     frame = paired.compared(study, find, keys)
     told = _reached(study, chosen)
     return frame.join(told, on=["arm", "label", "kept", "at_least"], how="left", maintain_order="left")
 
 
-def choose(study: Study, rules: Sequence[Rule]) -> list[np.ndarray]:
-    """Each run's thresholds by its validation images: float [R, C]."""
-    return [np.stack([_chosen(val, *rule) for rule in rules]) for val in study.validation]
+def choose(study: Study) -> list[np.ndarray]:
+    """Each run's thresholds of FIXED, by its validation images: float [R, C]."""
+    return [_chosen(val) for val in study.validation]
 
 
-def _chosen(val: Predictions, kept: str, least: float | None) -> np.ndarray:
-    if least is None:
-        return youden_thresholds(val.probabilities, val.labels)
-    return thresholds_at(val.probabilities, val.labels, kept, least)
+def _chosen(val: Predictions) -> np.ndarray:
+    least = [percent / 100 for percent in LEAST_PERCENT]
+    by_rate = [thresholds_at(val.probabilities, val.labels, kept, least) for kept in KEPT]
+    return np.concatenate(by_rate)
 
 
 def _terms(predictions: Predictions, thresholds: np.ndarray) -> Sums:
@@ -104,10 +108,6 @@ def _rates(sums: Sums) -> np.ndarray:
     """Sensitivity and specificity: [..., R, C, 2]."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return sums["right"] / sums["images"]
-
-
-def _shared(sums: Sums) -> np.ndarray:
-    return _flat(np.broadcast_to(sums["images"], sums["right"].shape), 3)
 
 
 def _flat(values: np.ndarray, axes: int) -> np.ndarray:
@@ -163,7 +163,8 @@ def predictive_values_frame(study: Study, draws: Draws, prevalence: Mapping[str,
     )
     if not study.validated:
         return paired.nothing(keys)
-    chosen = choose(study, RULES)
+    youden = [youden_thresholds(val.probabilities, val.labels) for val in study.validation]
+    chosen = [np.concatenate([one[None], own]) for one, own in zip(youden, choose(study), strict=True)]
     places = [study.classes.index(label) for label in labels]
     shares = np.array([prevalence[label] for label in labels])
 

@@ -58,7 +58,7 @@ def test_a_kept_rate_is_kept_and_no_threshold_does_better(
     p, y = predictions(seed, num_images, 4)
     p = np.round(p, 1) if ties else p
     for rate in ("sensitivity", "specificity"):
-        for c, threshold in enumerate(thresholds_at(p, y, rate, least)):
+        for c, threshold in enumerate(thresholds_at(p, y, rate, [least])[0]):
             positive = y == c
             if not positive.any() or positive.all():
                 assert np.isnan(threshold)
@@ -75,7 +75,7 @@ def test_a_kept_rate_is_kept_and_no_threshold_does_better(
 
 def test_no_image_is_taken_where_the_surest_is_a_false_alarm():
     p = np.array([[1.0], [0.7], [0.2]])
-    (threshold,) = thresholds_at(np.hstack([p, 1 - p]), np.array([1, 0, 1]), "specificity", 0.9)[:1]
+    threshold = thresholds_at(np.hstack([p, 1 - p]), np.array([1, 0, 1]), "specificity", [0.9])[0, 0]
     assert threshold > 1
     assert not (p >= threshold).any()
 
