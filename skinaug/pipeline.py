@@ -23,6 +23,7 @@ from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.models.devices import check_trainer
+from skinaug.report.settings import Asked
 from skinaug.sources.walk import leave_out
 from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
@@ -122,6 +123,8 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     check_trainer(plain(cfg.trainer))
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check()
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for step in plan.values():
         _check_photographs(store, step, planned["dataset"].key)
@@ -140,6 +143,8 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
     """
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check_data(cfg, data, plan)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check_images(data.classes, data.split("test").table)
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:

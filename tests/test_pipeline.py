@@ -151,6 +151,7 @@ def test_why_and_mix_answer_without_building(sweep: tuple[Path, str]):
         ("mix.real_per_class=500", ["asked 500", "acne"]),
         ("mix.synthetic_per_class=50", ["asked 50", "generate.per_class"]),
         ("+prompts.labels.melanoma=mole", ["melanoma", "the data lacks", "acne"]),
+        ("report.groups={bad:[melanoma]}", ["names the classes melanoma", "the data have acne"]),
     ],
 )
 def test_what_the_data_cannot_serve_is_refused_before_training(

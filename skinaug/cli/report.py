@@ -38,7 +38,8 @@ def report_given(cfg: DictConfig, place: Path) -> None:
     Raises:
         InputError: settings that need runs of our own, or as `given.read_given`. Nothing is written then.
     """
-    from skinaug.report.given import read_given
+    from skinaug.report.given import check_given, read_given
+    from skinaug.report.settings import Asked
     from skinaug.report.tables import check_published
 
     own = [name for name in ("runs", "compare") if cfg.report[name] is not None]
@@ -52,6 +53,7 @@ def report_given(cfg: DictConfig, place: Path) -> None:
     out = Path(cfg.output) / cfg.name / place.name
     check_writable("output", out)
     given = read_given(place)
+    check_given(given, Asked.of(plain(cfg.report)))
     check_baseline(cfg.report.baseline, given.table["arm"].unique(maintain_order=True).to_list())
     if given.unread:
         Console().print(

@@ -21,22 +21,29 @@ from skinaug.report import (
     gap,
     grid,
     measure,
+    parts,
     plots,
     samples,
     subgroups,
     swept,
     tables,
+    temperature,
     text,
 )
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES, Draws, Measured
+from skinaug.report.settings import Asked
 from skinaug.report.tables import Table
 
 MOST_CLASSES = 12  # of which a confusion table is still readable
 
 
 def words_and_tables(
-    study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame], compare: str | None
+    study: Study,
+    published: Mapping[str, Any] | None,
+    frames: Mapping[str, pl.DataFrame],
+    compare: str | None,
+    asked: Asked,
 ) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
@@ -76,10 +83,18 @@ def words_and_tables(
         "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown)
         if frames["operating_points"].height
         else None,
+        "class_parts": list(parts.class_parts(frames, shown)),
+        "groups": parts.group_tables(frames, shown),
+        "group_names": {name: ", ".join(own) for name, own in asked.grouped(study.classes).items()},
+        "gap_parts": list(parts.gap_parts(frames, shown)),
+        "temperature_table": temperature.temperature_table(frames["temperature"])
+        if "temperature" in frames
+        else None,
+        "subgroups_by": subgroups.by(asked.attributes),
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
         "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
         "gap_table": gap.gap_table(frames["gap"], arms),
-        "caution": subgroups.caution(frames["subgroups"]),
+        "caution": subgroups.caution(frames["subgroups"], asked.least_patients),
         "data_tables": [tables.data_table(manifest) for manifest in data],
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),
         "exposure_table": exposure.exposure_table(study),

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from skinaug.report import artifacts, calibration, collect, exchange, measure, plots, swept
+from skinaug.report import artifacts, calibration, collect, exchange, measure, parts, plots, swept, thresholds
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES, Draws, Measured
 
@@ -37,7 +37,15 @@ def draw_figures(
         "exchange": _exchange_figures(study, measured, frames["exchange"]),
         "curves": _curves_figures(study, drawn, colours),
         "calibration": calibration.calibration_figures(study, draws, measure.shown_arms(frames["arms"])),
+        "decision_curves": _decision_curves(frames),
     }
+
+
+def _decision_curves(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """Of the classes and groups that were asked for, with the arms that a detailed view has room for."""
+    arms = measure.shown_arms(frames["arms"])
+    found = [frames[name] for name in ("decision_curves", f"{parts.GROUPS}decision_curves") if name in frames]
+    return [svg for frame in found for svg in thresholds.decision_curves(frame, arms)]
 
 
 def drawn_arms(study: Study, arms: pl.DataFrame) -> list[str]:

@@ -75,6 +75,11 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
+def thousandths(difference: float) -> str:
+    """A difference of scores that are told with three decimals, with its sign."""
+    return f"{difference:+.3f}".replace("-", "−")
+
+
 def span(low: int | None, high: int | None) -> str:
     return number(low) if low == high else f"{number(low)}–{number(high)}"
 

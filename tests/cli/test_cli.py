@@ -100,6 +100,7 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["audit", "real=photos", "synthetic=photos/acne"], ["one lies in the other"]),
         (["audit", "real=photos", "synthetic=empty"], ["empty holds no images", "synthetic=<folder>"]),
         (["audit", "real=photos", "synthetic=table"], ["metadata.csv has the columns path, kind"]),
+        (["classify", "report.subgroups=[hair]"], ["report.subgroups names hair", "skin_type, body_site"]),
         (["classify", "real=photos"], ["real=photos is for `skinaug audit` alone"]),
         (["review", "review.reviewer=../x"], ["cannot name a reviewer"]),
         (["report", "report.runs=nowhere"], ["nowhere"]),
