@@ -29,6 +29,12 @@ EQUIVALENT, NON_INFERIOR, INFERIOR, UNDECIDED = FINDINGS = (
     "inferior",
     "undecided",
 )
+WORDS = {  # in a table, whose heading tells the margin
+    EQUIVALENT: "equivalent",
+    NON_INFERIOR: "not worse by more",
+    INFERIOR: "worse by more",
+    UNDECIDED: "not shown either way",
+}
 MARGIN = {
     "margin": pl.Float64,
     "non_inferior": pl.Boolean,
@@ -113,13 +119,10 @@ def finding(row: Mapping[str, Any]) -> str:
 
 def verdict(row: Mapping[str, Any]) -> str:
     """That in words."""
-    within = points_of(row)
-    return {
-        EQUIVALENT: f"equivalent within {within}",
-        NON_INFERIOR: f"not worse by more than {within}",
-        INFERIOR: f"worse by more than {within}",
-        UNDECIDED: "not shown either way",
-    }[finding(row)]
+    return WORDS[finding(row)] + {
+        EQUIVALENT: f" within {points_of(row)}",
+        UNDECIDED: "",
+    }.get(finding(row), f" than {points_of(row)}")
 
 
 def heading(differences: pl.DataFrame) -> str:
@@ -169,7 +172,7 @@ def note(differences: pl.DataFrame) -> str:
     if not (said := heading(differences)):
         return ""
     return (
-        f"{said} of top-1. “Not worse” (non-inferior) stands where the adjusted 95 % interval lies above minus the margin, "
+        f"{said} of top-1. “Not worse by more” (non-inferior) stands where the adjusted 95 % interval lies above minus the margin, "
         "“equivalent” where it lies within plus and minus the margin. It is the interval of “improves” and “harms”, stricter than the 90 % of "
         "two one-sided tests at 5 %. Power is for arms that are alike. A margin counts only where it was set before the results were seen."
     )

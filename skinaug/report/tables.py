@@ -125,7 +125,7 @@ def _verdict(row: Mapping[str, Any]) -> Cell:
 
 
 def _within(row: Mapping[str, Any]) -> Cell:
-    return Cell(margin.verdict(row), margin.planned(row))
+    return Cell(margin.WORDS[margin.finding(row)], margin.planned(row))
 
 
 def p_text(p: float) -> str:

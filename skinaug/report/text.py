@@ -147,6 +147,11 @@ def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
             f"With {fewest} seeds an arm, the chance of training is known only roughly, and intervals are wide for that "
             "reason: more seeds narrow them."
         )
+        if fewest == 2 and compared > 1:
+            yield (
+                "With 2 seeds the adjustment for many arms does not hold what it promises: among 50 arms that were all alike, one "
+                "was found to differ in up to 15 % of simulated studies. With 3 seeds or more it was 5 %."
+            )
     if compared > 1:
         yield (
             f"{compared} arms are compared with the baseline: the intervals of differences are adjusted for that number (Holm)."
