@@ -262,7 +262,7 @@ def _tail(
     the squares of their own halves added up. Howe 1974, JASA 69:789; never too narrow at levels of 5 % or less."""
     count = variance.num_seeds if num_seeds is None else num_seeds
     limits = ndtri(np.asarray(level) / 2), stdtrit(np.maximum(count - 1, 1), np.asarray(level) / 2)
-    return np.sqrt(limits[0] ** 2 * variance.patients + limits[1] ** 2 * variance.seed / count)
+    return np.hypot(limits[0] * np.sqrt(variance.patients), limits[1] * np.sqrt(variance.seed / count))
 
 
 def ratio(above: Pair, below: Pair, level: float = LEVEL) -> Estimate | None:
@@ -298,7 +298,7 @@ def p_value(mean: np.ndarray, variance: Variance) -> np.ndarray:
     total, freedom = variance.of_mean()
     with np.errstate(divide="ignore", invalid="ignore"):
         t, floored = (np.where(mean == 0, 0, np.abs(mean) / np.sqrt(of)) for of in (total, variance.least()))
-    p = 2 * stdtr(freedom, -t)
+    p = np.where(np.isinf(t), 0, 2 * stdtr(freedom, -t))  # which is nan where both are infinite
     if (p < LEVEL).any():
         p = np.where(p < LEVEL, _tail_p(t / -stdtrit(freedom, LEVEL / 2), variance), p)
     return np.maximum(p, 2 * ndtr(-floored))
@@ -317,7 +317,7 @@ def _tail_p(times: np.ndarray, variance: Variance) -> np.ndarray:
             middle = (low + high) / 2
             beyond = _tail(variance, np.exp(middle)) > target
             low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
-    return np.where(np.isinf(t), 0, np.exp(high))
+    return np.where(np.isinf(times), 0, np.exp(high))
 
 
 def holm(p: np.ndarray) -> np.ndarray:
