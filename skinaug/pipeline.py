@@ -104,7 +104,7 @@ def check(cfg: DictConfig, plan: Plan) -> None:
     """Refuse what can be seen to be wrong from the config alone.
 
     Raises:
-        InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
+        InputError: the data's folder, the mix, the prompts, the base, the filters, the backbone or the report's margin cannot work.
     """
     check_values(cfg, plan)
     store = Store(Path(cfg.store))
@@ -119,6 +119,10 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     Raises:
         InputError: as `check`.
     """
+    if cfg.report.margin is not None:  # of the report that a sweep ends with
+        from skinaug.report.margin import check_margin  # which loads SciPy
+
+        check_margin(cfg.report.margin)
     check_writable("output", Path(cfg.output))
     check_trainer(plain(cfg.trainer))
     for stage in dict.fromkeys(map(stage_of, plan)):

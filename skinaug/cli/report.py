@@ -14,13 +14,15 @@ from rich.console import Console
 from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
+from skinaug.report.margin import check_margin
 from skinaug.report.stage import make_report, take_given
-from skinaug.stage import plain
+from skinaug.stage import build, plain
 from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
 
 
 def command(cfg: DictConfig, stage: str) -> None:
+    check_margin(cfg.report.margin)
     if cfg.predictions is None:
         report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
     else:
@@ -69,7 +71,7 @@ def write(cfg: DictConfig, runs: Sequence[Run], beside: Path) -> None:
     """Make the report of runs whose arms are named, copy it to `beside`/report and print its first tables."""
     from skinaug.report.terminal import print_report
 
-    artifact = make_report(Store(Path(cfg.store)), cfg.report, runs)
+    artifact = make_report(Store(Path(cfg.store)), cfg.report, runs, build(cfg.logger))
     folder = beside / "report"
     beside.mkdir(parents=True, exist_ok=True)
     with telling_full_disk(beside):

@@ -20,6 +20,7 @@ from skinaug.report import (
     further,
     gap,
     grid,
+    margin,
     measure,
     parts,
     plots,
@@ -63,6 +64,7 @@ def words_and_tables(
         "left_out": text.left_out(study, frames["subgroups"]),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
+        "margin_note": margin.note(differences),
         "further": further.further_tables(study, frames["further"]) if "further" in frames else {},
         "exchange_table": exchange.exchange_table(frames["exchange"]),
         "heatmaps": {

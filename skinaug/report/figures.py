@@ -72,7 +72,7 @@ def _differences_figure(
     metric: str,
     colours: Mapping[str, str],
 ) -> str:
-    rows = []
+    rows, margin = [], None
     chosen = (pl.col("metric") == metric) & pl.col("arm").is_in(list(drawn))
     for row in differences.filter(chosen).iter_rows(named=True):
         arm, baseline = row["arm"], row["baseline"]
@@ -80,9 +80,10 @@ def _differences_figure(
             seed: 100 * float(measured.scores[arm, seed][metric] - measured.scores[baseline, seed][metric])
             for seed in measured.seeds(arm, baseline)
         }
+        margin = 100 * row["margin"] if row.get("margin") is not None else None
         bounds = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
         rows.append(plots.Row(arm, 100 * row["difference"], *bounds, seeds))
-    return plots.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
+    return plots.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True, margin=margin)
 
 
 def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:

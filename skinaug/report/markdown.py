@@ -45,6 +45,7 @@ def _scores(content: Mapping[str, Any]) -> Iterator[str]:
     if content["differences_table"]:
         yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test patient and seed; 95 % intervals and p-values are adjusted for the number of arms."
         yield markdown_table(content["differences_table"])
+        yield escape(content["margin_note"])
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])

@@ -25,6 +25,7 @@ from skinaug.report import (
 from skinaug.report import subgroups as patients
 from skinaug.report.collect import Run, Study
 from skinaug.report.latex import latex
+from skinaug.report.margin import check_margin, judged
 from skinaug.report.markdown import markdown
 from skinaug.report.measure import Draws, Measured
 from skinaug.report.settings import Asked
@@ -39,6 +40,7 @@ def report(
     published: Mapping[str, Any] | None = None,
     baseline: str | None = None,
     compare: str | None = None,
+    margin: float | None = None,
     num_resamples: int = 2000,
     samples_per_class: int = 6,
     seed: int = 0,
@@ -63,6 +65,8 @@ def report(
             class, and top1, top2, top3 in per cent.
         baseline: the arm that the others are compared with; real_small, else the first, where none is given.
         compare: a swept config key, such as filter: arms that differ in nothing else are compared pair by pair.
+        margin: points of top-1 within which an arm counts as good as the baseline, stated before the results are seen: the
+            report says of each arm whether it is shown not to be worse by more, to be equivalent, to be worse by more, or neither.
         num_resamples: test sets and sets of seeds that the intervals stand on.
         samples_per_class: pictures a class and source.
         seed: of the bootstrap; other seeds move interval ends by about a tenth of a point.
@@ -71,8 +75,9 @@ def report(
 
     Raises:
         InputError: repeated or no finished runs, an unknown baseline, differing classes, unreadable published results, questions
-            about what the data do not have.
+            about what the data do not have, no such margin.
     """
+    check_margin(margin)
     if published is not None:
         tables.check_published(published)
     asked = Asked(subgroups, least_patients, groups, ordered, prevalence, decision_curves, temperature)
@@ -81,6 +86,8 @@ def report(
     measured = measure.measure(study, num_resamples, seed)
     draws = measure.draw(study.predictions, num_resamples, seed)
     frames = _frames(study, measured, draws, num_resamples, seed, compare, asked)
+    for name in {"differences", "paired"} & set(frames):
+        frames[name] = judged(frames[name], measured, margin)
     for name, frame in frames.items():
         (out / name).parent.mkdir(exist_ok=True)
         write_text(out / f"{name}.csv", frame.write_csv())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -262,7 +263,7 @@ def no_less_than_usual(variance: Variance, keys: pl.DataFrame) -> Variance:
     images = keys["images"].to_numpy()
     known = np.isfinite(variance.seed)
     usual = (variance.seed * images)[known].sum() / max(1, known.sum()) / images
-    return Variance(variance.patients, np.maximum(variance.seed, usual), variance.num_seeds)
+    return replace(variance, seed=np.maximum(variance.seed, usual))
 
 
 def _differences(pairs: Sequence[tuple[str, np.ndarray, Variance]], keys: pl.DataFrame) -> pl.DataFrame:

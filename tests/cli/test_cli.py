@@ -107,6 +107,8 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["report"], ["report.runs"]),
         (["report", "predictions=nowhere"], ["nowhere does not exist", "predictions=<folder>"]),
         (["report", "predictions=photos"], ["neither CSV nor Parquet", "acne/a.png"]),
+        (["report", "report.margin=-3"], ["report.margin=-3", "above 0"]),
+        (["classify", "-m", "seed=0,1", "report.margin=100"], ["report.margin=100", "below 100"]),
         (["why"], ["why <stage>"]),
     ],
     ids=lambda value: " ".join(value) if value and "=" in " ".join(value) else None,
