@@ -153,7 +153,7 @@ def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
         if fewest == 2 and compared > 1:
             yield (
                 "With 2 seeds the adjustment for many arms does not hold what it promises: among 50 arms that were all alike, one "
-                "was found to differ in up to 19 % of simulated studies, and with 3 seeds or more in 6 %."
+                "was found to differ in up to 21 % of simulated studies, and with 3 seeds or more in 6 %."
             )
     if compared > 1:
         yield (
