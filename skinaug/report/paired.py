@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +157,7 @@ def _variance(
     for places in _families(keys):
         part = Variance(variance.patients[places], seed[places], variance.num_seeds)
         seed[places] = no_less_than_usual(part, pl.DataFrame({"images": sizes[places]})).seed
-    return Variance(variance.patients, seed, variance.num_seeds)
+    return replace(variance, seed=seed)
 
 
 def _families(keys: pl.DataFrame) -> list[np.ndarray]:
