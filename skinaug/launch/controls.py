@@ -69,7 +69,11 @@ class ControlSweeper(BasicSweeper):
             return [result for result in batch if not failed(result)]  # Hydra would end with the first one
 
         self.launcher.launch = collected  # type: ignore[method-assign]
-        returns = super().sweep(arguments)
+        try:
+            returns = super().sweep(arguments)
+        except BaseException:
+            forget_sweep(self.config)
+            raise
         if all(map(failed, results)):
             forget_sweep(self.config)
         elif any(map(failed, results)):

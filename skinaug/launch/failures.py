@@ -13,10 +13,23 @@ from omegaconf.errors import MissingMandatoryValue
 from skinaug.errors import Ended, InputError
 
 
-def lacks_value(error: MissingMandatoryValue) -> str:
-    """What to tell of a value that has to be given."""
-    key = error.full_key or error.key
-    return f"{key} has no value: give it one with {key}=<value>."
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and those that led to it: Hydra wraps what a constructor raises."""
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    return chain
+
+
+def fault_of_input(error: BaseException) -> str | None:
+    """What to tell of bad input, and of a value that has to be given; None where an error comes of neither."""
+    for link in causes(error):
+        if isinstance(link, InputError):
+            return str(link)
+        if isinstance(link, MissingMandatoryValue):
+            key = link.full_key or link.key
+            return f"{key} has no value: give it one with {key}=<value>."
+    return None
 
 
 def failed(result: JobReturn) -> bool:

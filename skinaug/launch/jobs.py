@@ -21,14 +21,13 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
-from omegaconf.errors import MissingMandatoryValue
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from skinaug import termination
-from skinaug.errors import Ended, InputError
-from skinaug.launch.failures import failed, lacks_value, message_of, refusal
+from skinaug.errors import Ended
+from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
 
 LOG = "log.txt"  # in a job's folder
 
@@ -105,8 +104,10 @@ class SweepLauncher(Launcher):
         for number, overrides in asked.items():
             try:
                 jobs.append(self.kind(number, self.compose(overrides, number), self.context, self.task))
-            except (InputError, MissingMandatoryValue) as error:
-                results[number] = refusal(str(error) if isinstance(error, InputError) else lacks_value(error))
+            except Exception as error:
+                if (fault := fault_of_input(error)) is None:
+                    raise
+                results[number] = refusal(fault)
                 self.tell_end(number, results[number], "refused", None)
         with Progress(
             TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
