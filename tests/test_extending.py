@@ -40,6 +40,7 @@ from skinaug.store.digest import folder_digest
 README = (Path(__file__).parents[1] / "README.md").read_text()
 SMALL = [
     "scale.phantom_per_class=20",
+    "scale.phantom_test_fraction=0.6",
     "scale.real_limit=4",
     "scale.finetune_steps=1",
     "scale.generate_per_class=3",
