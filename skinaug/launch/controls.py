@@ -15,6 +15,7 @@ from skinaug.errors import InputError
 CONTROLS = {
     "real_alone": {"mix.control": "real_alone"},
     "duplicated_real": {"mix.control": "duplicated_real"},
+    "tone_shift": {"mix.control": "tone_shift"},
     "label_permuted": {"mix.control": "label_permuted"},
     "standard_augmentation": {"mix.control": "real_alone", "augmentation": "strong"},
     "oracle": {"mix.control": "fresh_real"},
@@ -22,6 +23,7 @@ CONTROLS = {
 NEED_REAL = (
     "real_alone",
     "duplicated_real",
+    "tone_shift",
     "standard_augmentation",
 )  # no controls of synthetic images alone
 ORACLE = {
