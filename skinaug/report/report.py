@@ -19,6 +19,7 @@ from skinaug.report import (
     gap,
     html,
     measure,
+    readers,
     subgroups,
     tables,
 )
@@ -43,8 +44,8 @@ def report(
     out: Path,
 ) -> None:
     """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
-    calibration, operating_points, subgroups and gap, where there are further test sets also further; tables as LaTeX lie in
-    tex/.
+    calibration, operating_points, subgroups and gap, where there are further test sets also further, and where pools were read
+    also readers; tables as LaTeX lie in tex/.
 
     Args:
         runs: jobs of one sweep; those that did not finish are listed as missing.
@@ -95,6 +96,8 @@ def _frames(
         "subgroups": subgroups.subgroups_frame(study, draws),
         "gap": gap.gap_frame(study, num_resamples, seed),
     }
+    if study.artifacts(readers.STAGE):
+        frames["readers"] = readers.study_frame(study, num_resamples, seed)
     if study.test_sets:
         frames["further"] = further.further_frame(study, measured, num_resamples, seed)
     if compare is not None:
