@@ -125,14 +125,13 @@ def _hydra(command: str, overrides: list[str]) -> int:
         return _refuse(str(error))
 
     def task(cfg):
-        from skinaug.cli.execute import execute, forget_sweep
+        from skinaug.cli.execute import execute
 
         try:
             return execute(cfg, command, stage)
         except Exception as error:
             if (message := _message(error)) is None:
                 raise
-            forget_sweep(cfg)
             raise Ended(2, message) from None
 
     task.stage = stage  # type: ignore[attr-defined]  # for launchers
@@ -162,22 +161,16 @@ def _hydra(command: str, overrides: list[str]) -> int:
 def _message(error: BaseException) -> str | None:
     """What to tell of an error that the user may have caused; None for a fault of the program's own."""
     from hydra.errors import HydraException, InstantiationException
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+    from omegaconf.errors import OmegaConfBaseException
 
-    from skinaug.errors import InputError
+    from skinaug.launch.failures import causes, fault_of_input
 
-    chain = [error]
-    while chain[-1].__cause__ is not None:
-        chain.append(chain[-1].__cause__)
-    for link in chain:
-        if isinstance(link, InputError):
-            return str(link)
-        if isinstance(link, MissingMandatoryValue):
-            return f"{link.full_key or link.key} has no value: give it one with {link.full_key or link.key}=<value>."
+    if (fault := fault_of_input(error)) is not None:
+        return fault
     if isinstance(error, InstantiationException):
         return None
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return "\n".join(dict.fromkeys(str(link).strip() for link in chain))
+        return "\n".join(dict.fromkeys(str(link).strip() for link in causes(error)))
     return str(error) if isinstance(error, OSError) and error.__traceback__ and _from_hydra(error) else None
 
 

@@ -22,6 +22,8 @@ import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.models.devices import check_trainer
+from skinaug.report.settings import Asked
 from skinaug.sources.walk import leave_out
 from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
@@ -104,7 +106,7 @@ def check(cfg: DictConfig, plan: Plan) -> None:
     """Refuse what can be seen to be wrong from the config alone.
 
     Raises:
-        InputError: the data's folder, the mix, the prompts, the base, the filters or the backbone cannot work.
+        InputError: the data's folder, the mix, the prompts, the base, the filters, the backbone or the report's margin cannot work.
     """
     check_values(cfg, plan)
     store = Store(Path(cfg.store))
@@ -119,9 +121,16 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     Raises:
         InputError: as `check`.
     """
+    if cfg.report.margin is not None:  # of the report that a sweep ends with
+        from skinaug.report.margin import check_margin  # which loads SciPy
+
+        check_margin(cfg.report.margin)
     check_writable("output", Path(cfg.output))
+    check_trainer(plain(cfg.trainer))
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check()
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for step in plan.values():
         _check_photographs(store, step, planned["dataset"].key)
@@ -140,6 +149,8 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
     """
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check_data(cfg, data, plan)
+    if classify.STAGE.name in plan:
+        Asked.of(plain(cfg.report)).check_images(data.classes, data.split("test").table)
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
+from skinaug.launch.free_names import FREE
 from skinaug.pipeline import check_values, recipes, steps
 
 CONF = configs.folder("conf")
@@ -72,7 +75,6 @@ def check(cfg: DictConfig) -> None:
         group: OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=False)
         for group in (*GROUPS, "trainer", "logger")
     }
-    settings["dataset"].pop("sets", None)  # of several, which become part of their source
     for group in settings:
         for node in targets(settings[group]):
             parameters = inspect.signature(get_object(node["_target_"])).parameters
@@ -85,6 +87,87 @@ def check(cfg: DictConfig) -> None:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_fits_its_target(option: str):
     check(composed(option))
+
+
+# Mappings whose names the code chooses, or that are groups of options.
+CLOSED = {"filters", "published", "pretrained_cfg"}
+
+
+def mappings(target: Any) -> set[str]:
+    """Names of a target's parameters, and of what a filter's thresholds are given to, that are mappings."""
+    takes = [target, getattr(target, "keep", None)]
+    return {
+        name
+        for function in filter(callable, takes)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if "Mapping[" in str(parameter.annotation)
+    }
+
+
+def test_mappings_of_free_names_are_those_that_signatures_take():
+    """Each parameter of a target in conf/ that is a mapping is one that overrides may add names to."""
+    nodes = [
+        node
+        for file in CONF.rglob("*.yaml")
+        for node in targets(OmegaConf.to_container(OmegaConf.load(file)))
+    ]
+    taken = set().union(*(mappings(get_object(name)) for name in {node["_target_"] for node in nodes}))
+    configured = {
+        str(key)
+        for file in CONF.rglob("*.yaml")
+        for key in names(OmegaConf.to_container(OmegaConf.load(file)))
+    }
+    assert {"options", "columns", "labels", "augmentation", "size"} <= taken
+    assert (taken & configured) - CLOSED <= FREE
+
+
+def names(node: Any) -> Iterator[Any]:
+    """Every key of a configuration."""
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from names(value)
+    yield from node if isinstance(node, dict) else ()
+
+
+ADDED = {
+    "finetune.method.options={use_dora: true}": ("finetune=lora", "use_dora", True),
+    "finetune.method.options.use_dora=true": ("finetune=dreambooth", "use_dora", True),
+    "dataset.source.columns={path: f, label: y, skin_type: t}": ("dataset=csv", "skin_type", "t"),
+    "test.csv.source.columns.skin_type=t": ("test=[csv]", "skin_type", "t"),
+    "augmentation.re_count=2": ("augmentation=strong", "re_count", 2),
+    "prompts.attributes.body_site.scalp=2": ("prompts=clinical", "scalp", 2),
+    "finetune.captions.labels={acne: pimples}": ("finetune=lora", "acne", "pimples"),
+    "filter.prompt_agreement.keep.redness={purple: [-1, null]}": (
+        "filter=[prompt_agreement]",
+        "purple",
+        [-1, None],
+    ),
+    "hydra.sweeper.params={base.gap: 'interval(0,1)'}": ("experiment=search", "base.gap", "interval(0,1)"),
+}
+
+
+@pytest.mark.parametrize("override", ADDED)
+def test_overrides_add_names_to_mappings_of_free_names(override: str):
+    option, name, value = ADDED[override]
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        cfg = compose("config", [option, override], return_hydra_config=True)
+    key = override.partition("=")[0].removesuffix(f".{name}")
+    assert OmegaConf.select(cfg, key)[name] == value
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "finetune.method.optoins={use_dora: true}",
+        "dataset.sauce.columns={path: f}",
+        "filter.ensemble.keep.agreemnt=1",
+        "filter.ensemble.keep={agreemnt: 1}",
+        "test.elsewhere.root=x",
+        "classify.augmentatoin.re_prob=1",
+    ],
+)
+def test_a_mistyped_name_is_refused_elsewhere(override: str):
+    with pytest.raises(ConfigCompositionException, match="Could not override"):
+        composed("dataset=csv", "finetune=lora", override)
 
 
 def needs_a_folder(option: str) -> bool:
@@ -154,6 +237,66 @@ def test_a_users_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     cfg = composed("prompts=mine", "experiment=own")
     assert (cfg.prompts.name, cfg.name, cfg.seed) == ("mine", "own", 5)
+
+
+def test_another_projects_configuration_is_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Its config.yaml is not read, and an option of its own in the place of ours is told."""
+    (tmp_path / "conf" / "logger").mkdir(parents=True)
+    (tmp_path / "conf" / "config.yaml").write_text("lr: 0.1\nepochs: 3\n")
+    (tmp_path / "conf" / "logger" / "csv.yaml").write_text("_target_: theirs.Csv\n")
+    monkeypatch.chdir(tmp_path)
+    cfg = composed("logger=none")
+    assert "lr" not in cfg
+    assert cfg.seed == 0
+    assert capsys.readouterr().err == ""
+    assert composed("logger=csv").logger["_target_"] == "theirs.Csv"
+    assert (
+        "conf/logger/csv.yaml of this folder stands in the place of skinaug's own" in capsys.readouterr().err
+    )
+
+
+def test_what_options_share_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that `-m mix=glob(*)` takes what `mix=` does."""
+    (tmp_path / "conf" / "mix").mkdir(parents=True)
+    (tmp_path / "conf" / "mix" / "_shared.yaml").write_text("seed: 1\n")
+    (tmp_path / "conf" / "mix" / "mine.yaml").write_text("defaults: [real]\nname: mine\n")
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(CONF.resolve()), version_base="1.3"):
+        options = GlobalHydra.instance().config_loader().get_group_options("mix")
+        experiments = GlobalHydra.instance().config_loader().get_group_options("experiment")
+    assert set(options) == {"mine", *(file.stem for file in (CONF / "mix").glob("[!_]*.yaml"))}
+    assert experiments == EXPERIMENTS
+
+
+def test_an_option_that_a_file_names_twice_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "experiments").mkdir()
+    file = "# @package _global_\ndefaults: [{override /test: [phantom_dark, phantom_dark]}]\nname: twice\n"
+    (tmp_path / "experiments" / "twice.yaml").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        InputError, match=r"twice\.yaml names an option twice in test: \[phantom_dark, phantom_dark\]"
+    ):
+        composed("experiment=twice")
+
+
+def test_a_mistyped_network_of_features_is_refused_by_its_name():
+    cfg = composed("features.backbone.name=resnt18", "mix=real")
+    with pytest.raises(InputError, match=r"features\.backbone: .*resnt18(.|\n)*resnet18"):
+        check_values(cfg, steps(cfg, "classify"))
+
+
+def test_settings_of_a_filter_that_is_not_chosen_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "experiments").mkdir()
+    file = "# @package _global_\nname: own\nfilter: {ensemble: {keep: {agreement: 0.4}}}\n"
+    (tmp_path / "experiments" / "own.yaml").write_text(file)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"filter\.ensemble has settings, and ensemble is no filter"):
+        steps(composed("experiment=own", "filter=[]"), "curate")
+    assert "score.ensemble" not in steps(
+        composed("experiment=own", "filter=[]", "~filter.ensemble"), "curate"
+    )
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_why_and_mix_answer_without_building(sweep: tuple[Path, str]):
         ("mix.real_per_class=500", ["asked 500", "acne"]),
         ("mix.synthetic_per_class=50", ["asked 50", "generate.per_class"]),
         ("+prompts.labels.melanoma=mole", ["melanoma", "the data lacks", "acne"]),
+        ("report.groups={bad:[melanoma]}", ["names the classes melanoma", "the data have acne"]),
     ],
 )
 def test_what_the_data_cannot_serve_is_refused_before_training(
@@ -170,7 +171,9 @@ def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]
     folder, _ = sweep
     files = sorted((folder / "outputs/wandb").glob("offline-run-*/*.wandb"))
     stages = [path.stem.removeprefix("run-").partition("-")[0] for path in files]
-    assert sorted(set(stages)) == ["audit", "classify", "curate", "dataset", "finetune", "generate", "mix"]
+    assert sorted(set(stages)) == [
+        *("audit", "classify", "curate", "dataset", "finetune", "generate", "mix", "report")
+    ]
     assert stages.count("classify") == 4
     tool = [sys.executable, "-m", "wandb", "leet", "inspect"]
     classify = files[stages.index("classify")]
@@ -178,6 +181,11 @@ def test_wandb_runs_tell_stage_group_metrics_and_lineage(sweep: tuple[Path, str]
         [*tool, "--summary", str(classify)], capture_output=True, text=True, check=True
     ).stdout
     assert "test/top1" in summary
+    report = files[stages.index("report")]
+    summary = subprocess.run(
+        [*tool, "--summary", str(report)], capture_output=True, text=True, check=True
+    ).stdout
+    assert "hybrid/harms" in summary
     log = subprocess.run([*tool, "--json", str(classify)], capture_output=True, text=True, check=True).stdout
     assert '"study"' in log
     assert '"classify"' in log

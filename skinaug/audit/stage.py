@@ -7,6 +7,7 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.models.given_features import feature_files, read_features
 from skinaug.stage import Build, Stage, Step, build, copies_settings, named_files, plain
@@ -52,6 +53,18 @@ def audit_steps(cfg: DictConfig) -> Iterator[Step]:
         if given
         else {},
     )
+
+
+def check_copies(cfg: DictConfig) -> None:
+    """Refuse a mistyped network of features, on which filters, copies and fidelity rest."""
+    from skinaug.models.backbone import check_backbone
+
+    network = plain(cfg.features.backbone)
+    if network["_target_"].endswith(".create_backbone"):
+        try:
+            check_backbone(network["name"], network["pretrained"], network["weights"])
+        except InputError as error:
+            raise InputError(f"features.backbone: {error}") from error
 
 
 def check_audit(cfg: DictConfig) -> None:
@@ -102,6 +115,6 @@ def build_audit(job: Build) -> None:
     )
 
 
-COPIES = Stage("copies", 1, copies_steps)
+COPIES = Stage("copies", 1, copies_steps, check_copies)
 REAL_LABELS = Stage("real_labels", 1, real_labels_steps, check_parts=check_real_labels)
 STAGE = Stage("audit", 2, audit_steps, check_audit)

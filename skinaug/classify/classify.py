@@ -20,6 +20,8 @@ from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.metrics.classification import classification_metrics
 from skinaug.metrics.gap import unused_synthetic
+from skinaug.metrics.operating_points import operating_metrics
+from skinaug.metrics.ranking import ranking_metrics
 from skinaug.store.files import write_text
 
 
@@ -71,9 +73,13 @@ def classify(
         for split, images in judged.items()
     }
     if logger:
-        logger.log_metrics(
-            {f"test/{name}": value for name, value in metrics["test"].items() if name != "per_class"}
+        told = {name: value for name, value in metrics["test"].items() if name != "per_class"}
+        on_val, on_test = (
+            (probabilities[split], np.array(judged[split].labels())) for split in ("val", "test")
         )
+        further = ranking_metrics(*on_test) | operating_metrics(on_val, on_test)
+        told |= {name: value for name, value in further.items() if np.isfinite(value)}
+        logger.log_metrics({f"test/{name}": value for name, value in told.items()})
     predictions = [
         prediction_rows(images, probabilities[split]).with_columns(split=pl.lit(split))
         for split, images in judged.items()

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 from torchvision.transforms import v2
 
+from skinaug.errors import InputError
 from skinaug.models.trainer import share
 
 Transform = Any  # PIL image -> float tensor [3, H, W]
@@ -212,12 +213,23 @@ def make_transform(
 
     `augmentation` is keywords of timm's training transform (scale, ratio, hflip, vflip, color_jitter, auto_augment,
     re_prob, ...); None is the evaluation transform, which changes no pixel.
+
+    Raises:
+        InputError: timm refuses a keyword or its value.
     """
     options: dict[str, Any] = {
         name: pretrained_cfg[name] for name in ("mean", "std") if name in pretrained_cfg
     }
     options |= {"crop_pct": 1.0} if augmentation is None else {"is_training": True, **augmentation}
-    return create_transform(image_size, **options)
+    try:
+        return create_transform(image_size, **options)
+    except (TypeError, ValueError, AssertionError) as error:
+        if augmentation is None:
+            raise
+        raise InputError(
+            f"augmentation={dict(augmentation)}: timm's training transform refuses it: {error or 'a value'}. Its keywords are those of "
+            "timm.data.create_transform."
+        ) from error
 
 
 def make_mixing(mixup: float, cutmix: float) -> Mixing | None:

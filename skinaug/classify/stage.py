@@ -106,6 +106,9 @@ def check_features(cfg: DictConfig, images: Manifest) -> None:
 
 
 def check_parts(cfg: DictConfig) -> None:
+    from skinaug.classify.data import make_transform
+
+    make_transform(cfg.classify.image_size, {}, plain(cfg.classify.augmentation))
     if made_by(cfg) != GIVEN_FEATURES:  # which look at no picture
         _check_network(json.dumps(plain(cfg.backbone)), cfg.classify.image_size)
 

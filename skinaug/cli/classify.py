@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from skinaug.launch.controls import refuse_without_sweep
+from skinaug.launch.overrides import by_key
 from skinaug.pipeline import run
 from skinaug.report.collect import EVALUATED, RUN_FILE
 from skinaug.stage import plain
@@ -47,7 +48,7 @@ def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:
         "experiment": cfg.name,
         "arm": cfg.mix.name,
         "seed": cfg.seed,
-        "overrides": dict(override.split("=", 1) for override in hydra.overrides.task),
+        "overrides": by_key(hydra.overrides.task),
         "config": {name: value for name, value in plain(cfg).items() if name not in NO_SETTINGS},
         "artifacts": {name: str(artifact.path) for name, artifact in made.items()},
     }

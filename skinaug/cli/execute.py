@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib import import_module
-from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
@@ -45,15 +42,3 @@ def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
             raise InputError(f"{name}={cfg[name]} is for `skinaug {reader}` alone: leave it out.")
     module = import_module(f"skinaug.cli.{command if command in OWN else 'build'}")
     return module.command(cfg, stage)
-
-
-def forget_sweep(cfg: DictConfig) -> None:
-    """Remove the folder that Hydra made for a sweep of which no job has finished."""
-    if HydraConfig.get().mode != RunMode.MULTIRUN:
-        return
-    sweep = Path(HydraConfig.get().sweep.dir)
-    if not any(path.is_file() and path.name != "multirun.yaml" for path in sweep.rglob("*")):
-        shutil.rmtree(sweep, ignore_errors=True)
-        for folder in (sweep.parent, Path(cfg.output)):
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from skinaug.errors import InputError
 from skinaug.launch import configs
+from skinaug.launch.overrides import by_key
 from skinaug.launch.selections import refuse_repeated_sets, spread_sets
 from skinaug.manifest import Manifest
 from skinaug.pipeline import STAGES, check_data, check_images, check_values, recipes_of, steps
@@ -152,13 +153,12 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
 
 def _run(job: DictConfig, plan: Mapping[str, Recipe]) -> Run:
     """The run that a job will be, as far as a report's key depends on it."""
-    overrides = dict(override.split("=", 1) for override in job.hydra.overrides.task)
     judged = {
         name: Path(recipe.key)
         for name, recipe in plan.items()
         if name == "classify" or name.startswith(EVALUATED)
     }
-    return Run(job.name, job.mix.name, job.seed, overrides=overrides, artifacts=judged)
+    return Run(job.name, job.mix.name, job.seed, overrides=by_key(job.hydra.overrides.task), artifacts=judged)
 
 
 def _timings(store: Store) -> dict[str, list[tuple[frozenset[str], float]]]:

@@ -15,9 +15,10 @@ from rich.console import Console
 from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
+from skinaug.report.margin import check_margin
 from skinaug.report.readers import STAGE as READINGS
 from skinaug.report.stage import make_report, take_given, take_readings
-from skinaug.stage import plain
+from skinaug.stage import build, plain
 from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
 
@@ -25,6 +26,7 @@ ANSWERS = "answers"  # the folder of readers' files, within that of a pool
 
 
 def command(cfg: DictConfig, stage: str) -> None:
+    check_margin(cfg.report.margin)
     if cfg.predictions is None:
         report(cfg, Path(cfg.report.runs) if cfg.report.runs else newest_sweep(cfg))
     else:
@@ -65,7 +67,8 @@ def report_given(cfg: DictConfig, place: Path) -> None:
     Raises:
         InputError: settings that need runs of our own, or as `given.read_given`. Nothing is written then.
     """
-    from skinaug.report.given import read_given
+    from skinaug.report.given import check_given, read_given
+    from skinaug.report.settings import Asked
     from skinaug.report.tables import check_published
 
     own = [name for name in ("runs", "compare") if cfg.report[name] is not None]
@@ -79,6 +82,7 @@ def report_given(cfg: DictConfig, place: Path) -> None:
     out = Path(cfg.output) / cfg.name / place.name
     check_writable("output", out)
     given = read_given(place)
+    check_given(given, Asked.of(plain(cfg.report)))
     check_baseline(cfg.report.baseline, given.table["arm"].unique(maintain_order=True).to_list())
     if given.unread:
         Console().print(
@@ -94,7 +98,7 @@ def write(cfg: DictConfig, runs: Sequence[Run], beside: Path) -> None:
     """Make the report of runs whose arms are named, copy it to `beside`/report and print its first tables."""
     from skinaug.report.terminal import print_report
 
-    artifact = make_report(Store(Path(cfg.store)), cfg.report, runs)
+    artifact = make_report(Store(Path(cfg.store)), cfg.report, runs, build(cfg.logger))
     folder = beside / "report"
     beside.mkdir(parents=True, exist_ok=True)
     with telling_full_disk(beside):

@@ -16,6 +16,11 @@ from skinaug.stage import Build, Stage, Step, build, named_files, plain
 def score_steps(cfg: DictConfig) -> Iterator[Step]:
     """The scores of each filter, apart from its thresholds, which may move at no cost."""
     for name, filter_ in cfg.curate.filters.items():
+        if "scorer" not in filter_:
+            raise InputError(
+                f"filter.{name} has settings, and {name} is no filter of filter=[...]: name it there, or leave the settings out, "
+                f"with '~filter.{name}' where a file makes them."
+            )
         config = {"name": name, **plain(filter_.scorer), "precision": cfg.trainer.precision}
         inputs = ["generate", "dataset"]
         make = partial(build_score, name)

@@ -62,7 +62,7 @@ def warnings(groups: Sequence[Mapping[str, Any]]) -> list[str]:
         lines.append(
             f"Warning: copies join {group['patients']:,} patients, {group['share']:.0%} of all, into one group, which must be in one split: "
             f"{group['pairs']:,} pairs. If these are different pictures, such as dermoscopic ones that look alike, raise "
-            "dataset.duplicates.min_cosine, as to 0.99, or lower dataset.duplicates.max_hamming. The least alike:"
+            "dataset.duplicates.min_cosine, as to 0.95, or lower dataset.duplicates.max_hamming. The least alike:"
         )
         for pair in group["joined"]:
             cosine = "" if pair["cosine"] is None else f", cosine {pair['cosine']:.3f}"

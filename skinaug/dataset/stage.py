@@ -11,10 +11,10 @@ from skinaug.errors import InputError
 from skinaug.stage import Build, Stage, Step, build, plain, without_later
 
 LATER = {  # options that came later, and what was done before
+    "labels": None,
     "min_patients": None,
     "source.splits": None,
     "duplicates.across_splits": "fail",
-    "labels": None,
 }
 OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 
@@ -31,20 +31,20 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
 
 
 def is_several(cfg: DictConfig) -> bool:
-    """Whether the data are several sets as one; records of before there were any have no `sets`."""
-    return cfg.dataset.get("sets") is not None
+    """Whether the data are several sets as one."""
+    return cfg.dataset.source.get("sets") is not None
 
 
 def described(cfg: DictConfig) -> dict[str, Any]:
     """The settings of `dataset`; of several sets, what counts of each (`OF_A_SET`) is part of their source."""
     settings: dict[str, Any] = plain(cfg.dataset)
     if is_several(cfg):
-        sets = settings.pop("sets")
+        sets = settings["source"]["sets"]
         taken = {name: {part: one[part] for part in OF_A_SET} for name, one in sets.items()}
         if without := [name for name, one in taken.items() if one["root"] == "???"]:
             raise InputError(
                 f"{', '.join(without)}: no folder is given. Give each its own: dataset.{without[0]}.root=<folder>, or, in a file, "
-                f"`root` under sets.{without[0]}."
+                f"`root` under source.sets.{without[0]}."
             )
         settings["source"] = {**settings["source"], "sets": taken}
     return settings
@@ -56,7 +56,7 @@ def build_dataset(job: Build) -> None:
 
 def tags(cfg: DictConfig) -> dict[str, str]:
     if is_several(cfg):
-        return {"dataset": "+".join(cfg.dataset.sets)}
+        return {"dataset": "+".join(cfg.dataset.source.sets)}
     return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
 
 

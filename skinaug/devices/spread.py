@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug.errors import InputError
+from skinaug.models.devices import device_count
 from skinaug.stage import ONE, SHARDED, Build, Step, plain
 from skinaug.store.files import write_text
 
@@ -32,11 +33,9 @@ def is_spread(cfg: DictConfig, step: Step) -> bool:
 
 def devices(cfg: DictConfig) -> int:
     """How many devices of a machine the trainer takes: a number, a list of them, or `auto` or -1 for all GPUs."""
-    asked = plain(cfg.trainer.devices)
-    if isinstance(asked, list):
-        return len(asked)
-    if asked not in ("auto", -1, "-1"):
-        return int(asked)
+    count = device_count(plain(cfg.trainer.devices))
+    if count is not None:
+        return count
     import torch
 
     return 1 if cfg.trainer.accelerator == "cpu" else max(torch.cuda.device_count(), 1)

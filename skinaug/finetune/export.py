@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 
 def save_pipeline(pipeline: Any, folder: Path) -> None:
-    """Save as float16 safetensors that plain diffusers loads."""
+    """Save as float16 safetensors that plain diffusers loads, and draws with as they are loaded."""
     for part in pipeline.components.values():
         if isinstance(part, nn.Module):
             part.to("cpu").half()
@@ -23,7 +23,15 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
         ):  # would save how its last text happened to be padded and cut
             part.backend_tokenizer.no_padding()
             part.backend_tokenizer.no_truncation()
-    save_whole(pipeline.save_pretrained, folder)
+
+    def save(part: Path) -> None:
+        pipeline.save_pretrained(part)
+        for config in part.glob("text_encoder*/config.json"):
+            # diffusers loads its own networks in float32, transformers its own as their configuration says.
+            values = json.loads(config.read_text()) | {"dtype": "float32"}
+            config.write_text(json.dumps(values))
+
+    save_whole(save, folder)
 
 
 def save_whole(save: Callable[[Path], Any], folder: Path) -> None:

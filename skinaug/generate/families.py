@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoPipelineForImage2Image,
@@ -21,6 +24,7 @@ from torch import Tensor
 
 from skinaug.errors import InputError
 from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
+from skinaug.models.base_folder import INDEX
 from skinaug.models.text_length import cut_off, unknown_tokens
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -53,12 +57,62 @@ def drawing_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> Diffusi
 
 def build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
     """One of settings.SCHEDULERS over the noise levels and the prediction type that the pipeline was trained with."""
+    return _scheduler(name, pipeline.scheduler.config, is_flow(pipeline.components))
+
+
+def check_scheduler(folder: Path, settings: Settings) -> None:
+    """Refuse a pipeline's folder whose noise levels the scheduler that the settings name cannot draw along.
+
+    Raises:
+        InputError: the scheduler refuses the folder's configuration, or makes levels of it that are no numbers or do not fall.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    config, flow = json.loads(file.read_text()), is_flow(json.loads((folder / INDEX).read_text()))
+    try:
+        scheduler = _scheduler(settings.scheduler, config, flow)
+        shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
+        scheduler.set_timesteps(settings.num_inference_steps, **shift)
+        fault = _fault(scheduler)
+    except Exception as error:  # of many kinds: each scheduler has its own
+        fault = str(error)
+    if fault:
+        raise InputError(
+            f"{file} does not suit generate.scheduler={settings.scheduler} with {settings.num_inference_steps} steps: {fault}. Correct its "
+            "betas and what it says of sigmas, or choose another scheduler."
+        )
+
+
+def _levels(scheduler: SchedulerMixin) -> np.ndarray:
+    """The noise over the signal, or for flows the share of noise, at each step: from the most to the least."""
+    if hasattr(scheduler, "sigmas"):
+        return np.asarray(scheduler.sigmas, np.float64)
+    signal = np.asarray(scheduler.alphas_cumprod, np.float64)[np.asarray(scheduler.timesteps)]
+    predicts_picture = (
+        scheduler.config.prediction_type != "epsilon"
+    )  # the only one that divides by the signal
+    with np.errstate(divide="ignore"):
+        return np.sqrt((1 - signal) / (signal + 1e-12 * predicts_picture))
+
+
+def _fault(scheduler: SchedulerMixin) -> str | None:
+    """What is wrong with a scheduler's noise levels; None for nothing."""
+    trained, count = scheduler.config.num_train_timesteps, len(getattr(scheduler, "alphas_cumprod", ()))
+    if count not in (0, trained):
+        return f"it has betas of {count} noise levels, and num_train_timesteps is {trained}"
+    levels = _levels(scheduler)
+    if not np.isfinite(levels).all():
+        return "some of its noise levels are no finite numbers"
+    if (levels < 0).any() or (np.diff(levels) > 0).any():
+        return "its noise levels do not fall from step to step"
+    return None
+
+
+def _scheduler(name: str, config: Mapping[str, Any], flow: bool) -> SchedulerMixin:
     kind, options = KINDS[name]
-    config = pipeline.scheduler.config
-    if is_flow(pipeline.components) and name != "flow":
+    if flow and name != "flow":
         shift = config.get("shift", config.get("flow_shift", 1.0))
-        flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
-        options = options | flow
+        sigmas = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
+        options = options | sigmas
     return kind.from_config(config, **options)
 
 

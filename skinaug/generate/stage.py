@@ -28,6 +28,7 @@ class Variant:
 
     steps: Callable[[DictConfig], Iterator[Step]]
     check: Callable[[DictConfig], None]
+    check_parts: Callable[[DictConfig], None]
     check_data: Callable[[DictConfig, Manifest], None]
     tags: Callable[[DictConfig], dict[str, Any]]
 
@@ -65,6 +66,13 @@ def check_drawn(cfg: DictConfig) -> None:
         check_folder(settings(cfg), folder)
     else:
         settings(cfg)
+
+
+def check_drawn_parts(cfg: DictConfig) -> None:
+    from skinaug.generate.families import check_scheduler
+
+    if folder := local_folder(cfg.base.path):
+        check_scheduler(folder, settings(cfg))
 
 
 def check_drawn_data(cfg: DictConfig, data: Manifest) -> None:
@@ -182,9 +190,9 @@ def given_tags(cfg: DictConfig) -> dict[str, Any]:
     return {"pool": cfg.generate.name, "seen": cfg.generate.seen}
 
 
-DRAWN = Variant(drawn_steps, check_drawn, check_drawn_data, drawn_tags)
-RENDERED = Variant(rendered_steps, check_rendered, lambda cfg, data: None, drawn_tags)
-GIVEN = Variant(given_steps, check_given, check_given_data, given_tags)
+DRAWN = Variant(drawn_steps, check_drawn, check_drawn_parts, check_drawn_data, drawn_tags)
+RENDERED = Variant(rendered_steps, check_rendered, lambda cfg: None, lambda cfg, data: None, drawn_tags)
+GIVEN = Variant(given_steps, check_given, lambda cfg: None, check_given_data, given_tags)
 
 
 def variant(cfg: DictConfig) -> Variant:
@@ -202,6 +210,10 @@ def check(cfg: DictConfig) -> None:
     variant(cfg).check(cfg)
 
 
+def check_parts(cfg: DictConfig) -> None:
+    variant(cfg).check_parts(cfg)
+
+
 def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
     variant(cfg).check_data(cfg, data)
 
@@ -210,4 +222,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return variant(cfg).tags(cfg)
 
 
-STAGE = Stage("generate", 3, steps, check, check_data=check_data, tags=tags)
+STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags)

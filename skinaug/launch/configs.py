@@ -7,7 +7,9 @@ to be run; `yaml_check` keeps out what breaks the reader itself.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
@@ -20,6 +22,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
 from skinaug.errors import InputError
+from skinaug.launch.free_names import free_names
 from skinaug.launch.yaml_check import check_yaml
 
 PACKAGE = Path(__file__).parents[1]
@@ -39,9 +42,51 @@ class CheckedSource(FileConfigSource):
         if file.is_file():
             check_yaml(file)
         try:
-            return super().load_config(config_path)
+            loaded = super().load_config(config_path)
         except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
             raise InputError(f"{file} cannot be used as a configuration: {error}.") from error
+        _refuse_repeated_options(file, loaded.config)
+        free_names(loaded.config, Path(config_path).parent.name)  # the group's, under which it will stand
+        return loaded
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Without what options share, such as `_defaults`: `mix=glob(*)` is every option."""
+        return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
+
+
+def _refuse_repeated_options(file: Path, config: Any) -> None:
+    """Refuse a defaults list that names an option of a group twice, as in `override /test: [mine, mine]`: Hydra would merge the two."""
+    for entry in (OmegaConf.is_dict(config) and config.get("defaults")) or ():
+        for group, options in entry.items_ex(resolve=False) if OmegaConf.is_dict(entry) else ():
+            named = list(options) if OmegaConf.is_list(options) else []
+            if len(named) != len(set(named)):
+                group = str(group).rpartition(" ")[2].strip("/")
+                raise InputError(
+                    f"{file} names an option twice in {group}: [{', '.join(map(str, named))}]. Name each once."
+                )
+
+
+class UserSource(CheckedSource):
+    """The groups of conf/ in the folder that one works in. Its own files, such as the config.yaml of another project, are not read."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "user"
+
+    def is_config(self, config_path: str) -> bool:
+        return "/" in config_path and super().is_config(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        own = self._normalize_file_name(config_path)
+        if (folder("conf") / own).is_file() and own not in _told:
+            _told.add(own)
+            print(
+                f"skinaug: conf/{own} of this folder stands in the place of skinaug's own.", file=sys.stderr
+            )
+        return super().load_config(config_path)
+
+
+_told: set[str] = set()  # files that this process has spoken of
 
 
 class ExperimentSource(CheckedSource):
@@ -68,7 +113,7 @@ class ExperimentSource(CheckedSource):
         return (
             []
             if results_filter == ObjectType.GROUP
-            else sorted(p.stem for p in Path(self.path).glob("*.yaml"))
+            else sorted(p.stem for p in Path(self.path).glob("[!_]*.yaml"))
         )
 
 
@@ -114,7 +159,7 @@ class SearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = Path.cwd() / "conf"
         if own.is_dir() and own.resolve() != folder("conf").resolve():
-            search_path.prepend("user", own.as_uri())
+            search_path.prepend("user", f"user://{own}")
         for studies in dict.fromkeys([Path.cwd() / "experiments", folder("experiments")]):
             if studies.is_dir():
                 search_path.append("experiments", f"experiments://{studies}")
@@ -123,7 +168,7 @@ class SearchPath(SearchPathPlugin):
 
 def register() -> None:
     """Make the sources known to Hydra; once a process."""
-    for plugin in (ExperimentSource, TimmSource, SearchPath):
+    for plugin in (ExperimentSource, UserSource, TimmSource, SearchPath):
         Plugins.instance().register(plugin)
     SourcesRegistry.instance().types["file"] = (
         CheckedSource  # in the place of Hydra's own, --config-dir included

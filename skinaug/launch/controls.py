@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
+from skinaug.launch.failures import failed, forget_sweep, raise_failures
+from skinaug.launch.jobs import SweepLauncher
+from skinaug.launch.overrides import key_of
 
 # What each control changes of a job; of `oracle`, where the photographs are rendered, ORACLE.
 CONTROLS = {
@@ -31,6 +36,8 @@ ORACLE = {
     "generate": "default",
     "filter": "[]",
 }  # there are as many fresh ones as are asked for
+OF_THE_POOL = ("base.", "generate.", "filter.")
+OF_ANY_POOL = ("generate.per_class", "generate.image_size", "generate.seed")
 RENDERED = "skinaug.dataset.phantom.source.Phantom"
 
 
@@ -39,7 +46,48 @@ class ControlSweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         check_controls(config.controls)
+        # By options of a job without filters: what removes the settings that an experiment's file makes of some.
+        self.settings_left: dict[tuple[str, ...], list[str]] = {}
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep to its end, whichever of its jobs fail.
+
+        Raises:
+            InputError: every job was refused.
+            Ended: some jobs have failed; there is a report of the others.
+        """
+        assert self.launcher is not None
+        assert self.hydra_context is not None
+        assert self.config is not None
+        if not isinstance(self.launcher, SweepLauncher):
+            return super().sweep(arguments)
+        results: list[JobReturn] = []
+        launch = self.launcher.launch
+
+        def collected(job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            batch = launch(job_overrides, initial_job_idx=initial_job_idx)
+            results.extend(batch)
+            return [result for result in batch if not failed(result)]  # Hydra would end with the first one
+
+        self.launcher.launch = collected  # type: ignore[method-assign]
+        try:
+            returns = super().sweep(arguments)
+        except BaseException:
+            forget_sweep(self.config)
+            raise
+        if all(map(failed, results)):
+            forget_sweep(self.config)
+        elif any(map(failed, results)):
+            name = self.config.hydra.job.config_name
+            self.hydra_context.callbacks.on_multirun_end(config=self.config, config_name=name)
+        raise_failures(results, self.launcher.told)
+        return returns
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Our launchers compose all jobs before they start one."""
+        if not isinstance(self.launcher, SweepLauncher):
+            super().validate_batch_is_legal(batch)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
         # No job is another one for the controls that stand beside it.
@@ -53,14 +101,34 @@ class ControlSweeper(BasicSweeper):
     def _controls(self, jobs: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
         from skinaug.stage import build
 
-        assert self.hydra_context is not None
         assert self.config is not None
         for job in jobs:
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+            cfg = self._composed(job)
             mix, rendered = build(cfg.mix), cfg.dataset.source["_target_"] == RENDERED
             for name in self.config.controls if mix.needs_pool else ():
                 if mix.keeps_real or name not in NEED_REAL:
-                    yield changed(job, ORACLE if name == "oracle" and rendered else CONTROLS[name])
+                    yield self._oracle(job) if name == "oracle" and rendered else changed(job, CONTROLS[name])
+
+    def _oracle(self, job: Sequence[str]) -> tuple[str, ...]:
+        """The job with a pool that the truth renders. What was set of the base, of the drawing and of filters is not of it."""
+        keys = [key_of(override) for override in job]
+        kept = [
+            override
+            for key, override in zip(keys, job, strict=True)
+            if key in OF_ANY_POOL or not key.startswith(OF_THE_POOL)
+        ]
+        oracle = changed(kept, ORACLE)
+        options = tuple(
+            override for override in oracle if "." not in key_of(override) and key_of(override) != "seed"
+        )
+        if options not in self.settings_left:
+            self.settings_left[options] = [f"~filter.{name}" for name in self._composed(options).filter]
+        return (*oracle, *self.settings_left[options])
+
+    def _composed(self, job: Sequence[str]) -> DictConfig:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
 
 
 def check_controls(names: Sequence[str]) -> None:
@@ -92,5 +160,5 @@ def refuse_without_sweep(cfg: DictConfig) -> None:
 
 def changed(job: Sequence[str], values: dict[str, str]) -> tuple[str, ...]:
     """A job's overrides with other values of some keys."""
-    kept = [override for override in job if override.partition("=")[0] not in values]
+    kept = [override for override in job if key_of(override) not in values]
     return (*kept, *(f"{key}={value}" for key, value in values.items()))

@@ -1,7 +1,8 @@
-"""Jobs of a sweep that run beside each other: what those on a cluster (`slurm`) and those on one box (`local`) share.
+"""Jobs of a sweep: what those on a cluster (`slurm`), those beside each other on one box (`local`) and those one after the other
+(`sequential`) share.
 
 A job is composed when the sweep is launched, so what is edited while it waits does not change it, and one whose configuration
-cannot work is refused before any is started. Jobs meet in the store: a sweep that was interrupted is launched again with the
+cannot work is refused before any is started, while the others run. Jobs meet in the store: a sweep that was interrupted is launched again with the
 same command, and builds only what is missing.
 """
 
@@ -12,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -24,7 +26,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from skinaug import termination
-from skinaug.errors import Ended, InputError
+from skinaug.errors import Ended
+from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
 
 LOG = "log.txt"  # in a job's folder
 
@@ -66,7 +69,7 @@ class Job:
             return result
         except Ended as ended:  # bad input
             print(f"skinaug: {ended.message}", file=sys.stderr)
-            return JobReturn(status=JobStatus.FAILED, _return_value=InputError(ended.message))
+            return refusal(ended.message)
 
     @property
     def folder(self) -> Path:
@@ -75,54 +78,75 @@ class Job:
 
 
 class SweepLauncher(Launcher):
-    """Composes and checks a sweep's jobs, runs them in waves (`waves`), and tells which have failed."""
+    """Composes and checks a sweep's jobs, runs those that can work (`run`), and tells which have failed.
+
+    Attributes:
+        apart: what sets each job apart from the others, by its number.
+        told: name and reason of each job that has failed so far.
+    """
 
     kind: type[Job] = Job
+    has_logs = True  # what a job prints goes into its own file
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.context, self.task, self.config = hydra_context, task_function, config
+        self.apart: dict[int, str] = {}
+        self.told: list[tuple[str, str]] = []
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
-        jobs = [
-            self.kind(number, self.compose(overrides, number), self.context, self.task)
-            for number, overrides in enumerate(job_overrides, initial_job_idx)
-        ]
-        names = [list(job.cfg.hydra.overrides.task) for job in jobs]
-        apart = {  # what sets each job apart from the others
-            job.number: " ".join(name for name in own if not all(name in other for other in names))
-            for job, own in zip(jobs, names, strict=True)
-        }
+        asked = dict(enumerate(job_overrides, initial_job_idx))
+        for number, own in asked.items():
+            names = [name for name in own if not all(name in other for other in job_overrides)]
+            self.apart[number] = " ".join(names)
+        jobs: list[Job] = []
         results: dict[int, JobReturn] = {}
-        progress = Progress(
+        for number, overrides in asked.items():
+            try:
+                jobs.append(self.kind(number, self.compose(overrides, number), self.context, self.task))
+            except Exception as error:
+                if (fault := fault_of_input(error)) is None:
+                    raise
+                results[number] = refusal(fault)
+                self.tell_end(number, results[number], "refused", None)
+        with Progress(
             TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
-            console=console, transient=True,
-        )  # fmt: skip
-        with progress:
+            console=console, transient=True, disable=not self.has_logs,
+        ) as progress:  # fmt: skip
             bar = progress.add_task("jobs", total=len(jobs), told="")
-            for job, result in self.run(jobs, lambda told: progress.update(bar, told=told)):
+            show = partial(progress.update, bar)
+            for job, result in self.run(jobs, lambda told: self.show(told, show)) if jobs else ():
                 results[job.number] = result
                 progress.advance(bar)
-                verdict = "done" if result.status == JobStatus.COMPLETED else "[red]failed[/red]"
-                lost = isinstance(result._return_value, Ended)  # it could not tell itself
-                said = result._return_value.message if lost else last_line(job.folder / LOG)
-                told = escape(f"{apart[job.number]}  {said}")
-                console.print(f"job {job.number} {verdict}: {told}", highlight=False, soft_wrap=True)
-        failed = [job for job in jobs if results[job.number].status != JobStatus.COMPLETED]
-        if failed:
-            summary = f"{len(failed)} of {len(jobs)} jobs failed. Their logs:"
-            lines = [
-                summary,
-                *(f"  {job.folder / LOG}" for job in failed),
-                "Run the same command again to go on.",
-            ]
-            for job in failed:
-                if not isinstance(results[job.number]._return_value, InputError):
-                    results[job.number]._return_value = Ended(1, "\n".join(lines))
-        return [results[job.number] for job in jobs]
+                verdict = "failed" if failed(result) else "done"
+                self.tell_end(job.number, result, verdict, job.folder / LOG if self.has_logs else None)
+        return [results[number] for number in asked]
+
+    def show(self, told: str, progress: Callable[..., None]) -> None:
+        """How things stand: beside the progress, where nothing else is printed."""
+        if self.has_logs:
+            progress(told=told)
+        else:
+            console.print(escape(told), highlight=False, soft_wrap=True)
+
+    def tell_end(self, number: int, result: JobReturn, verdict: str, log: Path | None) -> None:
+        """Print what became of a job, and keep it where it has failed."""
+        name = f"job {number} {self.apart[number]}".rstrip()
+        if failed(result):
+            self.told.append((f"{name} ({log})" if log else name, message_of(result)))
+        # A job that was lost, or not started, could not tell itself.
+        silent = verdict == "refused" or isinstance(result._return_value, Ended)
+        said = message_of(result) if silent else last_line(log) if log else ""
+        shown = verdict if verdict == "done" else f"[red]{verdict}[/red]"
+        told = escape(f"{self.apart[number]}  {said}".rstrip())
+        console.print(f"job {number} {shown}: {told}", highlight=False, soft_wrap=True)
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """A job's configuration, which is refused here if it cannot work."""
+        """A job's configuration.
+
+        Raises:
+            InputError: it cannot work.
+        """
         from skinaug.launch.selections import refuse_repeated_sets
         from skinaug.pipeline import check, steps
 

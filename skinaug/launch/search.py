@@ -13,14 +13,15 @@ from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from skinaug.errors import Ended, InputError
+from skinaug.errors import InputError
+from skinaug.launch.failures import failed, message_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 ABANDONED = "abandoned"  # numbers of trials whose process was killed; their values are tried again
-BASIC = "BasicLauncher"
 
 console = Console()
 
@@ -67,9 +67,6 @@ class SearchSweeper(Sweeper):
         if config.controls:
             raise InputError("A search has no controls: give them to a sweep over the values that it finds.")
         self.context, self.config = hydra_context, config
-        # Hydra's own launcher would end the search with the first job that is refused.
-        if str(config.hydra.launcher["_target_"]).endswith(BASIC):
-            task_function = refusing(task_function)
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -124,23 +121,17 @@ class SearchSweeper(Sweeper):
         )
 
     def _launch(self, jobs: Sequence[Sequence[str]]) -> list[JobReturn]:
-        """Launch jobs; where the launcher refuses them all for one, one by one."""
-        try:
-            results = list(self.launcher.launch(jobs, initial_job_idx=self.jobs))
-        except InputError as error:
-            if len(jobs) > 1:
-                return [result for job in jobs for result in self._launch([job])]
-            results = [JobReturn(status=JobStatus.FAILED, _return_value=error)]
+        results = list(self.launcher.launch(jobs, initial_job_idx=self.jobs))
         self.jobs += len(jobs)
         return results
 
     def _tell(self, study: Study, trial: Trial, results: Sequence[JobReturn]) -> None:
         from optuna.trial import TrialState
 
-        failed = [result._return_value for result in results if result.status != JobStatus.COMPLETED]
-        if failed:
+        lost = [message_of(result) for result in results if failed(result)]
+        if lost:
             console.print(
-                f"trial {trial.number} failed: {failed[0]}", highlight=False, soft_wrap=True, markup=False
+                f"trial {trial.number} failed: {lost[0]}", highlight=False, soft_wrap=True, markup=False
             )
             study.tell(trial, state=TrialState.FAIL)
         else:
@@ -152,18 +143,6 @@ class SearchSweeper(Sweeper):
         values = OmegaConf.to_container(config, resolve=True)
         about = [values, {key: str(space[key]) for key in space}, fixed, self.seeds]
         return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def refusing(task: TaskFunction) -> TaskFunction:
-    """A task that raises InputError where it ended for bad input, so that the job has failed and the sweep goes on."""
-
-    def refused(cfg: DictConfig) -> Any:
-        try:
-            return task(cfg)
-        except Ended as ended:
-            raise InputError(ended.message) from None
-
-    return refused
 
 
 def open_study(storage: Path, name: str, seed: int) -> Study:

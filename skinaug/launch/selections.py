@@ -16,7 +16,7 @@ OF_A_SET = ("source", "root", "classes")  # what one of several data sets has of
 
 def spread_sets(overrides: Sequence[str]) -> list[str]:
     """The overrides with `dataset=[a,b]` in the words that Hydra has for it: `dataset=several`, and each set's option below
-    `dataset.sets`, where `dataset.a.<key>` goes too. A set is an option, or `option@name`.
+    `dataset.source.sets`, where `dataset.a.<key>` goes too. A set is an option, or `option@name`.
 
     Raises:
         InputError: an option twice without names, names that cannot be keys, options of a set that are the whole's, a sweep.
@@ -28,7 +28,7 @@ def spread_sets(overrides: Sequence[str]) -> list[str]:
     if not (found := re.fullmatch(r"\[([^][]*)\]", word.removeprefix("dataset="))):
         raise InputError(
             f"{word}: several sets are one list, as in dataset=[ham10000,pad_ufes_20]. To sweep over such lists, write each as a file "
-            "conf/dataset/<name>.yaml of your own, with `defaults: [several, ham10000@sets.ham10000, ...]`."
+            "conf/dataset/<name>.yaml of your own, with `defaults: [several, ham10000@source.sets.ham10000, ...]`."
         )
     chosen = [tuple(one.strip().partition("@")[::2]) for one in found[1].split(",") if one.strip()]
     rest = [other for at, other in enumerate(overrides) if at not in {at for at, _ in lists}]
@@ -40,17 +40,23 @@ def spread_sets(overrides: Sequence[str]) -> list[str]:
             f"{word} names {'no set' if not names else 'a set twice'}. Give each a name of its own, as in "
             "dataset=[folder@clinic,folder@ward] dataset.clinic.root=<folder> dataset.ward.root=<folder>."
         )
-    if bad := [name for name in names if not re.fullmatch(r"[A-Za-z]\w*", name)]:
-        raise InputError(f"{word}: {', '.join(bad)} is no name for a set: take letters, digits and _.")
+    keys = ("source", "duplicates", "labels")
+    if bad := [name for name in names if name in keys or not re.fullmatch(r"[A-Za-z]\w*", name)]:
+        raise InputError(
+            f"{word}: {', '.join(bad)} is no name for a set: take letters, digits and _, and no key of dataset."
+        )
     spread = [
-        f"+dataset@dataset.sets.{name}={option}" for (option, _), name in zip(chosen, names, strict=True)
+        f"+dataset@dataset.source.sets.{name}={option}"
+        for (option, _), name in zip(chosen, names, strict=True)
     ]
     return ["dataset=several", *spread, *(_below_sets(other, names) for other in rest)]
 
 
 def _below_sets(override: str, names: Sequence[str]) -> str:
-    """`dataset.<name>.<key>=...` as `dataset.sets.<name>.<key>=...`."""
-    found = re.match(rf"([+~]*)dataset\.(?:sets\.)?({'|'.join(names)})\.(\w+)(.*)", override, re.DOTALL)
+    """`dataset.<name>.<key>=...` as `dataset.source.sets.<name>.<key>=...`."""
+    found = re.match(
+        rf"([+~]*)dataset\.(?:source\.sets\.)?({'|'.join(names)})\.(\w+)(.*)", override, re.DOTALL
+    )
     if not found:
         return override
     signs, name, key, more = found.groups()
@@ -58,7 +64,7 @@ def _below_sets(override: str, names: Sequence[str]) -> str:
         raise InputError(
             f"{override}: of one of several sets, {', '.join(OF_A_SET)} can be set. The rest is the whole's: dataset.{key}{more}."
         )
-    return f"{signs}dataset.sets.{name}.{key}{more}"
+    return f"{signs}dataset.source.sets.{name}.{key}{more}"
 
 
 def refuse_repeated_sets(cfg: DictConfig, overrides: Sequence[str]) -> None:

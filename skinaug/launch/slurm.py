@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import signal
@@ -134,18 +135,19 @@ def wait(sent: dict[str, tuple[Job, Any]], tell: Callable[[str], None]) -> Itera
             if states
             else []
         )
-        tell(", ".join(counts))
+        tell("squeue does not answer" if states is None else ", ".join(counts))
         if sent:
             time.sleep(LOOK)
 
 
 def queue() -> dict[str, str] | None:
     """The state of each of the user's jobs that Slurm waits with or runs, by job id; None where it does not answer."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i %T"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        return None
-    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    for mine in ("--me", f"--user={getpass.getuser()}"):  # Slurm knows the first since 20.02
+        command = ["squeue", mine, "--noheader", "--array", "--format=%i %T"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    return None
 
 
 def outcome(handle: Any) -> JobReturn:

@@ -7,8 +7,10 @@ lower class index).
 from __future__ import annotations
 
 import numpy as np
+from scipy.optimize import brentq
 
 BINS = 15  # of equal width, as in Guo et al. 2017
+LEAST_PROBABILITY = 1e-30  # that has a logarithm
 
 
 def confidences(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,6 +90,46 @@ def aurc_terms(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     terms = np.empty(len(order))
     terms[order] = _block_means(risks + behind, block)
     return terms
+
+
+def temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature by which logits are divided so that the probabilities of true classes become most likely: above 1 where
+    a classifier is too sure.
+
+    Guo et al. 2017, ICML 70:1321. Ends at 0.01 or 100 where a classifier is right, or wrong, of every image.
+
+    Args:
+        probabilities: float [N, C] of validation images.
+        labels: int [N], class indices below C.
+    """
+    logits = np.log(np.maximum(probabilities.astype(float), LEAST_PROBABILITY))
+    own = np.take_along_axis(logits, labels[:, None], 1)[:, 0]
+
+    def slope(log_temperature: float) -> float:
+        """Of the mean negative log-likelihood by the inverse temperature: it rises with it, for that is convex."""
+        weights = _softmax(logits * np.exp(-log_temperature))
+        return float(((weights * logits).sum(1) - own).mean())
+
+    low, high = np.log(0.01), np.log(100)
+    if slope(low) <= 0 or slope(high) >= 0:
+        return float(np.exp(low if slope(low) <= 0 else high))
+    return float(np.exp(brentq(slope, low, high)))
+
+
+def tempered(probabilities: np.ndarray, by: float) -> np.ndarray:
+    """Probabilities whose logits are divided by a temperature: float [N, C], rows that sum to 1. The most probable class stays."""
+    return _softmax(np.log(np.maximum(probabilities.astype(float), LEAST_PROBABILITY)) / by)
+
+
+def log_loss_terms(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each image's true class, in nats: float [N], at most 69."""
+    own = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+    return -np.log(np.maximum(own.astype(float), LEAST_PROBABILITY))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _by_confidence(confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

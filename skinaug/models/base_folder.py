@@ -222,10 +222,20 @@ def _library(value: Any) -> Any:
 
 
 def _single_file(folder: Path) -> str:
-    """A hint for a folder that holds one checkpoint file instead of a pipeline."""
+    """A hint for one checkpoint file, or a folder that holds one, instead of a pipeline."""
+    if folder.is_file():
+        return f" {_ONE_FILE.format(file=folder)}" if folder.suffix == ".safetensors" else f" {CONVERT}."
     found = [path.name for path in folder.glob("*") if path.suffix in (".safetensors", *PICKLES)]
     if not found:
         return ""
     if not any(name.endswith(".safetensors") for name in found):
         return f" It has {found[0]}. {CONVERT}, in diffusers' layout."
-    return f" Convert {found[0]} with diffusers: <pipeline class>.from_single_file(...).save_pretrained(<folder>)."
+    single = next(name for name in found if name.endswith(".safetensors"))
+    return f" {_ONE_FILE.format(file=folder / single)}"
+
+
+_ONE_FILE = (
+    "A checkpoint in one file draws as weights that were made elsewhere: finetune=given finetune.path={file}, on the base that it was "
+    "trained on, or with finetune.config=<folder that describes it>. To teach it, convert it with diffusers first: "
+    "<pipeline class>.from_single_file(...).save_pretrained(<folder>)."
+)

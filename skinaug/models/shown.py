@@ -13,13 +13,22 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+MARGIN_VERDICTS = (
+    "non_inferior",
+    "equivalent",
+    "inferior",
+)  # columns of a report's differences, where it has a margin
+
+
 def summary(artifact: Artifact) -> dict[str, float]:
     """What a dashboard compares finished runs by, of any stage: cost/seconds; further
 
     - classify: test/<score>, test/recall/<class>, best/<score> (validation, of the chosen checkpoint) and train/<number>;
     - evaluate: test/<score> and test/recall/<class>, of a further test set;
     - curate: curate/generated and curate/kept, in images;
-    - mix: mix/real and mix/synthetic, in images.
+    - mix: mix/real and mix/synthetic, in images;
+    - report: <arm>/difference to the baseline in top-1 with <arm>/low and <arm>/high (adjusted, in shares), <arm>/p_holm, and as 1
+      or 0 <arm>/improves, <arm>/harms and, with a margin, <arm>/non_inferior, <arm>/equivalent and <arm>/inferior.
     """
     import polars as pl
 
@@ -40,7 +49,27 @@ def summary(artifact: Artifact) -> dict[str, float]:
     elif artifact.stage == "mix":
         table = pl.read_csv(artifact.path / "table.csv")
         told |= {f"mix/{source}": int(table[source].sum()) for source in ("real", "synthetic")}
+    elif artifact.stage == "report":
+        told |= _verdicts(pl.read_csv(artifact.path / "differences.csv", infer_schema_length=None))
     return {name: value for name, value in told.items() if math.isfinite(value)}
+
+
+def _verdicts(differences: pl.DataFrame) -> dict[str, float]:
+    """What a report says of each arm's top-1, by `<arm>/<column>`."""
+    told: dict[str, float] = {}
+    for row in differences.iter_rows(named=True):
+        if row["metric"] == "top1":
+            found = {
+                "difference": row["difference"],
+                "low": row["low_adjusted"],
+                "high": row["high_adjusted"],
+                "p_holm": row["p_holm"],
+                "improves": int(row["low_adjusted"] > 0),
+                "harms": int(row["high_adjusted"] < 0),
+                **{name: int(row[name]) for name in MARGIN_VERDICTS if name in row},
+            }
+            told |= {f"{row['arm']}/{name}": value for name, value in found.items()}
+    return told
 
 
 def predictions(

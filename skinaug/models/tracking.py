@@ -48,8 +48,11 @@ def track_csv(
     keys: Mapping[str, Any],
     *,
     folder: str,
-) -> Iterator[Logger]:
-    """Metrics as `<folder>/<group>/<stage>-<key>/metrics.csv`."""
+) -> Iterator[Logger | bool]:
+    """Metrics as `<folder>/<group>/<stage>-<key>/metrics.csv`, but of reports, whose tables are CSV files already."""
+    if recipe.stage == REPORT:
+        yield False
+        return
     from lightning.pytorch.loggers import CSVLogger
 
     logger = CSVLogger(save_dir=folder, name=group, version=_name(recipe))
@@ -73,7 +76,7 @@ def track_wandb(
     rows: int = 500,
     images: int = 24,
     photographs: bool = False,
-) -> Iterator[Logger]:
+) -> Iterator[Logger | bool]:
     """One W&B run a stage: `job_type` is the stage, `group` the experiment, the id comes from the artifact's key.
 
     The artifacts that it read and wrote are logged by reference, which draws the lineage dataset -> weights -> pool ->
@@ -102,7 +105,7 @@ def track_wandb(
             known = _replay(run, earlier)
             for read in inputs.values():
                 _use(run, _reference(read))
-            yield _logger(run, known)
+            yield False if recipe.stage == REPORT else _logger(run, known)  # Lightning's loads torch
             run.summary.update(summary(artifact))
             if recipe.stage == "classify":
                 run.log({"predictions": _table(predictions(artifact, inputs, rows, photographs))})
@@ -126,6 +129,7 @@ SETTINGS: dict[str, Any] = {
 }
 STEP = "trainer/global_step"  # Lightning's name of the optimizer step
 LESS_IS_BETTER = ("loss", "ece", "brier", "aurc")
+REPORT = "report"  # the stage of which there are no curves
 PICTURE_SIZE = 256  # pixels of the long side of a picture in a table
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
+from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -27,22 +29,29 @@ from rich.text import Text
 
 from skinaug import termination
 from skinaug.errors import InputError
+from skinaug.models.devices import device_count, device_numbers
 
 
 def make_trainer(
-    accelerator: str = "auto", devices: int | str = "auto", precision: str = "auto", **options: Any
+    accelerator: str = "auto",
+    devices: int | str | Sequence[int] = "auto",
+    precision: str = "auto",
+    **options: Any,
 ) -> L.Trainer:
     """A Trainer with this project's defaults; `options` are Lightning's own and win over them.
 
     Args:
         accelerator: auto, cpu, gpu or mps.
-        devices: number of devices, or auto for all.
+        devices: how many, auto for all, or which: [0, 1] or "0,1". Of cores that do nothing else, only the number counts.
         precision: a Lightning precision, or auto: bf16-mixed on GPUs that have bfloat16, 32-true elsewhere.
         options: keywords of `lightning.Trainer`, such as `max_steps`, `callbacks`, `logger`, `default_root_dir`; `strategy` may
             also be a function that makes one, since each Trainer needs its own.
     """
     quieten()
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    on_cpu = accelerator == "cpu" or (
+        accelerator == "auto" and not on_gpu and not MPSAccelerator.is_available()
+    )
     callbacks = list(options.pop("callbacks", None) or [])
     if callable(options.get("strategy")):
         options["strategy"] = options["strategy"]()
@@ -64,16 +73,18 @@ def make_trainer(
     }
     return L.Trainer(
         accelerator=accelerator,
-        devices=devices,
+        devices=(device_count(devices) or "auto") if on_cpu else device_numbers(devices),
         callbacks=[*callbacks, *bar, StopAtSigterm()],
         **{**defaults, **options},
     )
 
 
-def fully_sharded(devices: int, num_nodes: int) -> ModelParallelStrategy:
+def fully_sharded(devices: int | str | Sequence[int], num_nodes: int) -> ModelParallelStrategy:
     """Every device holds a piece of every weight, gradient and optimizer state (FSDP); checkpoints are whole."""
     return ModelParallelStrategy(
-        data_parallel_size=devices * num_nodes, tensor_parallel_size=1, save_distributed_checkpoint=False
+        data_parallel_size=(device_count(devices) or torch.cuda.device_count()) * num_nodes,
+        tensor_parallel_size=1,
+        save_distributed_checkpoint=False,
     )
 
 

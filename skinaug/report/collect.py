@@ -144,11 +144,13 @@ class Study:
         runs: finished runs, in the order of the jobs.
         missing: (arm, seed) of jobs that failed, or that other arms have and this one lacks.
         baseline: the arm that the others are compared with.
+        groups: classes that count as one, by the group's name; none where each class stands for itself.
     """
 
     runs: tuple[Run, ...]
     missing: tuple[tuple[str, int], ...]
     baseline: str
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[str]:
@@ -204,18 +206,22 @@ class Study:
     @cached_property
     def predictions(self) -> list[Predictions]:
         """Test predictions of each run; checked to be of the same classes."""
-        return _align(self.runs, [table.filter(pl.col("split") == "test") for table in self._tables])
+        return self._of("test")
 
     @cached_property
     def validation(self) -> list[Predictions]:
         """Validation predictions of each run."""
-        return _align(self.runs, [table.filter(pl.col("split") == "val") for table in self._tables])
+        return self._of("val")
 
     @cached_property
     def synthetic(self) -> list[Predictions]:
         """Predictions of each run for synthetic images that it was not trained on; without images where it was asked about
         none."""
-        return _align(self.runs, [table.filter(pl.col("split") == "synthetic") for table in self._tables])
+        return self._of("synthetic")
+
+    def _of(self, split: str) -> list[Predictions]:
+        tables = [table.filter(pl.col("split") == split) for table in self._tables]
+        return [in_groups(found, self.groups) for found in _align(self.runs, tables)]
 
     @cached_property
     def _tables(self) -> list[pl.DataFrame]:
@@ -288,6 +294,24 @@ class Predictions:
     groups: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+
+
+def in_groups(predictions: Predictions, groups: Mapping[str, Sequence[str]]) -> Predictions:
+    """Predictions with groups in the place of classes: a group's probability is the sum of its classes'. As they are where there
+    are no groups.
+
+    Args:
+        groups: by name, all classes, each once.
+    """
+    if not groups:
+        return predictions
+    names = list(groups)
+    place = {label: position for position, own in enumerate(groups.values()) for label in own}
+    of_class = np.array([place[label] for label in predictions.classes])
+    probabilities = predictions.probabilities @ (of_class[:, None] == np.arange(len(names))).astype(float)
+    return replace(
+        predictions, classes=names, labels=of_class[predictions.labels], probabilities=probabilities
+    )
 
 
 def _align(runs: Sequence[Run], tables: Sequence[pl.DataFrame]) -> list[Predictions]:

@@ -20,7 +20,9 @@ from skinaug.report import (
     further,
     gap,
     grid,
+    margin,
     measure,
+    parts,
     plots,
     readers,
     real_labels,
@@ -28,17 +30,23 @@ from skinaug.report import (
     subgroups,
     swept,
     tables,
+    temperature,
     text,
 )
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES, Draws, Measured
+from skinaug.report.settings import Asked
 from skinaug.report.tables import Table
 
 MOST_CLASSES = 12  # of which a confusion table is still readable
 
 
 def words_and_tables(
-    study: Study, published: Mapping[str, Any] | None, frames: Mapping[str, pl.DataFrame], compare: str | None
+    study: Study,
+    published: Mapping[str, Any] | None,
+    frames: Mapping[str, pl.DataFrame],
+    compare: str | None,
+    asked: Asked,
 ) -> dict[str, Any]:
     """All words and tables of the report."""
     arms, differences = frames["arms"], frames["differences"]
@@ -58,6 +66,7 @@ def words_and_tables(
         "left_out": text.left_out(study, frames["subgroups"]),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
+        "margin_note": margin.note(differences),
         "further": further.further_tables(study, frames["further"]) if "further" in frames else {},
         "exchange_table": exchange.exchange_table(frames["exchange"]),
         "heatmaps": {
@@ -78,10 +87,18 @@ def words_and_tables(
         "operating_points_table": calibration.operating_points_table(frames["operating_points"], shown)
         if frames["operating_points"].height
         else None,
+        "class_parts": list(parts.class_parts(frames, shown)),
+        "groups": parts.group_tables(frames, shown),
+        "group_names": {name: ", ".join(own) for name, own in asked.grouped(study.classes).items()},
+        "gap_parts": list(parts.gap_parts(frames, shown)),
+        "temperature_table": temperature.temperature_table(frames["temperature"])
+        if "temperature" in frames
+        else None,
+        "subgroups_by": subgroups.by(asked.attributes),
         "worst_table": subgroups.worst_table(frames["subgroups"], arms),
         "top1_table": subgroups.subgroups_table(frames["subgroups"], shown),
         "gap_table": gap.gap_table(frames["gap"], arms),
-        "caution": subgroups.caution(frames["subgroups"]),
+        "caution": subgroups.caution(frames["subgroups"], asked.least_patients),
         "data_tables": [tables.data_table(manifest) for manifest in data],
         "licences": list(dict.fromkeys((m.licence, m.citation) for m in data)),
         "readers": readers.told(frames["readers"]) if "readers" in frames else {},

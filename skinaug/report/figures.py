@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from skinaug.report import artifacts, calibration, collect, exchange, measure, plots, swept
+from skinaug.report import artifacts, calibration, collect, exchange, measure, parts, plots, swept, thresholds
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES, Draws, Measured
 
@@ -37,7 +37,15 @@ def draw_figures(
         "exchange": _exchange_figures(study, measured, frames["exchange"]),
         "curves": _curves_figures(study, drawn, colours),
         "calibration": calibration.calibration_figures(study, draws, measure.shown_arms(frames["arms"])),
+        "decision_curves": _decision_curves(frames),
     }
+
+
+def _decision_curves(frames: Mapping[str, pl.DataFrame]) -> list[str]:
+    """Of the classes and groups that were asked for, with the arms that a detailed view has room for."""
+    arms = measure.shown_arms(frames["arms"])
+    found = [frames[name] for name in ("decision_curves", f"{parts.GROUPS}decision_curves") if name in frames]
+    return [svg for frame in found for svg in thresholds.decision_curves(frame, arms)]
 
 
 def drawn_arms(study: Study, arms: pl.DataFrame) -> list[str]:
@@ -64,7 +72,7 @@ def _differences_figure(
     metric: str,
     colours: Mapping[str, str],
 ) -> str:
-    rows = []
+    rows, margin = [], None
     chosen = (pl.col("metric") == metric) & pl.col("arm").is_in(list(drawn))
     for row in differences.filter(chosen).iter_rows(named=True):
         arm, baseline = row["arm"], row["baseline"]
@@ -72,9 +80,10 @@ def _differences_figure(
             seed: 100 * float(measured.scores[arm, seed][metric] - measured.scores[baseline, seed][metric])
             for seed in measured.seeds(arm, baseline)
         }
+        margin = 100 * row["margin"] if row.get("margin") is not None else None
         bounds = 100 * row["low_adjusted"], 100 * row["high_adjusted"]
         rows.append(plots.Row(arm, 100 * row["difference"], *bounds, seeds))
-    return plots.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True)
+    return plots.dots(rows, colours, f"{SCORES[metric]}, difference in points", zero=True, margin=margin)
 
 
 def _sweep_figure(study: Study, arms: pl.DataFrame, key: str, metric: str) -> str:

@@ -12,6 +12,7 @@ import polars as pl
 
 from skinaug.errors import InputError, listing, printable
 from skinaug.report.collect import PROBABILITY
+from skinaug.report.settings import Asked
 from skinaug.report.subgroups import ATTRIBUTES
 from skinaug.sources.tables import SPLIT_WORDS, read_csv, tidy
 from skinaug.sources.told import tell, telling
@@ -110,6 +111,14 @@ def read_given(place: Path) -> Given:
     table = pl.concat(read, how="diagonal_relaxed")
     _check_together(table)
     return Given(table.select(pl.exclude("file", f"^{PROBABILITY}.*$"), *_columns(classes)), list(unread))
+
+
+def check_given(given: Given, asked: Asked) -> None:
+    """Refuse questions about what the tables do not have. Raises InputError."""
+    table = given.table
+    asked.check_images(_classes(table), table.filter(pl.col("split") == "test"))
+    validated = table.filter(pl.col("split") == "val").select("arm", "seed").unique().height
+    asked.check_validated(validated == table.select("arm", "seed").unique().height)
 
 
 def _read(path: Path, name: str) -> tuple[pl.DataFrame, list[str]]:

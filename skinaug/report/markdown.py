@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from skinaug.report.parts import Part
 from skinaug.report.tables import Table
 
 ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;"} | {mark: f"\\{mark}" for mark in "\\|_*`[]~#"})
@@ -44,6 +45,7 @@ def _scores(content: Mapping[str, Any]) -> Iterator[str]:
     if content["differences_table"]:
         yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test patient and seed; 95 % intervals and p-values are adjusted for the number of arms."
         yield markdown_table(content["differences_table"])
+        yield escape(content["margin_note"])
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])
@@ -118,6 +120,12 @@ def _classifiers(content: Mapping[str, Any]) -> Iterator[str]:
     if content["operating_points_table"]:
         yield "## Each class against the rest\n\nAt thresholds with the largest Youden index on validation images, in per cent."
         yield markdown_table(content["operating_points_table"])
+    yield from _parts(content["class_parts"])
+    if content["groups"]:
+        yield from _groups(content)
+    if content["temperature_table"]:
+        yield "## Temperature scaling on validation images\n\nScores at that temperature, and what it changes."
+        yield markdown_table(content["temperature_table"])
     if content["gap_table"]:
         yield "## Synthetic images against real ones\n\nTop-1 on held-out synthetic and on real validation images, in per cent."
         yield markdown_table(content["gap_table"])
@@ -125,6 +133,23 @@ def _classifiers(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Worst subgroup of each arm\n\n{escape(content['caution'])}"
         yield markdown_table(content["worst_table"])
         yield markdown_table(content["top1_table"])
+    yield from _parts(content["gap_parts"])
+
+
+def _groups(content: Mapping[str, Any]) -> Iterator[str]:
+    """The scores of groups of classes."""
+    yield "## Groups of classes\n\nA group’s probability is the sum of its classes’."
+    yield "\n".join(f"- {escape(name)}: {escape(own)}" for name, own in content["group_names"].items())
+    yield markdown_table(content["groups"]["arms"])
+    if content["groups"]["differences"]:
+        yield markdown_table(content["groups"]["differences"])
+    yield from _parts([*content["groups"]["parts"], *content["groups"]["gaps"]])
+
+
+def _parts(parts: Sequence[Part]) -> Iterator[str]:
+    for part in parts:
+        yield f"### {escape(part.title)}\n\n{escape(part.about)}"
+        yield markdown_table(part.table)
 
 
 def _sources(content: Mapping[str, Any]) -> Iterator[str]:

@@ -131,9 +131,9 @@ def known_variance(scores: np.ndarray, resampled: np.ndarray) -> Variance:
     """`statistics.variance_of` of [S, K] and [B, S, K]: NaN where a seed has no score."""
     known = np.isfinite(scores).all(0)
     found = statistics.variance_of(scores[:, known], resampled[..., known])
-    patients, seed = np.full((2, len(known)), np.nan)
-    patients[known], seed[known] = found.patients, found.seed
-    return Variance(patients, seed, found.num_seeds)
+    patients, seed, meeting = np.full((3, len(known)), np.nan)
+    patients[known], seed[known], meeting[known] = found.patients, found.seed, found.meeting
+    return Variance(patients, seed, found.num_seeds, meeting)
 
 
 def share_interval(

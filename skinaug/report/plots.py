@@ -58,8 +58,15 @@ class Row(NamedTuple):
     seeds: Mapping[int, float]
 
 
-def dots(rows: Sequence[Row], colours: Mapping[str, str], title: str, zero: bool = False) -> str:
-    """One line an arm, top to bottom: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference."""
+def dots(
+    rows: Sequence[Row],
+    colours: Mapping[str, str],
+    title: str,
+    zero: bool = False,
+    margin: float | None = None,
+) -> str:
+    """One line an arm, top to bottom: estimate, 95 % interval and below it the seeds; with `zero`, a line of no difference, and
+    dashed ones at minus and plus a `margin`."""
     longest = max(len(row.arm) for row in rows)
     figure, axes = make_figure(min(max(3.9, 2.7 + 0.08 * longest), 5.5), 0.75 + 0.3 * len(rows), "")
     figure.suptitle(
@@ -83,6 +90,8 @@ def dots(rows: Sequence[Row], colours: Mapping[str, str], title: str, zero: bool
         )
     if zero:
         axes.axvline(0, color=INK, linewidth=0.8, zorder=0)
+    for place in () if margin is None else (-margin, margin):
+        axes.axvline(place, color=INK, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
     axes.set_yticks(range(len(rows)), [row.arm for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

@@ -4,7 +4,8 @@ pipeline, which makes one job's artifacts."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "report"
 GIVEN_VERSION = 1  # as below, of predictions that were made elsewhere
-VERSION = 6  # raised by hand when its code changes what it makes from the same config and inputs
+VERSION = 7  # raised by hand when its code changes what it makes from the same config and inputs
 
 
 def take_given(store: Store, place: Path, given: Given) -> list[Run]:
@@ -70,18 +71,34 @@ def recipe_of(settings: DictConfig, inputs: Mapping[str, str]) -> Recipe:
     return Recipe(NAME, VERSION, keyed(plain(settings)), inputs)
 
 
-def make_report(store: Store, settings: DictConfig, runs: Sequence[Run]) -> Artifact:
-    """The report of runs whose arms are named: found, or written."""
+def make_report(
+    store: Store,
+    settings: DictConfig,
+    runs: Sequence[Run],
+    track: Callable[..., AbstractContextManager[Any]] | None = None,
+) -> Artifact:
+    """The report of runs whose arms are named: found, or written.
+
+    track: a tracker of `models.tracking`, whose run then has the verdicts.
+    """
+    recipe = report_recipe(settings, runs)
     about: dict[str, Any] = {
         "name": NAME,
         "job": {"report": plain(settings)},
         "runs": [asdict(run) for run in runs],
     }
-    return store.get(
-        report_recipe(settings, runs),
-        lambda out: build(settings)(runs=runs, out=out),
-        about=json.loads(json.dumps(about, default=str)),  # folders as text
-    )
+    with ExitStack() as tracking:
+
+        def build_tracked(out: Path) -> None:
+            if track is not None:
+                tracking.enter_context(track(store.artifact(recipe), recipe, {}, runs[0].experiment, {}))
+            build(settings)(runs=runs, out=out)
+
+        return store.get(
+            recipe,
+            build_tracked,
+            about=json.loads(json.dumps(about, default=str)),  # folders as text
+        )
 
 
 def recorded_runs(artifact: Artifact) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,19 +65,24 @@ SUBGROUPS = {
 }
 
 
-def subgroups_frame(study: Study, draws: Draws) -> pl.DataFrame:
+def subgroups_frame(
+    study: Study,
+    draws: Draws,
+    attributes: Sequence[Sequence[str]] | None = None,
+    least_patients: int = LEAST_PATIENTS,
+) -> pl.DataFrame:
     """One row an arm and subgroup of the test patients; none where the data sets say nothing of them.
 
     Columns: `images` and `patients` of the subgroup, over all of the study's test images; `scored`, whether these are 20
-    images of 10 patients or more, without which the following are null; `top1` with its own 95 % interval `low` to `high`,
+    images of 10 patients (`least_patients`) or more, without which the following are null; `top1` with its own 95 % interval `low` to `high`,
     and with one that holds for all of an arm's scored subgroups at once (Bonferroni), hence for the one picked as the
     `worst`; the `difference` to the baseline arm in the same subgroup, paired by patient and seed, with interval, p-value and `verdict` adjusted for all
     arms and subgroups (Holm), null for the baseline and for arms that share no seed with it.
     """
-    names, inside = members(study)
+    names, inside = members(study, attributes)
     if not names:
         return pl.DataFrame(schema=SUBGROUPS)
-    sizes = _sizes(study, names, inside)
+    sizes = sizes_of(study, names, inside, least_patients)
     scored = sizes["scored"].to_numpy()
     keys = sizes.filter("scored").drop("scored")
     inside = [every[:, scored] for every in inside]
@@ -95,14 +101,25 @@ def subgroups_frame(study: Study, draws: Draws) -> pl.DataFrame:
     return rows.select(pl.col(name).cast(dtype) for name, dtype in SUBGROUPS.items())
 
 
-def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
+def members(
+    study: Study, attributes: Sequence[Sequence[str]] | None = None
+) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
     """Attribute and value of K subgroups, and which test images of each run are in them: bool [N, K], one array for all runs
-    with the same test images. Attributes that tell no images apart make no subgroups."""
+    with the same test images. Attributes that tell no images apart make no subgroups.
+
+    Args:
+        attributes: each alone, or taken together (`sex+age`, with values such as `female, 18 to 39`); each of ATTRIBUTES alone
+            unless told.
+    """
+    sets = [(name,) for name in ATTRIBUTES] if attributes is None else attributes
     first = {_folder(run): run for run in reversed(study.runs)}
-    tables = {folder: _attributes(_test_images(run)) for folder, run in first.items()}
+    tables = {
+        folder: {image: _together(row, sets) for image, row in _attributes(_test_images(run)).items()}
+        for folder, run in first.items()
+    }
     values = {
-        name: sorted({row[name] for rows in tables.values() for row in rows.values()}, key=_place)
-        for name in ATTRIBUTES
+        name: sorted({row[name] for rows in tables.values() for row in rows.values()}, key=_places)
+        for name in map("+".join, sets)
     }
     names = [(name, value) for name, found in values.items() if len(found) > 1 for value in found]
     known: dict[tuple[Path, tuple[str, ...]], np.ndarray] = {}
@@ -115,6 +132,28 @@ def members(study: Study) -> tuple[list[tuple[str, str]], list[np.ndarray]]:
             known[folder, images] = np.array([[row[name] == value for name, value in names] for row in rows])
         inside.append(known[folder, images])
     return names, inside
+
+
+def stated(study: Study) -> list[str]:
+    """The attributes that some test image has."""
+    tables = [_test_images(run) for run in {_folder(run): run for run in study.runs}.values()]
+    return [name for name in ATTRIBUTES if any(name in stated_in(table) for table in tables)]
+
+
+def stated_in(images: pl.DataFrame) -> list[str]:
+    """The attributes that some image of a table has."""
+    rows = _attributes(images).values()
+    return [name for name in ATTRIBUTES if any(row[name] != UNSTATED for row in rows)]
+
+
+def _together(row: Mapping[str, str], sets: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Values of attributes that are taken together, by their names; not stated where one of them is not."""
+    values = {"+".join(names): [row[name] for name in names] for names in sets}
+    return {name: UNSTATED if UNSTATED in own else ", ".join(own) for name, own in values.items()}
+
+
+def _places(value: str) -> list[tuple[Any, ...]]:
+    return [_place(part) for part in value.split(", ")]
 
 
 def _folder(run: Run) -> Path:
@@ -151,7 +190,9 @@ def _place(value: str) -> tuple[Any, ...]:
     return (value == UNSTATED, bands.index(value) if value in bands else 0, *place_on_scale(value))
 
 
-def _sizes(study: Study, names: Sequence[tuple[str, str]], inside: Sequence[np.ndarray]) -> pl.DataFrame:
+def sizes_of(
+    study: Study, names: Sequence[tuple[str, str]], inside: Sequence[np.ndarray], least_patients: int
+) -> pl.DataFrame:
     """Distinct test images and patients of each subgroup, over all runs, and whether they are enough."""
     images: list[set[str]] = [set() for _ in names]
     patients: list[set[str]] = [set() for _ in names]
@@ -167,7 +208,7 @@ def _sizes(study: Study, names: Sequence[tuple[str, str]], inside: Sequence[np.n
             "images": [len(own) for own in images],
             "patients": [len(own) for own in patients],
         }
-    ).with_columns(scored=(pl.col("images") >= LEAST_IMAGES) & (pl.col("patients") >= LEAST_PATIENTS))
+    ).with_columns(scored=(pl.col("images") >= LEAST_IMAGES) & (pl.col("patients") >= least_patients))
 
 
 def _top1(study: Study, draws: Draws, inside: Sequence[np.ndarray], arm: str) -> Top1:
@@ -222,7 +263,7 @@ def no_less_than_usual(variance: Variance, keys: pl.DataFrame) -> Variance:
     images = keys["images"].to_numpy()
     known = np.isfinite(variance.seed)
     usual = (variance.seed * images)[known].sum() / max(1, known.sum()) / images
-    return Variance(variance.patients, np.maximum(variance.seed, usual), variance.num_seeds)
+    return replace(variance, seed=np.maximum(variance.seed, usual))
 
 
 def _differences(pairs: Sequence[tuple[str, np.ndarray, Variance]], keys: pl.DataFrame) -> pl.DataFrame:
@@ -291,8 +332,14 @@ def _worst_cells(row: Mapping[str, Any]) -> list[Any]:
 def _subgroup(row: Mapping[str, Any]) -> Cell:
     images, patients = row["images"], row["patients"]
     size = f"{images:,} image{'s' * (images != 1)}, {patients:,} patient{'s' * (patients != 1)}"
-    heading = with_scale(ATTRIBUTES[row["attribute"]], [row["subgroup"]])
-    return Cell(f"{heading}: {row['subgroup']}", size)
+    title = with_scale(heading(row["attribute"]), row["subgroup"].split(", "))
+    return Cell(f"{title}: {row['subgroup']}", size)
+
+
+def heading(attribute: str) -> str:
+    """An attribute, or several that are taken together, in words."""
+    first, *others = attribute.split("+")
+    return " and ".join([ATTRIBUTES[first], *(ATTRIBUTES[name].lower() for name in others)])
 
 
 def _score(row: Mapping[str, Any], which: str = "") -> Cell:
@@ -311,7 +358,13 @@ def subgroups_table(frame: pl.DataFrame, arms: Sequence[str]) -> Table:
     return table(["Subgroup", *arms], rows)
 
 
-def caution(frame: pl.DataFrame) -> str:
+def by(attributes: Sequence[Sequence[str]] | None) -> str:
+    """The attributes of subgroups in a sentence; each of ATTRIBUTES alone unless told."""
+    names = [heading("+".join(own)).lower() for own in attributes or [(name,) for name in ATTRIBUTES]]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def caution(frame: pl.DataFrame, least_patients: int = LEAST_PATIENTS) -> str:
     """What to bear in mind of the worst of so many subgroups; empty where none is scored."""
     if not frame["scored"].any():
         return ""
@@ -319,7 +372,7 @@ def caution(frame: pl.DataFrame) -> str:
     few = frame.filter(~pl.col("scored")).select("attribute", "subgroup").n_unique()
     left = (
         f" {few} more {'is' if few == 1 else 'are'} not scored, with fewer than {LEAST_IMAGES} images or "
-        f"{LEAST_PATIENTS} patients."
+        f"{least_patients} patients."
         if few
         else ""
     )

@@ -12,7 +12,7 @@ import polars as pl
 
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
-from skinaug.report import artifacts, statistics
+from skinaug.report import artifacts, margin, statistics
 from skinaug.report.collect import Study
 from skinaug.report.measure import SCORES
 from skinaug.sources.vocabulary import place_on_scale, with_scale
@@ -75,6 +75,11 @@ def points(share: float) -> str:
     return f"{100 * share:+.1f}".replace("-", "−")
 
 
+def thousandths(difference: float) -> str:
+    """A difference of scores that are told with three decimals, with its sign."""
+    return f"{difference:+.3f}".replace("-", "−")
+
+
 def span(low: int | None, high: int | None) -> str:
     return number(low) if low == high else f"{number(low)}–{number(high)}"
 
@@ -97,13 +102,15 @@ def _count(row: Mapping[str, Any], source: str) -> Cell:
 
 
 def differences_table(differences: pl.DataFrame, metrics: Sequence[str]) -> Table:
-    """Differences to the baseline in points with adjusted interval; verdict and Holm's p-value by top-1."""
-    rows = []
+    """Differences to the baseline in points with adjusted interval; verdict, by the margin too, and Holm's p-value by top-1."""
+    rows, within = [], margin.heading(differences)
     for (arm,), part in differences.group_by("arm", maintain_order=True):
         by_metric = {row["metric"]: row for row in part.iter_rows(named=True)}
         cells = [_difference(by_metric[metric]) for metric in metrics]
-        rows.append([arm, _verdict(by_metric["top1"]), p_text(by_metric["top1"]["p_holm"]), *cells])
-    return table(["Arm", "Verdict by top-1", "p (Holm)", *(SCORES[m] for m in metrics)], rows, words=2)
+        words = [arm, _verdict(by_metric["top1"]), *([_within(by_metric["top1"])] if within else [])]
+        rows.append([*words, p_text(by_metric["top1"]["p_holm"]), *cells])
+    words = ["Arm", "Verdict by top-1", *([within] if within else [])]
+    return table([*words, "p (Holm)", *(SCORES[m] for m in metrics)], rows, words=len(words))
 
 
 def paired_table(paired: pl.DataFrame, metrics: Sequence[str]) -> Table:
@@ -111,7 +118,7 @@ def paired_table(paired: pl.DataFrame, metrics: Sequence[str]) -> Table:
     shown = differences_table(paired, metrics)
     against = dict(paired.select("arm", "baseline").unique().iter_rows())
     rows = [[row[0], Cell(against[row[0].text]), *row[1:]] for row in shown.rows]
-    return table([shown.header[0], "Against", *shown.header[1:]], rows, words=3)
+    return table([shown.header[0], "Against", *shown.header[1:]], rows, words=shown.words + 1)
 
 
 def _difference(row: Mapping[str, Any]) -> Cell:
@@ -121,6 +128,10 @@ def _difference(row: Mapping[str, Any]) -> Cell:
 def _verdict(row: Mapping[str, Any]) -> Cell:
     undecided = row["low_adjusted"] <= 0 <= row["high_adjusted"]
     return Cell(row["verdict"], f"could have seen ±{percent(row['detectable'])}" if undecided else "")
+
+
+def _within(row: Mapping[str, Any]) -> Cell:
+    return Cell(margin.WORDS[margin.finding(row)], margin.planned(row))
 
 
 def p_text(p: float) -> str:

@@ -144,13 +144,13 @@ class Tables:
 
     def unpack(self, root: Path, paths: Sequence[str], out: Path) -> Path:
         """The folder that pictures of some paths lie in: the root, or `out`, into which they are unpacked."""
-        file = self._packed_file(root)
+        file = self.packed_file(root)
         if file is None:
             return root
         unpack(file, paths, out)
         return out
 
-    def _packed_file(self, root: Path) -> Path | None:
+    def packed_file(self, root: Path) -> Path | None:
         """The HDF5 file, where it is needed."""
         return None if self.packed is None or list_images(root) else find_file(root, [self.packed])
 
@@ -255,7 +255,7 @@ class Tables:
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """The rows with the `path` of each picture, or its name where it is missing; and the pictures that none of them names, as
         `path` and why they are left out."""
-        packed = self._packed_file(root)
+        packed = self.packed_file(root)
         files = packed_paths(packed) if packed else [file for file in list_images(root) if is_utf8(file)]
         finder = Finder(root, files)
         names = [[name for name in row if name is not None] for row in rows[NAME].to_list()]

@@ -27,7 +27,7 @@ def check_root(source: Source, root: str | None, stage: str) -> Path | None:
     if common := getattr(source, "common_root", None):  # of several sets with roots of their own
         if root is not None and Path(root) != common():
             raise InputError(
-                f"{stage}.root={root} is given, and each of the sets has its own: {stage}.sets.<name>.root=<folder>."
+                f"{stage}.root={root} is given, and each of the sets has its own: {stage}.<name>.root=<folder>."
             )
         return common()
     if not source.needs_root:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from skinaug.errors import InputError, listing
-from skinaug.sources.files import list_images
+from skinaug.sources.left_out import LEFT_OUT, taken_and_left
 from skinaug.sources.root import check_root, root_digest
 from skinaug.sources.told import tell
 from skinaug.store.files import strays
@@ -49,7 +49,7 @@ class Several:
         """Each set's root without links.
 
         Raises:
-            InputError: as `root.check_root`, of any set, or a set that would be rendered or unpacked.
+            InputError: as `root.check_root`, of any set, or a set that would be rendered.
         """
         if not self.sets:
             raise InputError(
@@ -61,13 +61,8 @@ class Several:
                 raise InputError(
                     f"{name} renders its images and reads no folder: it cannot be one of several sets. Choose sets of photographs."
                 )
-            folder = check_root(one["source"], one["root"], f"dataset.sets.{name}")
+            folder = check_root(one["source"], one["root"], f"dataset.source.sets.{name}")
             found[name] = Path(os.path.realpath(str(folder)))
-            packed = getattr(one["source"], "packed", None)
-            if packed and not list_images(found[name]):
-                raise InputError(
-                    f"The pictures of {name} are packed in {packed}: unpack them beside it, to read the set with others."
-                )
         return found
 
     def common_root(self) -> Path:
@@ -91,8 +86,9 @@ class Several:
         """
         tables = []
         for name, folder in self.folders().items():
+            _refuse_packed(name, self.sets[name]["source"], folder)
             table = _with_name(name, self.sets[name]["source"].load(folder))
-            paths = table["path"].to_list()
+            paths = taken_and_left(table)[0]["path"].drop_nulls().to_list()
             if outside := strays(folder, paths):
                 raise InputError(
                     f"{len(outside)} images of {name} lead out of its folder {folder}:\n"
@@ -125,13 +121,23 @@ def _with_name(name: str, table: pl.DataFrame) -> pl.DataFrame:
 def _of_classes(name: str, table: pl.DataFrame, classes: list[str] | None) -> pl.DataFrame:
     if classes is None:
         return table
-    if unknown := sorted({str(label) for label in classes} - set(table["label"])):
+    if unknown := sorted({str(label) for label in classes} - set(taken_and_left(table)[0]["label"])):
         raise InputError(
-            f"dataset.sets.{name}.classes has {', '.join(unknown)}; the set has {', '.join(sorted(table['label'].unique()))}."
+            f"dataset.source.sets.{name}.classes has {', '.join(unknown)}; the set has {', '.join(sorted(table['label'].drop_nulls().unique()))}."
         )
-    kept = table.filter(pl.col("label").is_in([str(label) for label in classes]))
+    left = pl.col(LEFT_OUT).is_not_null() if LEFT_OUT in table.columns else pl.lit(False)
+    kept = table.filter(pl.col("label").is_in([str(label) for label in classes]) | left)
     tell(f"left out {len(table) - len(kept):,} images of {name}, of none of its classes that are asked for")
     return kept
+
+
+def _refuse_packed(name: str, source: Any, folder: Path) -> None:
+    """Raise an InputError of a set that keeps its pictures in one file, which only a set by itself is unpacked from."""
+    packed = getattr(source, "packed_file", None)
+    if packed is not None and (file := packed(folder)) is not None:
+        raise InputError(
+            f"{name} has its pictures in {file}: as one of several sets, its folder of pictures must be there."
+        )
 
 
 def _joined(told: Mapping[str, str]) -> str:

@@ -158,6 +158,12 @@ def test_augmentation_follows_from_the_seed_alone():
     assert not torch.equal(batch(0, before=1), batch(1, before=1))
 
 
+@pytest.mark.parametrize("augmentation", [{"color_jiter": 0.2}, {"auto_augment": "wide"}])
+def test_augmentation_that_timm_does_not_know_is_refused(augmentation: dict):
+    with pytest.raises(InputError, match=rf"augmentation=.*{next(iter(augmentation))}.*refuses it"):
+        make_transform(64, {}, augmentation)
+
+
 def test_augmentation_leaves_the_global_generators_alone():
     data = AugmentedPictures(
         np.zeros((2, 16, 16, 3), np.uint8), [0, 0], make_transform(16, {}, {"hflip": 0.5}), 0

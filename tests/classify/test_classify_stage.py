@@ -265,6 +265,10 @@ def test_logs_under_the_agreed_keys(real: Manifest, tmp_path: Path):
         "val/auroc",
         "test/auroc",
         "test/top1",
+        "test/auprc",
+        "test/pauc",
+        "test/sensitivity_at_90_specificity",
+        "test/specificity_at_95_sensitivity",
     } <= logged
 
 

@@ -78,6 +78,11 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["classify", "backbone=resnt18"], ["resnt18", "resnet18"]),
         (["classify", "backbone=resnet18"], ["resnet18", "hub", "backbone.pretrained=false"]),
         (["classify", "base=sd15"], ["base.path"]),
+        (
+            ["classify", "base.path=one.safetensors"],
+            ["finetune=given finetune.path=one.safetensors", "from_single_file"],
+        ),
+        (["classify", "trainer.devices=two"], ["trainer.devices=two", "[0,1]"]),
         (["classify", "mix.synthetic_ratio=-1"], ["mix.synthetic_ratio=-1", "at least 0"]),
         (["classify", "mix.real_ratio=1.5"], ["mix.real_ratio=1.5", "0 to 1"]),
         (["classify", "mix.sythetic_ratio=1"], ["sythetic_ratio"]),
@@ -95,12 +100,15 @@ FOLDER = ["dataset=folder", "dataset.root=photos"]
         (["audit", "real=photos", "synthetic=photos/acne"], ["one lies in the other"]),
         (["audit", "real=photos", "synthetic=empty"], ["empty holds no images", "synthetic=<folder>"]),
         (["audit", "real=photos", "synthetic=table"], ["metadata.csv has the columns path, kind"]),
+        (["classify", "report.subgroups=[hair]"], ["report.subgroups names hair", "skin_type, body_site"]),
         (["classify", "real=photos"], ["real=photos is for `skinaug audit` alone"]),
         (["review", "review.reviewer=../x"], ["cannot name a reviewer"]),
         (["report", "report.runs=nowhere"], ["nowhere"]),
         (["report"], ["report.runs"]),
         (["report", "predictions=nowhere"], ["nowhere does not exist", "predictions=<folder>"]),
         (["report", "predictions=photos"], ["neither CSV nor Parquet", "acne/a.png"]),
+        (["report", "report.margin=-3"], ["report.margin=-3", "above 0"]),
+        (["classify", "-m", "seed=0,1", "report.margin=100"], ["report.margin=100", "below 100"]),
         (["why"], ["why <stage>"]),
     ],
     ids=lambda value: " ".join(value) if value and "=" in " ".join(value) else None,
@@ -115,6 +123,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     (tmp_path / "table" / "metadata.csv").write_text("path,kind\na.png,acne\n")
     (tmp_path / "table" / "a.png").write_bytes(b"x")
     (tmp_path / "file").write_text("")
+    (tmp_path / "one.safetensors").write_bytes(b"x")
     before = sorted(tmp_path.rglob("*"))
     result = skinaug(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr

@@ -34,6 +34,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rendered_study(tmp_path_factory.mktemp("study"))
 
 
+def test_a_single_job_without_filters_of_the_configuration_is_recorded(study: Path):
+    """What `~filter.<name>` leaves is the same study as `filter=[]`: nothing is made anew."""
+    before = sorted((study / "store").glob("*/*"))
+    words = [*(word for word in SIZES if word != "filter=[]"), "mix=hybrid", "base=oracle"]
+    done = skinaug("classify", *words, "~filter.ensemble", "~filter.non_skin", "name=apart", cwd=study)
+    assert done.returncode == 0, done.stderr
+    assert sorted((study / "store").glob("*/*")) == before
+    (run,) = (study / "outputs" / "apart").glob("*/run.json")
+    assert json.loads(run.read_text())["overrides"]["filter.ensemble"] == "null"
+
+
 def key(study: Path, stage: str) -> str:
     return f"{stage}/{only(study, stage).name}"
 

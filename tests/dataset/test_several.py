@@ -139,7 +139,7 @@ def test_each_set_keeps_its_own_splits_and_the_others_are_dealt(roots: dict[str,
     assert {split_of[str(n)] for n in range(6, 12)} == {"train", "val"}
     pad = manifest.table.filter(pl.col("collection") == "pad")
     assert dict(
-        pad.filter(pl.col("lesion_id").is_in(["pad/0", "pad/1"]))["split"].value_counts().iter_rows()
+        pad.filter(pl.col("image_id").is_in(["pad/0", "pad/1"]))["split"].value_counts().iter_rows()
     ) == {"test": 2}
     assert set(pad["split"]) == {"train", "val", "test"}
 
@@ -194,7 +194,7 @@ def test_a_list_on_the_command_line_is_several_sets(roots: dict[str, Path]):
     picture(9).save(roots["ham"] / "new.png")
     (step,) = STAGE.steps(cfg)
     assert step.digests != before
-    assert "sets" not in step.config
+    assert set(step.config["source"]["sets"]["clinic"]) == {"source", "root", "classes"}
 
 
 def test_one_of_a_list_is_that_set():
@@ -209,6 +209,7 @@ def test_one_of_a_list_is_that_set():
         (["dataset=[]"], "names no set"),
         (["dataset=[folder,csv],phantom"], r"conf/dataset/<name>\.yaml"),
         (["dataset=[folder@1,csv]"], "1 is no name for a set"),
+        (["dataset=[folder@source,csv]"], "source is no name for a set"),
         (
             ["dataset=[folder,csv]", "dataset.csv.on_bad=drop"],
             r"The rest is the whole's: dataset\.on_bad=drop",

@@ -48,7 +48,7 @@ def draw(pipeline: DiffusionPipeline, prompt: str) -> np.ndarray:
 def read_back(base: Path, out: Path) -> DiffusionPipeline:
     """What was taught, loaded by diffusers alone."""
     whole = (out / "pipeline").is_dir()
-    pipeline = plain_pipeline(out / "pipeline" if whole else base).to(torch.float32)
+    pipeline = plain_pipeline(out / "pipeline" if whole else base)
     for path in sorted((out / "textual_inversion").glob("*.safetensors")):
         rows = load_file(path)
         if "clip_g" in rows:

@@ -54,6 +54,14 @@ def test_it_is_small_and_without_pickles():
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".txt"}
 
 
+def test_plain_diffusers_draws_with_it_as_it_is_loaded():
+    """All in float32, though its files are float16: transformers takes the type that the configuration tells."""
+    pipeline = StableDiffusionPipeline.from_pretrained(TINY, local_files_only=True)
+    assert {pipeline.unet.dtype, pipeline.vae.dtype, pipeline.text_encoder.dtype} == {torch.float32}
+    picture = pipeline("acne", height=64, width=64, num_inference_steps=1, output_type="np").images[0]
+    assert np.isfinite(picture).all()
+
+
 def test_its_training_knows_no_condition():
     """Neither their names, in whatever form the captions could say them, nor a picture of one."""
     configs.register()

@@ -21,6 +21,7 @@ sys.argv = ["job", *sys.argv[1:]]
 
 def task(cfg):
     about = {"mix": cfg.mix.name, "control": cfg.mix.control, "seed": cfg.seed, "base": "gap" in cfg.base}
+    about |= {"per_class": cfg.generate.per_class}
     about |= {"filters": list(cfg.filter), "augmentation": "auto_augment" in cfg.augmentation}
     with open("jobs.jsonl", "a") as file:
         print(json.dumps(about), file=file)
@@ -32,7 +33,8 @@ hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve())
 def jobs(folder: Path, *overrides: str) -> list[dict]:
     (folder / "job.py").write_text(JOB)
     quiet = "hydra.callbacks.report._target_=hydra.experimental.callback.Callback"
-    command = [sys.executable, "job.py", "-m", "logger=none", quiet, *overrides]
+    # Hydra's own launcher checks nothing.
+    command = [sys.executable, "job.py", "-m", "logger=none", quiet, "hydra/launcher=basic", *overrides]
     subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
     return [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
 
@@ -78,6 +80,22 @@ def test_a_swept_value_gives_way_to_the_control_and_equal_jobs_are_one(tmp_path:
         (False, []),
         (False, ["non_skin"]),
         (True, []),
+    ]
+
+
+def test_the_ceiling_stands_beside_settings_of_the_pool_that_it_replaces(tmp_path: Path):
+    """Of filters and of the base, on the command line and in an experiment's file; how many pictures there are stays."""
+    (tmp_path / "experiments").mkdir()
+    file = "# @package _global_\nname: own\nfilter: {non_skin: {keep: {real_pass_rate: 0.9}}}\n"
+    (tmp_path / "experiments" / "own.yaml").write_text(file)
+    settings = ["filter.ensemble.keep.agreement=0.4,0.6", "base.path=somewhere", "generate.guidance_scale=1"]
+    found = jobs(
+        tmp_path, "experiment=own", "mix=hybrid", "controls=[oracle]", "generate.per_class=7", *settings
+    )
+    assert [(job["base"], job["filters"], job["per_class"]) for job in found] == [
+        (False, ["non_skin", "ensemble"], 7),
+        (False, ["non_skin", "ensemble"], 7),
+        (True, [], 7),
     ]
 
 

@@ -22,6 +22,12 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from skinaug.launch import configs
 from skinaug.errors import Ended
+from hydra.experimental.callback import Callback
+
+class Told(Callback):
+    def on_multirun_end(self, config, **kwargs):
+        finished = sorted(Path(config.hydra.sweep.dir).glob("*/about.json"))
+        Path("reported.json").write_text(json.dumps([json.loads(file.read_text())["seed"] for file in finished]))
 
 configs.register()
 
@@ -54,12 +60,17 @@ if __name__ == "__main__":
     except Ended as ended:
         sys.exit(ended.message)
 """
-QUIET = "hydra.callbacks.report._target_=hydra.experimental.callback.Callback"
+QUIET = "hydra.callbacks.report._target_=job.Told"
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
 
 
 def launch(folder: Path, *overrides: str, **variables: str) -> subprocess.CompletedProcess:
+    return sweep_of(folder, "hydra/launcher=joblib", *overrides, **variables)
+
+
+def sweep_of(folder: Path, *overrides: str, **variables: str) -> subprocess.CompletedProcess:
     (folder / "job.py").write_text(JOB)
-    command = [sys.executable, "job.py", "-m", "logger=none", QUIET, "hydra/launcher=joblib", *overrides]
+    command = [sys.executable, "job.py", "-m", "logger=none", QUIET, *overrides]
     environment = {**os.environ, "COLUMNS": "200", **variables}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -99,13 +110,30 @@ def test_each_job_has_a_gpu_of_its_own():
     assert [cores for _, cores in pinned([], [3], count=2, each=1)] == [[3], [3]]
 
 
-def test_jobs_that_fail_are_told_when_the_others_are_done(tmp_path: Path):
-    done = launch(tmp_path, "seed=8,7,4", "hydra.launcher.n_jobs=2")
-    assert done.returncode != 0
-    assert "2 of 3 jobs failed. Their logs:" in done.stderr
-    assert "job 0 failed: seed=8  RuntimeError: seed 8 fell over" in done.stdout
-    assert "job 1 failed: seed=7  skinaug: seed 7 is unlucky" in done.stdout
+@pytest.mark.parametrize("launcher", [[], JOBLIB], ids=["sequential", "joblib"])
+def test_jobs_that_fail_are_told_when_the_others_are_done(tmp_path: Path, launcher: list[str]):
+    """One falls over, one is refused while it runs, two are refused before, in batches of two; the last one finishes."""
+    done = sweep_of(
+        tmp_path, "seed=8,7,4", "trainer.devices=1,0", "hydra.sweeper.max_batch_size=4", *launcher
+    )
+    assert done.returncode == 1, done.stderr[-3000:]
+    assert "job 0 failed: seed=8" in done.stdout
+    assert "job 2 failed: seed=7" in done.stdout
+    assert "job 5 refused: " in done.stdout
+    summary = done.stderr[done.stderr.index("5 of 6 jobs failed:") :]
+    assert "RuntimeError: seed 8 fell over\n" in summary
+    assert "seed 7 is unlucky\n" in summary
+    assert summary.count("trainer.devices=0: it is a number above 0") == 1, "one reason of three jobs"
+    assert all(f"job {number} " in summary for number in (0, 1, 2, 3, 5))
     assert [job["seed"] for job in written(tmp_path)] == [4]
+    assert json.loads((tmp_path / "reported.json").read_text()) == [4]
+
+
+def test_a_sweep_of_which_all_jobs_are_refused_leaves_nothing(tmp_path: Path):
+    done = sweep_of(tmp_path, "seed=4,5", "dataset=folder,imagefolder")
+    assert done.returncode == 1
+    assert "InputError: dataset.root has no value" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["job.py"]
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path):

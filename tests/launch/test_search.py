@@ -38,6 +38,7 @@ def task(cfg):
         time.sleep(60)
     return -(ratio - 1.3) ** 2 - (guidance - 2) ** 2 + (cfg.seed - 0.5)
 
+task.stage = "dataset"
 hydra.main(version_base="1.3", config_path=str(configs.folder("conf").resolve()), config_name="config")(task)()
 """
 QUIET = ["logger=none", "hydra.callbacks.report._target_=hydra.experimental.callback.Callback", "name=search"]

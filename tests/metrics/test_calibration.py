@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss
+from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from skinaug.metrics import calibration
@@ -120,3 +120,27 @@ def test_weighted_terms_follow_the_area_of_a_reweighted_set():
         projected.append(counts @ terms / 400)
     assert np.std(projected) == pytest.approx(np.std(exact), rel=0.05)
     assert np.corrcoef(exact, projected)[0, 1] > 0.99
+
+
+def test_temperature_minimises_the_log_loss():
+    p, y = predictions(3, 400)
+    too_sure = calibration.tempered(p, 0.4)
+    by = calibration.temperature(too_sure, y)
+    grid = np.exp(np.linspace(-2, 2, 401))
+    losses = [log_loss(y, calibration.tempered(too_sure, t), labels=range(5)) for t in grid]
+    assert by == pytest.approx(grid[np.argmin(losses)], rel=0.02)
+    assert by == pytest.approx(calibration.temperature(p, y) / 0.4)
+    assert calibration.log_loss_terms(p, y).mean() == pytest.approx(log_loss(y, p, labels=range(5)))
+    logits = torch.log(torch.as_tensor(p))
+    np.testing.assert_allclose(calibration.tempered(p, 2.5), torch.softmax(logits / 2.5, 1).numpy())
+
+
+def test_temperature_keeps_verdicts_and_ends_where_it_must():
+    p, y = predictions(5)
+    np.testing.assert_array_equal(calibration.tempered(p, 3).argmax(1), p.argmax(1))
+    certain = np.eye(5)[y]
+    assert calibration.temperature(certain, y) == pytest.approx(0.01), (
+        "right of every image: never sure enough"
+    )
+    np.testing.assert_array_equal(calibration.tempered(certain, 0.01), certain)
+    assert calibration.temperature(np.eye(5)[(y + 1) % 5], y) == pytest.approx(100), "wrong of every image"

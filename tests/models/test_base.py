@@ -225,7 +225,10 @@ def one_file(name: str) -> Callable[[Path], None]:
     ("spoil", "message"),
     [
         (one_file("model.ckpt"), r"no model_index.json. It has model.ckpt. Pickles are refused.*safetensors"),
-        (one_file("model.safetensors"), r"no model_index.json. Convert model.safetensors .*from_single_file"),
+        (
+            one_file("model.safetensors"),
+            r"no model_index.json. A checkpoint in one file .*finetune.path=\S+model.safetensors.*from_single_file",
+        ),
         (lambda folder: (folder / "model_index.json").write_text("{"), "model_index.json is not JSON"),
         (lambda folder: (folder / "model_index.json").write_text("[]"), "does not describe a pipeline"),
         (

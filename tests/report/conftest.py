@@ -15,6 +15,7 @@ from PIL import Image
 
 from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
+from skinaug.report.collect import Study, make_study, read_runs
 from skinaug.store.digest import sha256_file
 
 CLASSES = ("acne", "eczema", "nevus", "psoriasis", "tinea", "vitiligo")
@@ -32,6 +33,13 @@ SCORES = ("non_skin", "ensemble")
 def make_sweep(tmp_path: Path) -> Callable[..., Path]:
     """A function that writes a sweep of a name and returns its folder; see `write_sweep`."""
     return lambda name="sweep", **options: write_sweep(tmp_path / name, tmp_path / f"{name}-store", **options)
+
+
+@pytest.fixture(scope="session")
+def drawn_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """A study of one drawn sweep, for tests that only read it."""
+    place = tmp_path_factory.mktemp("drawn")
+    return make_study(read_runs(write_sweep(place / "sweep", place / "store", tests=60, size=8)))
 
 
 def write_sweep(

@@ -16,7 +16,7 @@ import yaml
 from sklearn import metrics
 
 from skinaug.errors import InputError
-from skinaug.report import audits, collect, samples
+from skinaug.report import audits, collect, samples, text
 from skinaug.report.report import report
 from skinaug.report.terminal import print_report
 from tests.report.conftest import CLASSES, write_mix
@@ -487,3 +487,10 @@ def test_one_id_for_two_images_does_not_pair_them(make_sweep: Callable[..., Path
     table = pl.read_parquet(file)
     table.with_columns(label=table["label"].reverse()).write_parquet(file)
     assert all("/" in image for run in collect.make_study(runs).predictions for image in run.images)
+
+
+@pytest.mark.parametrize(("seeds", "arms", "warned"), [(2, 3, True), (2, 1, False), (3, 3, False)])
+def test_two_seeds_promise_nothing_of_many_arms(seeds: int, arms: int, warned: bool):
+    names = [f"arm {i}" for i in range(arms)]
+    told = text._intervals(pl.DataFrame({"seeds": [seeds] * (arms + 1)}), pl.DataFrame({"arm": names}))
+    assert any("does not hold what it promises" in note for note in told) == warned

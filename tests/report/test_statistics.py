@@ -284,6 +284,51 @@ def test_p_and_interval_agree_at_every_level():
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.02)
 
 
+def random_variances(rng: np.random.Generator, num_seeds: int, count: int = 2000) -> statistics.Variance:
+    """Of all kinds: each of the parts is 0 in a fifth of them, and all of them in a few."""
+    parts = rng.exponential(1, (3, count)) * (rng.random((3, count)) > 0.2)
+    patients, seed, meeting = parts * [[1.0], [num_seeds > 1], [num_seeds > 1]]
+    return statistics.Variance(patients, seed, num_seeds, meeting)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 2, 3, 10])
+def test_p_and_interval_agree_where_seeds_agree_and_far_out(num_seeds: int):
+    rng = np.random.default_rng(20)
+    variance = random_variances(rng, num_seeds)
+    mean = rng.normal(size=2000) * 10 ** rng.uniform(-1, 2.5, 2000)
+    p, widths = statistics.p_value(mean, variance), []
+    for level in (0.9, 0.1, 0.05, 0.049, 0.01, 0.001, 1e-9):
+        estimate = statistics.interval(mean, variance, level)
+        close = np.abs(p / level - 1) < 1e-6
+        np.testing.assert_array_equal((p < level) | close, (estimate.low > 0) | (estimate.high < 0) | close)
+        widths.append(estimate.high - estimate.low)
+    assert (np.diff(widths, axis=0) >= -1e-9).all(), "the surer, the wider"
+
+
+def test_no_interval_is_narrower_than_two_thirds_of_what_patients_make_it():
+    rng = np.random.default_rng(21)
+    scores = 0.7 + 0.001 * rng.normal(size=(3, 500))  # seeds that agree, on the test set as it is
+    resampled = scores + 0.03 * rng.normal(size=(400, 3, 500))  # though each meets patients in its own way
+    variance = statistics.variance_of(scores, resampled)
+    assert (variance.patients == 0).mean() > 0.3, "no part is found that all seeds share"
+    estimate = statistics.two_level(scores, resampled)
+    alone = stats.norm.ppf(0.975) * resampled.mean(1).std(0, ddof=1)
+    half = (estimate.high - estimate.low) / 2
+    assert (half >= 2 / 3 * alone - 1e-12).all()
+    assert (half < 0.68 * alone).mean() > 0.3
+    assert (statistics.detectable(variance) >= half).all(), "what could be seen is told by the same width"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.2, 0.5])
+def test_far_out_three_seeds_miss_no_more_often_than_they_may(share: float):
+    """Studies of which `share` of the variance is the patients' and known: at one in a thousand, as for fifty arms."""
+    rng, count = np.random.default_rng(22), 400_000
+    seed = 3 * (1 - share) * rng.chisquare(2, count) / 2
+    mean = rng.normal(size=count)
+    estimate = statistics.interval(mean, statistics.Variance(np.full(count, share), seed, 3), 0.001)
+    assert np.mean((estimate.low > 0) | (estimate.high < 0)) <= 0.0013
+
+
 def test_no_difference_and_no_chance_is_no_finding():
     mean, variance = seeds_only(np.zeros(4))
     assert statistics.p_value(mean, variance) == 1

@@ -24,6 +24,7 @@ from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.pictures import Finder
+from skinaug.sources.several import Several
 from skinaug.sources.values import read_value
 from skinaug.stage import build
 
@@ -411,6 +412,34 @@ def test_published_sets_are_further_test_sets_too(drawn):
     for name, images in (("scin", 30), ("isic2024_packed", 48)):
         source = build(composed("test", name.partition("_")[0])[name.partition("_")[0]].source)
         assert len(taken_and_left(source.load(drawn / name))[0]) == images
+
+
+def test_published_sets_among_several(drawn):
+    """What each leaves out is counted of the whole, and classes of one set leave no other's rows out."""
+    sets = {
+        name: {
+            "source": build(configured(name, drawn / name).source),
+            "root": str(drawn / name),
+            "classes": None,
+        }
+        for name in ("milk10k", "scin", "isic2024")
+    }
+    sets["milk10k"]["classes"] = ["NV", "MEL"]
+    several = Several(sets)
+    taken, left = taken_and_left(several.load(several.common_root()))
+    assert len(taken) == 7 + 30 + 48
+    reasons = left["reason"].str.split(":").list.first().value_counts().iter_rows()
+    assert dict(reasons) == {
+        **{
+            "several labels": 15,
+            "not chosen by images=clinical": 12,
+            "label of low weight": 10,
+            "no label": 6,
+        },
+    }
+    sets["isic2024"]["root"] = str(drawn / "isic2024_packed")
+    with pytest.raises(InputError, match=r"isic2024 has its pictures in .*train-image\.hdf5"):
+        several.load(several.common_root())
 
 
 @pytest.mark.skipif(

@@ -8,7 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from commands import skinaug
 from PIL import Image
 
 from skinaug.sources.files import list_images, metadata_files
@@ -111,3 +113,26 @@ def test_the_programs_own_folders_are_left_out_below_a_root(root: Path):
         assert list_images(place) == ["acne/a.png", "eczema/b.jpg"]
         assert metadata_files(place) == [place / "metadata.csv", place / "metadata.jsonl"]
     assert list_images(root / "made here") == ["dataset/a.png"], "asked for by name, it is read"
+
+
+def test_a_study_in_the_folder_of_its_photographs_is_made_once(tmp_path: Path):
+    for number in range(8):
+        place = tmp_path / "ab"[number % 2] / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((40, 40, 3), number, np.uint8)).save(place)
+    words = (
+        "dataset",
+        "dataset=folder",
+        "dataset.root=.",
+        "dataset.duplicates=null",
+        "store=made here",
+        "output=seen",
+    )
+    first = skinaug(*words, cwd=tmp_path, check=True)
+    assert "building" in first.stdout
+    (tmp_path / "seen").mkdir(exist_ok=True)
+    for name in ("seen/figure.png", "made here/figure.png", ".DS_Store"):
+        shutil.copy(tmp_path / "a/0.png", tmp_path / name)
+    again = skinaug(*words, cwd=tmp_path, check=True)
+    assert "kept" in again.stdout
+    assert "building" not in again.stdout

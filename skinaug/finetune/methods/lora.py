@@ -17,6 +17,17 @@ from skinaug.finetune.export import sort_metadata
 from skinaug.finetune.families import denoiser, denoiser_name
 from skinaug.models.text_length import text_encoders
 
+# Settings of peft's LoraConfig with which an exported file draws, read by diffusers alone, what was taught.
+OPTIONS = (
+    *("use_dora", "use_rslora", "lora_dropout", "init_lora_weights", "rank_pattern", "alpha_pattern"),
+    *("exclude_modules", "layers_to_transform", "layers_pattern"),
+)
+STARTS = (
+    "gaussian",
+    "orthogonal",
+    True,
+    False,
+)  # others, such as pissa and olora, change the base's own weights
 TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
@@ -29,7 +40,7 @@ class Lora:
         alpha: the change is scaled by alpha / rank.
         target_modules: endings of the names of the denoiser's layers that are changed.
         text_encoder: whether the text encoders' attention changes as well.
-        options: further settings of peft's LoraConfig, such as use_dora (Liu et al. 2024) or use_rslora.
+        options: further settings of peft's LoraConfig, of OPTIONS, such as use_dora (Liu et al. 2024) or use_rslora.
     """
 
     rank: int = 16
@@ -45,6 +56,18 @@ class Lora:
             raise InputError(f"finetune.method.alpha={self.alpha}: it is above 0.")
         if not self.target_modules:
             raise InputError("finetune.method.target_modules is empty: name at least one kind of layer.")
+        foreign = [name for name in self.options if name not in OPTIONS]
+        if foreign:
+            raise InputError(
+                f"finetune.method.options={dict(self.options)}: what is learned with {', '.join(foreign)} cannot be saved in a LoRA's file "
+                f"so that diffusers reads it. Those that can: {', '.join(OPTIONS)}; rank, alpha and target_modules stand beside them."
+            )
+        start = self.options.get("init_lora_weights", STARTS[0])
+        if start not in STARTS:
+            raise InputError(
+                f"finetune.method.options.init_lora_weights={start}: such a start changes the base's own weights, which a LoRA's file "
+                f"does not hold. Those that do not: {', '.join(str(name).lower() for name in STARTS)}."
+            )
         try:
             self.config(self.target_modules)
         except (TypeError, ValueError) as error:
@@ -110,8 +133,11 @@ def _matrices(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _settings(network: Any) -> dict[str, Any]:
-    """peft's settings of the adapter, with sets in order: their own differs from process to process, and so would the file."""
-    settings = network.peft_config["default"].to_dict()
+    """peft's settings of the adapter, with sets in order: their own differs from process to process, and so would the file.
+
+    Without dropout, which is of training alone: diffusers would draw with it (findings/diffusers_lora_dropout.sh).
+    """
+    settings = network.peft_config["default"].to_dict() | {"lora_dropout": 0.0}
     return {name: sorted(value) if isinstance(value, set) else value for name, value in settings.items()}
 
 
