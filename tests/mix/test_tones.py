@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from hydra import compose, initialize_config_dir
 from PIL import Image, ImageCms
 
+from skinaug import pipeline
 from skinaug.errors import InputError
 from skinaug.images import load_pixels
+from skinaug.launch import configs
 from skinaug.leaks.certificate import certify
 from skinaug.leaks.seen import photographs_of
 from skinaug.manifest import Manifest
@@ -18,10 +22,19 @@ from skinaug.metrics.colour import lab, pixels_of_lab
 from skinaug.metrics.skin import measure
 from skinaug.mix.mix import Mix
 from skinaug.mix.tones import TONE_ENDS_DEG, lack, shift_tones, shifted
+from skinaug.report.artifacts import mix_table
+from skinaug.report.collect import Run
 from skinaug.store.digest import sha256_file
 
 LIGHT, LESION = (222, 184, 160), (120, 70, 60)
 CLASSES = ("eczema", "nevus")
+SMALL = [
+    "scale.phantom_per_class=14",
+    "scale.image_size=32",
+    "scale.real_limit=4",
+    "trainer=cpu",
+    "logger=none",
+]
 
 
 @pytest.fixture
@@ -134,3 +147,20 @@ def test_parents_are_recorded_and_certified(photographs: Manifest, tmp_path: Pat
 def test_without_the_pictures_it_is_refused(photographs: Manifest):
     with pytest.raises(InputError, match="photographs of other tones"):
         Mix("m", synthetic_per_class=2, control="tone_shift")(photographs)
+
+
+def test_a_mix_with_its_certificate_and_what_a_report_counts(tmp_path: Path):
+    overrides = ["mix=hybrid", "mix.control=tone_shift", "mix.synthetic_per_class=3", *SMALL]
+    configs.register()
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        cfg = compose("config", [f"store={tmp_path / 'store'}", f"output={tmp_path}", *overrides])
+    made = pipeline.run(cfg, "mix")
+    assert "generate" not in made, "no pool is made"
+    mixed = Manifest.read(made["mix"].path)
+    assert load_pixels(mixed, 32).shape == (len(mixed), 32, 32, 3), "every picture is where the manifest says"
+    certificate = json.loads((made["mix"].path / "certificate.json").read_text())
+    assert certificate["holds"]
+    assert certificate["places"]["training"]["photographs"] == len(mixed) == 6 * (2 + 3)
+    run = Run("study", "tone_shift", 0, artifacts={"mix": made["mix"].path})
+    counted = mix_table(run)
+    assert set(counted.select("real", "repeated", "synthetic").iter_rows()) == {(2, 3, 0)}
