@@ -1,4 +1,4 @@
-"""The stages `copies` and `audit`: near-copies of held-out photographs, and what the pool is like."""
+"""The stages `copies`, `real_labels` and `audit`: near-copies of held-out photographs, doubtful labels, and what the pool is like."""
 
 from __future__ import annotations
 
@@ -16,7 +16,26 @@ from skinaug.stage import Build, Stage, Step, build, copies_settings, named_file
 def copies_steps(cfg: DictConfig) -> Iterator[Step]:
     """Pairs of a training and a held-out photograph that are one picture, which the leak certificate reads."""
     config = copies_settings(cfg)
-    yield Step("copies", config, build_copies, ["dataset"], files=named_files(config), tracked=False)
+    then = [] if cfg.audit.real_labels is None else ["real_labels"]
+    yield Step(
+        "copies", config, build_copies, ["dataset"], files=named_files(config), then=then, tracked=False
+    )
+
+
+def real_labels_steps(cfg: DictConfig) -> Iterator[Step]:
+    """Photographs whose labels are in doubt; on request, and nothing is made of it but a report."""
+    if cfg.audit.real_labels is not None:
+        config = plain(cfg.audit.real_labels)
+        files = named_files(config)
+        yield Step("real_labels", config, build_real_labels, ["dataset"], files=files, tracked=False)
+
+
+def check_real_labels(cfg: DictConfig) -> None:
+    """Refuse settings that cannot work."""
+    from skinaug.audit.real_labels import check_settings
+
+    settings = cfg.audit.real_labels
+    check_settings(settings.folds, settings.neighbours, settings.off_topic_distance)
 
 
 def audit_steps(cfg: DictConfig) -> Iterator[Step]:
@@ -78,6 +97,12 @@ def build_copies(job: Build) -> None:
     )
 
 
+def build_real_labels(job: Build) -> None:
+    device = build(job.cfg.trainer)().strategy.root_device
+    audit = build(job.cfg.audit.real_labels)
+    audit(data=job.manifest("dataset"), cache=job.cache, device=device, out=job.out)
+
+
 def build_audit(job: Build) -> None:
     build(job.cfg.audit.pool)(
         data=job.manifest("dataset"),
@@ -91,4 +116,5 @@ def build_audit(job: Build) -> None:
 
 
 COPIES = Stage("copies", 1, copies_steps, check_copies)
+REAL_LABELS = Stage("real_labels", 1, real_labels_steps, check_parts=check_real_labels)
 STAGE = Stage("audit", 2, audit_steps, check_audit)

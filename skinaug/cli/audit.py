@@ -1,4 +1,4 @@
-"""`skinaug audit`: what the pool is like; `skinaug audit real=<folder> synthetic=<folder>`: the same of any two folders;
+"""`skinaug audit`: what the pool is like; `skinaug audit audit=real_labels`: which photographs' labels are in doubt; `skinaug audit real=<folder> synthetic=<folder>`: the same of any two folders;
 `skinaug audit <artifact> ...`: the leak certificate of anything in the store, from what its stages noted."""
 
 from __future__ import annotations
@@ -54,6 +54,11 @@ def command(cfg: DictConfig, stage: str) -> None:
     """What the audit found of the pool, and the certificate of what made it; or what it finds of two folders."""
     if cfg.real is not None or cfg.synthetic is not None:
         audit_of_folders(cfg)
+        return
+    if cfg.audit.real_labels is not None:
+        from skinaug.audit.real_labels import print_labels
+
+        print_labels(run(cfg, "real_labels")["real_labels"].path)
         return
     from skinaug.audit.pool import print_audit
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,10 +16,13 @@ from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
 from skinaug.report.margin import check_margin
-from skinaug.report.stage import make_report, take_given
+from skinaug.report.readers import STAGE as READINGS
+from skinaug.report.stage import make_report, take_given, take_readings
 from skinaug.stage import build, plain
 from skinaug.store.files import telling_full_disk
 from skinaug.store.store import Store
+
+ANSWERS = "answers"  # the folder of readers' files, within that of a pool
 
 
 def command(cfg: DictConfig, stage: str) -> None:
@@ -31,7 +35,30 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
-    write(cfg, name_arms(distinct(read_runs(sweep))), sweep)
+    write(cfg, with_readings(cfg, name_arms(distinct(read_runs(sweep)))), sweep)
+
+
+def with_readings(cfg: DictConfig, runs: Sequence[Run]) -> list[Run]:
+    """The runs, with what readers answered about pictures of their pools, where any did (`skinaug review review.task=real_or_fake`)."""
+    root = Path(cfg.review.readings)
+    pools = {run.artifacts["curate"]: run.artifacts["dataset"] for run in runs if "curate" in run.artifacts}
+    found = {pool: data for pool, data in pools.items() if (root / pool.name / ANSWERS).is_dir()}
+    if not found:
+        return list(runs)
+    from skinaug.curate.readers import readings
+    from skinaug.manifest import Manifest
+
+    kept = {}
+    for pool, data in found.items():
+        answers = readings(root / pool.name / ANSWERS, Manifest.read(data), Manifest.read(pool))
+        if answers.height:
+            kept[pool] = take_readings(Store(Path(cfg.store)), answers)
+    return [
+        replace(run, artifacts={**run.artifacts, READINGS: kept[run.artifacts["curate"]]})
+        if run.artifacts.get("curate") in list(kept)
+        else run
+        for run in runs
+    ]
 
 
 def report_given(cfg: DictConfig, place: Path) -> None:

@@ -1,9 +1,10 @@
-"""What reviewers decided about the pictures of pools: one CSV a reviewer, and how far the reviewers agree."""
+"""What reviewers decided about pictures: one CSV a reviewer, and how far the reviewers agree."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -19,39 +20,43 @@ WORDS = ("keep", "reject")
 REVIEWER = re.compile(r"\w([\w .@-]{0,62}[\w@-])?")  # a file's name: no part of a path, nothing hidden
 
 
-def record(folder: Path, reviewer: str, image_id: str, sha256: str, decision: str) -> None:
+def record(
+    folder: Path, reviewer: str, image_id: str, sha256: str, decision: str, words: Collection[str] = WORDS
+) -> None:
     """Write one decision; it replaces the reviewer's earlier one about the same picture.
 
     The reviewer's file is rewritten whole or not at all, and is on the disk when this returns.
 
+    words: that a decision may be.
+
     Raises:
         InputError: no such word, no reviewer's name, or the reviewer's file is damaged.
     """
-    if decision not in WORDS:
-        raise InputError(f"{decision!r} is no decision: it is {' or '.join(WORDS)}.")
+    if decision not in words:
+        raise InputError(f"{decision!r} is no decision: it is {' or '.join(words)}.")
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     row = pl.DataFrame([(image_id, sha256, decision, now)], schema=COLUMNS, orient="row")
-    _write(folder, reviewer, pl.concat([_without(folder, reviewer, image_id, sha256), row]))
+    _write(folder, reviewer, pl.concat([_without(folder, reviewer, image_id, sha256, words), row]))
 
 
-def forget(folder: Path, reviewer: str, image_id: str, sha256: str) -> None:
+def forget(folder: Path, reviewer: str, image_id: str, sha256: str, words: Collection[str] = WORDS) -> None:
     """Take a decision back: the picture is unreviewed again. Does nothing where there is none."""
-    _write(folder, reviewer, _without(folder, reviewer, image_id, sha256))
+    _write(folder, reviewer, _without(folder, reviewer, image_id, sha256, words))
 
 
-def read_own(folder: Path, reviewer: str) -> pl.DataFrame:
+def read_own(folder: Path, reviewer: str, words: Collection[str] = WORDS) -> pl.DataFrame:
     """One reviewer's decisions, the latest last: columns image_id, sha256, decision, decided, all text.
 
     Raises:
         InputError: no reviewer's name, or bad rows.
     """
     path = _file(folder, reviewer)
-    table, problems = _read(path)
+    table, problems = _read(path, words)
     _refuse(folder, problems)
     return table
 
 
-def read_decisions(folder: Path) -> pl.DataFrame:
+def read_decisions(folder: Path, words: Collection[str] = WORDS) -> pl.DataFrame:
     """All reviewers' decisions: columns image_id, sha256, reviewer, decision, decided, all text.
 
     A folder that is not there holds none.
@@ -62,7 +67,7 @@ def read_decisions(folder: Path) -> pl.DataFrame:
     tables, problems = [], []
     for path in sorted(Path(folder).glob("*.csv")):
         check_reviewer(path.stem)
-        table, found = _read(path)
+        table, found = _read(path, words)
         tables.append(table.with_columns(reviewer=pl.lit(path.stem)))
         problems += found
     _refuse(folder, problems)
@@ -122,10 +127,10 @@ def _file(folder: Path, reviewer: str) -> Path:
     return Path(folder) / f"{reviewer}.csv"
 
 
-def _without(folder: Path, reviewer: str, image_id: str, sha256: str) -> pl.DataFrame:
+def _without(folder: Path, reviewer: str, image_id: str, sha256: str, words: Collection[str]) -> pl.DataFrame:
     """The reviewer's rows about all other pictures, read from the disk: another page may have written since."""
     same = (pl.col("image_id") == image_id) & (pl.col("sha256") == sha256)
-    return read_own(folder, reviewer).filter(~same)
+    return read_own(folder, reviewer, words).filter(~same)
 
 
 def _write(folder: Path, reviewer: str, table: pl.DataFrame) -> None:
@@ -139,7 +144,7 @@ def _write(folder: Path, reviewer: str, table: pl.DataFrame) -> None:
     os.replace(partial, path)
 
 
-def _read(path: Path) -> tuple[pl.DataFrame, list[str]]:
+def _read(path: Path, words: Collection[str]) -> tuple[pl.DataFrame, list[str]]:
     """A reviewer's rows and what is wrong with them; no rows where there is no file."""
     empty = pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
     if not path.is_file():
@@ -157,7 +162,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, list[str]]:
     faults = {
         "has no image_id": pl.col("image_id").is_null(),
         "has a sha256 that is not 64 hexadecimal digits": ~pl.col("sha256").str.contains("^[0-9a-f]{64}$"),
-        f"has a decision outside {list(WORDS)}": ~pl.col("decision").is_in(WORDS),
+        f"has a decision outside {list(words)}": ~pl.col("decision").is_in(list(words)),
         "has no ISO time in decided": pl.col("decided").str.to_datetime("%+", strict=False).is_null(),
         "repeats an image": pl.struct(IMAGE).is_duplicated(),
     }

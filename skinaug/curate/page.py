@@ -47,11 +47,31 @@ def known_beside(deck: Deck, *tables: pl.DataFrame | None) -> list[dict[str, Any
     return [found[image["image_id"]] for image in deck.images]
 
 
-class Page:
+class Elements:
+    """What pages are made of."""
+
+    def __init__(self, ui: Any) -> None:
+        self.ui = ui
+
+    def box(self, name: str, tag: str = "div") -> Any:
+        return self.ui.element(tag).classes(name)
+
+    def text(self, name: str) -> Any:
+        """A place for text whose `content` is escaped where it is made."""
+        return self.ui.html("", sanitize=False).classes(name)
+
+    def button(self, content: str, do: Any, argument: Any) -> Any:
+        with self.ui.element("button").props("type=button").on("click", lambda: do(argument), []) as button:
+            button.inside = self.ui.html(Markup.escape(content), sanitize=False)
+        return button
+
+
+class Page(Elements):
     """The page of one browser tab. Its elements are made once and changed in place, so that nothing flickers."""
 
     def __init__(self, ui: Any, deck: Deck, beside: list[dict[str, Any]]) -> None:
-        self.ui, self.deck, self.beside = ui, deck, beside
+        super().__init__(ui)
+        self.deck, self.beside = deck, beside
         self.view = "pictures"
         self.painted: int | None = None  # position of the picture that the browser has on its screen
         self.times: list[float] = []
@@ -100,18 +120,6 @@ class Page:
             self.agreement = self.text("agreement")
             ui.html(HELP, sanitize=False).classes("help")
         self.update()
-
-    def box(self, name: str, tag: str = "div") -> Any:
-        return self.ui.element(tag).classes(name)
-
-    def text(self, name: str) -> Any:
-        """A place for text whose `content` is escaped where it is made."""
-        return self.ui.html("", sanitize=False).classes(name)
-
-    def button(self, content: str, do: Any, argument: Any) -> Any:
-        with self.ui.element("button").props("type=button").on("click", lambda: do(argument), []) as button:
-            button.inside = self.ui.html(Markup.escape(content), sanitize=False)
-        return button
 
     # What the reviewer does
 

@@ -73,13 +73,18 @@ def review(
     def page() -> None:
         Page(nicegui.ui, Deck(pool, folder, reviewer), beside).build()
 
-    page_path = f"/?token={_guard(nicegui.app, host, port)}"
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{page_path}"
-    nicegui.app.on_startup(lambda: _say(f"Review by {reviewer} at {address}   (Ctrl-C ends)"))
-    _listen(nicegui.ui, host, port, page_path if open_browser else False)
+    serve(nicegui, f"Review by {reviewer}", host, port, open_browser)
     deck.reload()
     judged = f"{len(deck.judged)} of {len(deck.images)} pictures are judged"
     _say(f"{judged}, in {Path(folder) / f'{reviewer}.csv'}")
+
+
+def serve(nicegui: Any, title: str, host: str, port: int, open_browser: bool) -> None:
+    """Serve the pages that were declared until Ctrl-C, to whoever has the token in the address that is printed."""
+    page_path = f"/?token={_guard(nicegui.app, host, port)}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}{page_path}"
+    nicegui.app.on_startup(lambda: _say(f"{title} at {address}   (Ctrl-C ends)"))
+    _listen(nicegui.ui, host, port, page_path if open_browser else False)
 
 
 def check_settings(reviewer: str, host: str, port: int) -> None:

@@ -20,6 +20,7 @@ from skinaug.launch.overrides import key_of
 CONTROLS = {
     "real_alone": {"mix.control": "real_alone"},
     "duplicated_real": {"mix.control": "duplicated_real"},
+    "tone_shift": {"mix.control": "tone_shift"},
     "label_permuted": {"mix.control": "label_permuted"},
     "standard_augmentation": {"mix.control": "real_alone", "augmentation": "strong"},
     "oracle": {"mix.control": "fresh_real"},
@@ -27,6 +28,7 @@ CONTROLS = {
 NEED_REAL = (
     "real_alone",
     "duplicated_real",
+    "tone_shift",
     "standard_augmentation",
 )  # no controls of synthetic images alone
 ORACLE = {

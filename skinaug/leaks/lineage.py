@@ -11,7 +11,7 @@ import polars as pl
 
 from skinaug.errors import InputError
 from skinaug.leaks.certificate import certify, require, write_certificate
-from skinaug.leaks.seen import read_seen, real_rows
+from skinaug.leaks.seen import photographs_of, read_seen, real_rows
 from skinaug.manifest import Manifest
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
@@ -73,10 +73,11 @@ def certificate_of(
     data = [artifact for artifact in lineage.values() if artifact.stage == "dataset"]
     if len(data) != 1:
         raise InputError(f"What leads here holds {len(data)} data sets: a certificate speaks of one.")
+    photographs = Manifest.read(data[0].path)
     return certify(
-        Manifest.read(data[0].path),
+        photographs,
         _copies(store, lineage, data[0]),
-        _reached(lineage, training),
+        _reached(lineage, training, photographs),
         _not_covered(lineage),
     )
 
@@ -114,7 +115,7 @@ def certificate_of_test_set(
     data = Manifest.read(next(found for found in lineage.values() if found.stage == "dataset").path)
     learned = data.where(pl.col("split") != "test")
     known = learned.with_table(learned.table.with_columns(split=pl.lit("train")))
-    reached = _reached(lineage, mix) | {"validation": real_rows(data.split("val"))}
+    reached = _reached(lineage, mix, data) | {"validation": real_rows(data.split("val"))}
     copies = further / COPIES
     return certify(
         Manifest.concat([known, Manifest.read(further)]),
@@ -136,14 +137,16 @@ def audit_artifact(store: Store, artifact: Artifact) -> dict[str, Any]:
     return certificate_of(store, inputs, mixes[0] if mixes else None)
 
 
-def _reached(lineage: Mapping[str, Artifact], training: Manifest | None) -> dict[str, pl.DataFrame | None]:
-    """The photographs that each place was given, as it noted them, and those among training images."""
+def _reached(
+    lineage: Mapping[str, Artifact], training: Manifest | None, data: Manifest
+) -> dict[str, pl.DataFrame | None]:
+    """The photographs that each place was given, as it noted them, and those among training images or that these show."""
     reached = {
         PLACES.get(name, name): read_seen(artifact.path)
         for name, artifact in lineage.items()
         if artifact.stage in GIVEN_PHOTOGRAPHS
     }
-    return reached if training is None else reached | {TRAINING: real_rows(training)}
+    return reached if training is None else reached | {TRAINING: photographs_of(training, data)}
 
 
 def _copies(store: Store, lineage: Mapping[str, Artifact], data: Artifact) -> pl.DataFrame | None:

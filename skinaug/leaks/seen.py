@@ -24,6 +24,20 @@ def read_seen(folder: Path) -> pl.DataFrame | None:
     return pl.read_parquet(file) if file.is_file() else None
 
 
+def photographs_of(training: Manifest, data: Manifest) -> pl.DataFrame:
+    """`real_rows`, with the photographs that a picture was made from (`parents`) in its place.
+
+    data: tells of these photographs; one that it does not know has an id and nothing else.
+    """
+    if "parents" not in training.table.columns:
+        return real_rows(training)
+    made = pl.col("parents").is_not_null()
+    rows = training.table.filter((pl.col("source") == "real") & made)
+    parents = rows.select(image_id=pl.col("parents").cast(pl.List(pl.String))).explode("image_id")
+    known = parents.join(real_rows(data), on="image_id", how="left", maintain_order="left")
+    return pl.concat([real_rows(training.where(~made)), known])
+
+
 def real_rows(images: Manifest | None) -> pl.DataFrame:
     """A manifest's real images with the columns of `COLUMNS`; `lesion_id` is null where unknown."""
     if images is None:

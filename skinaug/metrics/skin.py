@@ -160,11 +160,16 @@ def _sharpness(lightness: np.ndarray) -> np.ndarray:
 
 
 def _ita(regions: Regions) -> np.ndarray:
-    """Degrees, of the median colour of the skin; of the whole picture where hardly any skin is in view."""
+    """Degrees, of the skin's colour."""
+    median = skin_colours(regions)
+    return np.degrees(np.arctan2(median[:, 0] - 50, median[:, 2]))
+
+
+def skin_colours(regions: Regions) -> np.ndarray:
+    """Median CIE L*, a*, b* of the skin, float32 [N, 3]; of the whole picture where hardly any skin is in view."""
     enough = regions.skin.sum((1, 2)) > 0.02 * GRID**2
     shown = np.where((regions.skin | ~enough[:, None, None])[..., None], regions.colours, np.nan)
-    median = np.nanmedian(shown.reshape(len(shown), -1, 3), axis=1)
-    return np.degrees(np.arctan2(median[:, 0] - 50, median[:, 2]))
+    return np.nanmedian(shown.reshape(len(shown), -1, 3), axis=1)
 
 
 def _redness(regions: Regions) -> np.ndarray:

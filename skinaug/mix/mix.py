@@ -8,7 +8,7 @@ has a fixed place in its class's queue (`selection`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -20,9 +20,20 @@ from rich.table import Table
 
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
-from skinaug.mix.selection import Features, by_diversity, by_score, first, permute_labels, queue, repeat
-from skinaug.mix.settings import LARGEST, REAL_CONTROLS, recipe_problems
+from skinaug.mix.selection import (
+    BY_SCORE,
+    Features,
+    by_diversity,
+    by_score,
+    by_uncertainty,
+    first,
+    permute_labels,
+    queue,
+    repeat,
+)
+from skinaug.mix.settings import LARGEST, REAL_CONTROLS, REPEATING, recipe_problems
 from skinaug.mix.shares import shared_among
+from skinaug.mix.tones import check_range
 
 POOL_ADVICE = "Lower mix.synthetic_ratio, mix.synthetic_per_class or mix.balance, raise generate.per_class, or filter less."
 
@@ -43,17 +54,19 @@ class Mix:
         max_per_class: training images of a class at most; real ones go first.
         pools: weights of curated pools to draw from, by `curate/<key>`, in the place of the study's own; None: that one.
         prompt_sets: weights of the prompt sets to draw from; None: from the whole pool alike.
-        selection: which images of the pool come first: "random"; "best", by `score`; "diverse", each next one the farthest
-            from those before it (k-centre greedy).
-        score: `<filter>.<score>` of the curated pool's scores, the highest first.
+        selection: which images of the pool come first: "random"; "best", by `score`; "uncertain", those whose `score` is nearest
+            0.5 (uncertainty sampling); "diverse", each next one the farthest from those before it (k-centre greedy).
+        score: `<filter>.<score>` of the curated pool's scores: with "best" the highest first, with "uncertain" a probability.
         entry: how synthetic images enter training. "add": like real ones; "replace": instead of as many real ones; "sample":
             every draw is synthetic with `sample_probability`; "weight": their loss counts `loss_weight` times a real one's;
             "pretrain": they alone for `pretrain_share` of the optimizer steps, then the real ones alone.
         sample_probability, pretrain_share: in (0, 1).
         loss_weight: above 0.
         control: what stands in for the synthetic images: "real_alone", nothing; "duplicated_real", as many repeated real ones;
-            "fresh_real", as many further real ones, what no generator can be expected to beat; "label_permuted", the same
+            "tone_shift", as many repeated real ones with skin of another tone (`tones.shift_tones`); "fresh_real", as many further real ones, what no generator can be expected to beat; "label_permuted", the same
             images with their labels shuffled among them. None: no control.
+        tone_shift_ita: with "tone_shift": lowest and highest typology angle of the skin in degrees; None: of the tones that the
+            real images lack.
         seed: of the draws.
 
     A ratio times a count is rounded to the nearest integer, halves up, exactly in decimals (0.29 x 50 = 14.5 is 15).
@@ -80,12 +93,14 @@ class Mix:
     loss_weight: float = 0.2
     pretrain_share: float = 0.5
     control: str | None = None
+    tone_shift_ita: Sequence[float] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         problems = recipe_problems(vars(self))
         if problems:
             raise InputError(f"The mix {self.name} cannot be made:\n{listing(problems)}")
+        check_range(self.tone_shift_ita)
 
     @property
     def needs_pool(self) -> bool:
@@ -109,6 +124,7 @@ class Mix:
         pool: Manifest | None = None,
         scores: pl.DataFrame | None = None,
         features: Features | None = None,
+        shifted: Manifest | None = None,
     ) -> Manifest:
         """Draw the training images.
 
@@ -116,8 +132,10 @@ class Mix:
             real: only its train split is read.
             pool: synthetic images of the same classes, those of several pools by `pools.join_pools`; may be None where
                 `needs_pool` is False.
-            scores: of the pool's images: `image_id` and the columns of the filters; for the selection "best" alone.
+            scores: of the pool's images: `image_id` and the columns of the filters; for the selections "best" and "uncertain"
+                alone.
             features: of pictures: Manifest -> float [N, D]; for the selection "diverse" alone.
+            shifted: `repeated` with their new pictures; for the control "tone_shift" alone.
 
         Returns:
             the drawn rows, real ones first, each part by class and place in its queue. Where real and synthetic images are
@@ -129,19 +147,30 @@ class Mix:
         """
         if self.needs_pool and pool is None:
             raise InputError(f"The mix {self.name} asks for synthetic images, and there is no pool of them.")
+        if self.control == "tone_shift" and shifted is None:
+            raise InputError(f"The mix {self.name} asks for photographs of other tones, and there are none.")
         train, (kept, added) = real.split("train"), self._asked(real)
         queued = queue(train.table, self.seed)
         if self.control == "fresh_real":
             kept = self._with_fresh(train, kept, added)
         parts = [train.with_table(first(queued, kept))]
-        if self.control == "duplicated_real":
-            parts.append(train.with_table(repeat(queued, kept, added)))
+        if self.control in REPEATING:
+            parts.append(self.repeated(real) if shifted is None else shifted)
         elif self.needs_pool and pool is not None:
             drawn = self._draw(pool.split("train"), added, scores, features)
             if self.control == "label_permuted":
                 drawn = drawn.with_table(permute_labels(drawn.table, self.seed))
             parts.append(drawn)
         return self._enter(Manifest.concat(parts) if len(parts) > 1 else parts[0])
+
+    def repeated(self, real: Manifest) -> Manifest:
+        """Real training images again, as many as there would be synthetic ones (`selection.repeat`).
+
+        Raises:
+            InputError: a class has none to repeat.
+        """
+        train, (kept, added) = real.split("train"), self._asked(real)
+        return train.with_table(repeat(queue(train.table, self.seed), kept, added))
 
     def counts(self, real: Manifest) -> pl.DataFrame:
         """Images that the mix asks for: `label, real, synthetic`, in the order of the classes; repeated and fresh ones are real.
@@ -152,7 +181,7 @@ class Mix:
         kept, added = self._asked(real)
         if self.control == "fresh_real":
             kept = self._with_fresh(real.split("train"), kept, added)
-        if self.control == "duplicated_real":
+        if self.control in REPEATING:
             kept = {label: kept[label] + added[label] for label in kept}
         if self.control in REAL_CONTROLS:
             added = dict.fromkeys(added, 0)
@@ -223,10 +252,13 @@ class Mix:
         for what, part, wanted in shared_among(of_pools, "prompt_set", self.prompt_sets):
             require(wanted, _count(part), what, POOL_ADVICE)
             queued = queue(part.table, self.seed)
-            if self.selection == "best":
+            if self.selection in BY_SCORE:
                 if scores is None:
-                    raise InputError("mix.selection=best needs scores of the pool, and there are none.")
-                queued = by_score(queued, scores, self.score)
+                    raise InputError(
+                        f"mix.selection={self.selection} needs scores of the pool, and there are none."
+                    )
+                ordered = by_score if self.selection == "best" else by_uncertainty
+                queued = ordered(queued, scores, self.score)
             if self.selection == "diverse":
                 if features is None:
                     raise InputError("mix.selection=diverse needs features of the pool, and there are none.")
@@ -262,12 +294,13 @@ def mix(
     out: Path,
     scores: pl.DataFrame | None = None,
     features: Features | None = None,
+    shifted: Manifest | None = None,
 ) -> Manifest:
     """Draw a mix, write `out/manifest.parquet` and `out/table.csv` (label, real, synthetic), and print the table.
 
     Arguments are those of `Mix.__call__`.
     """
-    manifest = recipe(real, pool, scores, features)
+    manifest = recipe(real, pool, scores, features, shifted)
     table = count_sources(manifest)
     manifest.write(out)
     table.write_csv(out / "table.csv")

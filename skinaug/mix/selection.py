@@ -14,7 +14,8 @@ import polars as pl
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest
 
-SELECTIONS = ("random", "best", "diverse")
+SELECTIONS = ("random", "best", "uncertain", "diverse")
+BY_SCORE = ("best", "uncertain")  # those that need scores of the pool
 Features = Callable[[Manifest], np.ndarray]  # float [N, D], in the manifest's order
 
 
@@ -43,13 +44,39 @@ def by_score(queued: pl.DataFrame, scores: pl.DataFrame, name: str) -> pl.DataFr
     Raises:
         InputError: no such column of numbers, or none of the images has a score.
     """
+    return _ranked(queued, scores, name, pl.col("score"))
+
+
+def by_uncertainty(queued: pl.DataFrame, scores: pl.DataFrame, name: str) -> pl.DataFrame:
+    """A queue with its places by how near a probability is to 0.5, the nearest first; the rest is as in `by_score`.
+
+    Uncertainty sampling (Lewis and Gale 1994, SIGIR, 3-12) for the question whether an image shows the class that it was made
+    for. With two answers the least confident, the smallest margin and the highest entropy are one order (Settles 2009, 3.1).
+
+    Raises:
+        InputError: as `by_score`, or scores that are no probabilities.
+    """
+    ranked = _ranked(queued, scores, name, -(pl.col("score") - 0.5).abs())
+    values = scores[name].cast(pl.Float64).fill_nan(None).drop_nulls().to_numpy()
+    least, most = values.min(), values.max()
+    if least < 0 or most > 1:
+        raise InputError(
+            f"mix.selection=uncertain takes the images whose probability is nearest 0.5, and mix.score={name} goes from {least:.3g} "
+            f"to {most:.3g}. Choose a score from 0 to 1, such as ensemble.probability."
+        )
+    return ranked
+
+
+def _ranked(queued: pl.DataFrame, scores: pl.DataFrame, name: str, rank: pl.Expr) -> pl.DataFrame:
+    """The queue by an expression of the column `score`, the highest first. Arguments and errors are those of `by_score`."""
     numeric = [column for column, dtype in scores.schema.items() if dtype.is_numeric()]
     if name not in numeric:
         raise InputError(
             f"mix.score={name}: the curated pool has no such score. It has {', '.join(numeric) or 'none'}; add a filter, or "
             "choose another score."
         )
-    values = scores.select("image_id", rank_by=pl.col(name).cast(pl.Float64).fill_nan(None))
+    values = scores.select("image_id", score=pl.col(name).cast(pl.Float64).fill_nan(None))
+    values = values.select("image_id", rank_by=rank)
     found = queued.join(values, on="image_id", how="left", maintain_order="left", validate="1:1")
     if found["rank_by"].is_null().all():
         raise InputError(f"mix.score={name}: no image of the pool has this score. Choose another.")

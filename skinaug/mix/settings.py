@@ -10,7 +10,8 @@ from skinaug.mix.selection import SELECTIONS
 
 REFERENCES = ("all_real", "kept_real")
 ENTRIES = ("add", "replace", "sample", "weight", "pretrain")
-REAL_CONTROLS = ("real_alone", "duplicated_real", "fresh_real")  # without any synthetic image
+REAL_CONTROLS = ("real_alone", "duplicated_real", "tone_shift", "fresh_real")  # without any synthetic image
+REPEATING = ("duplicated_real", "tone_shift")  # that show real images again
 CONTROLS = (*REAL_CONTROLS, "label_permuted")
 LARGEST = "largest"
 

@@ -11,30 +11,45 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import certify_training
 from skinaug.manifest import Manifest
+from skinaug.mix.selection import BY_SCORE
 from skinaug.pools import curated_pool, curated_pools, in_pool
-from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain, without_later
 from skinaug.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
 
+LATER = {"tone_shift_ita": None}  # options that came after the first mixes
+
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
     """The mix, of the study's own pool, of others that it names, or of none. Equal draws of other names are one artifact."""
-    config = {name: value for name, value in plain(cfg.mix).items() if name != "name"}
+    config = recipe_config(cfg)
     given, needs_pool = given_pools(cfg), build(cfg.mix).needs_pool
     own = ["curate"] if needs_pool and not given else []
+    shifted = ["tones"] if cfg.mix.control == "tone_shift" else []
     if (own or config["pools"]) and config["selection"] == "diverse":
         config["features"] = plain(cfg.features)
     yield Step(
         "mix",
         config,
         build_mix,
-        ["dataset", "copies", *own],
+        ["dataset", "copies", *own, *shifted],
         files=named_files(config),
         digests=given,
         after=["audit"] if own else [],  # what a report tells of the pool
     )
+
+
+def tone_steps(cfg: DictConfig) -> Iterator[Step]:
+    """Photographs of other tones, which stand in for a mix's synthetic images."""
+    yield Step("tones", recipe_config(cfg), build_tones, ["dataset"], tracked=False)
+
+
+def recipe_config(cfg: DictConfig) -> dict[str, Any]:
+    """What decides which images are drawn."""
+    config = {name: value for name, value in plain(cfg.mix).items() if name != "name"}
+    return without_later(config, LATER)
 
 
 def given_pools(cfg: DictConfig) -> dict[str, str]:
@@ -51,7 +66,7 @@ def check(cfg: DictConfig) -> None:
     if (
         mix.needs_pool
         and not mix.pools
-        and mix.selection == "best"
+        and mix.selection in BY_SCORE
         and mix.score.partition(".")[0] not in cfg.curate.filters
     ):
         raise InputError(
@@ -84,6 +99,14 @@ def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
         )
 
 
+def build_tones(job: Build) -> None:
+    from skinaug.mix.tones import shift_tones
+
+    recipe = build(job.cfg.mix)
+    repeated = recipe.repeated(job.manifest("dataset"))
+    shift_tones(repeated, recipe.tone_shift_ita, recipe.seed, job.out).write(job.out)
+
+
 def build_mix(job: Build) -> None:
     import polars as pl
 
@@ -101,7 +124,8 @@ def build_mix(job: Build) -> None:
         return embed(images, network, cfg.features.image_size, cache=job.cache, device=device)
 
     table = pl.concat(scores.values(), how="diagonal_relaxed") if scores else None
-    mix(build(cfg.mix), job.manifest("dataset"), curated_pool(job.made), job.out, table, features)
+    shifted = job.manifest("tones") if "tones" in job.made else None
+    mix(build(cfg.mix), job.manifest("dataset"), curated_pool(job.made), job.out, table, features, shifted)
     needs = {
         name: artifact.key
         for name, artifact in job.made.items()
@@ -119,4 +143,5 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return {f"mix.{name}": value for name, value in scalars.items()}
 
 
+TONES = Stage("tones", 1, tone_steps)
 STAGE = Stage("mix", 2, steps, check, check_data=check_data, tags=tags)

@@ -47,10 +47,12 @@ def mix_table(run: Run) -> pl.DataFrame:
 
 @lru_cache(maxsize=4096)
 def _mix_table(folder: Path) -> pl.DataFrame:
-    rows = pl.read_parquet(folder / FILE_NAME, columns=["label", "source", "sha256"])
-    real = rows.filter(pl.col("source") == "real").group_by("label").agg(pl.col("sha256").n_unique())
+    rows = pl.scan_parquet(folder / FILE_NAME)
+    made = pl.col("parents").is_not_null() if "parents" in rows.collect_schema() else pl.lit(False)
+    photographs = rows.filter((pl.col("source") == "real") & ~made)
+    real = photographs.group_by("label").agg(pl.col("sha256").n_unique()).collect()
     distinct = dict(real.iter_rows())
-    # It counts the copies that stand in for synthetic images as real ones.
+    # It counts the copies that stand in for synthetic images as real ones, whatever has been done to them.
     table = pl.read_csv(folder / "table.csv", schema_overrides=NAMES)
     counts = pl.Series("real", [distinct.get(label, 0) for label in table["label"]], dtype=pl.Int64)
     return table.select("label", counts, (pl.col("real") - counts).alias("repeated"), "synthetic")

@@ -8,10 +8,11 @@ import polars as pl
 
 from skinaug.report import artifacts
 from skinaug.report.collect import GIVEN, Run, Study
+from skinaug.report.readers import STAGE as READINGS
 from skinaug.report.tables import Cell, Table, table
 
 STAGES = (
-    "dataset", "test", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "certify", "classify", "evaluate",
+    "dataset", "test", "copies", "real_labels", "finetune", "generate", "score", "curate", "audit", "tones", "mix", "certify", "classify", "evaluate",
 )  # fmt: skip
 HOUR, MINUTE = 3600, 60
 STAGE_COSTS = {
@@ -54,7 +55,7 @@ def stages_frame(study: Study) -> pl.DataFrame:
 
 def _made(run: Run) -> dict[str, Path]:
     """The artifacts that a run was made of, none where it was made elsewhere."""
-    return {stage: folder for stage, folder in run.artifacts.items() if stage != GIVEN}
+    return {stage: folder for stage, folder in run.artifacts.items() if stage not in (GIVEN, READINGS)}
 
 
 def _place(stage: str) -> tuple[int, str]:

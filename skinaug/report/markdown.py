@@ -90,6 +90,10 @@ def _pools(content: Mapping[str, Any]) -> Iterator[str]:
     for name, funnel in content["funnels"].items():
         yield f"## Images kept by the filters: {escape(name)}"
         yield from (markdown_table(table) for table in funnel.values() if table is not None and table.rows)
+    for name, told in content["readers"].items():
+        yield f"## Can readers tell synthetic images from photographs? {escape(name)}\n\n{escape(content['readers_about'])}"
+        yield escape(told["verdict"])
+        yield markdown_table(told["table"])
     for name, audit in content["audits"].items():
         yield f"## Fidelity and memorisation: {escape(name)}"
         yield markdown_table(audit["fidelity"])
@@ -154,6 +158,9 @@ def _sources(content: Mapping[str, Any]) -> Iterator[str]:
         yield "## Data"
     yield from (markdown_table(table) for table in content["data_tables"])
     yield from (f"Licence: {escape(licence)}. {escape(cite)}" for licence, cite in content["licences"])
+    for shown in content["real_labels_tables"]:
+        yield f"## Labels of the real photographs\n\n{escape(content['real_labels_caution'])}"
+        yield markdown_table(shown)
     if content["exposure_table"]:
         yield "## What generator and filters have seen"
         yield markdown_table(content["exposure_table"])

@@ -20,6 +20,7 @@ from skinaug.report import (
     html,
     measure,
     parts,
+    readers,
     tables,
 )
 from skinaug.report import subgroups as patients
@@ -55,8 +56,8 @@ def report(
     out: Path,
 ) -> None:
     """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
-    calibration, operating_points, ranking, thresholds, subgroups and gap, where there are further test sets also further; tables as
-    LaTeX lie in tex/. Where they are asked for also fairness, fairness_groups, predictive_values, kappa, decision_curves,
+    calibration, operating_points, ranking, thresholds, subgroups and gap, where there are further test sets also further, where pools
+    were read also readers; tables as LaTeX lie in tex/. Where they are asked for also fairness, fairness_groups, predictive_values, kappa, decision_curves,
     temperature, and the same of groups of classes in groups/.
 
     Args:
@@ -143,6 +144,8 @@ def _frames(
         **parts.frames(study, draws, asked),
         **parts.group_frames(study, draws, asked, num_resamples, seed),
     }
+    if study.artifacts(readers.STAGE):
+        frames["readers"] = readers.study_frame(study, num_resamples, seed)
     if study.test_sets:
         frames["further"] = further.further_frame(study, measured, num_resamples, seed)
     if compare is not None:

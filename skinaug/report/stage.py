@@ -7,17 +7,23 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from skinaug.report.collect import EVALUATED, FILE_NAME, GIVEN, Run
 from skinaug.report.given import Given, tables_of
+from skinaug.report.readers import FILE_NAME as READINGS_FILE
+from skinaug.report.readers import STAGE as READINGS
 from skinaug.stage import build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import sha256_file
 from skinaug.store.store import Store
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "report"
 GIVEN_VERSION = 1  # as below, of predictions that were made elsewhere
@@ -36,6 +42,15 @@ def take_given(store: Store, place: Path, given: Given) -> list[Run]:
     return [Run(place.name, arm, seed, artifacts={GIVEN: kept.path}, folder=place) for arm, seed in names]
 
 
+def take_readings(store: Store, readings: pl.DataFrame) -> Path:
+    """The folder of what readers answered about a pool's pictures, which the store keeps, so that its report can be made again."""
+    answers = sha256(readings.write_csv().encode()).hexdigest()
+    recipe = Recipe(READINGS, 1, {}, {"answers": answers})
+    return store.get(
+        recipe, lambda out: readings.write_parquet(out / READINGS_FILE), about={"name": READINGS}
+    ).path
+
+
 def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
     """What identifies the report of runs whose arms are named."""
     inputs = {f"{run.arm}/{run.seed}": judged.name for run in runs if (judged := run.judged)}
@@ -45,12 +60,14 @@ def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
             for step, folder in run.artifacts.items()
             if step.startswith(EVALUATED)
         }
+        if READINGS in run.artifacts:
+            inputs[f"{run.arm}/{run.seed}/{READINGS}"] = run.artifacts[READINGS].name
     return recipe_of(settings, inputs)
 
 
 def recipe_of(settings: DictConfig, inputs: Mapping[str, str]) -> Recipe:
-    """What identifies the report of classifiers, `<arm>/<seed>` -> key, and of their predictions on further test sets,
-    `<arm>/<seed>/evaluate.<test set>` -> key."""
+    """What identifies the report of classifiers, `<arm>/<seed>` -> key, of their predictions on further test sets,
+    `<arm>/<seed>/evaluate.<test set>` -> key, and of what readers answered, `<arm>/<seed>/readings` -> key."""
     return Recipe(NAME, VERSION, keyed(plain(settings)), inputs)
 
 

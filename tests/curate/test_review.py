@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import reviewing
+from serving import Served, ask
 from sklearn.metrics import cohen_kappa_score
 
 from skinaug.curate.decisions import read_own, record
@@ -27,68 +26,13 @@ from skinaug.errors import InputError
 PICTURE = "document.querySelector('.picture img')"
 
 
-class Served:
-    """The page of one reviewer in a process of its own."""
-
-    def __init__(self, folder: Path, reviewer: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        tests = str(Path(reviewing.__file__).parent)
-        environment = {**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
-        environment.pop("PYTEST_CURRENT_TEST", None)  # NiceGUI would take itself for a test's own
-        self.address = ""
-        self.process = subprocess.Popen(
-            [sys.executable, reviewing.__file__, str(folder), reviewer, str(self.port)],
-            env=environment,
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def wait(self) -> None:
-        while not self.address:  # printed when the page is about to open
-            line = self.process.stdout.readline()
-            assert line, "it ended"
-            self.address = re.findall(r"http://\S+", line)[0] if "token=" in line else ""
-        for _ in range(600):
-            assert self.process.poll() is None, self.process.communicate()[0]
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.1)
-        raise AssertionError("the page did not open in a minute")
-
-    def end(self, how: signal.Signals) -> str:
-        self.process.send_signal(how)
-        return self.process.communicate(timeout=30)[0]
-
-    @property
-    def cookie(self) -> str:
-        return f"skinaug-review-{self.port}={self.address.partition('token=')[2]}"
-
-    def status(self, path: str, **headers: str) -> int:
-        return ask(self.port, path, headers={"Cookie": self.cookie} | headers)[0]
-
-
-def ask(port: int, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
-    """Status and headers of one request, sent as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    answer.read()
-    connection.close()
-    return answer.status, {name.lower(): value for name, value in answer.getheaders()}
-
-
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator:
     pytest.importorskip("nicegui", reason="NiceGUI is not installed")
     started: list[Served] = []
 
     def start(reviewer: str) -> Served:
-        started.append(Served(tmp_path, reviewer))
+        started.append(Served(tmp_path, reviewer, Path(reviewing.__file__)))
         return started[-1]
 
     yield start

@@ -40,7 +40,7 @@ def jobs(folder: Path, *overrides: str) -> list[dict]:
 
 
 def test_every_job_with_synthetic_images_gets_its_controls(tmp_path: Path):
-    names = "controls=[real_alone,duplicated_real,label_permuted,standard_augmentation,oracle]"
+    names = "controls=[real_alone,duplicated_real,tone_shift,label_permuted,standard_augmentation,oracle]"
     found = jobs(tmp_path, "mix=real,hybrid,synthetic", "seed=0,1", names)
     own, controls = found[:6], found[6:]
     assert [(job["mix"], job["control"], job["seed"]) for job in own] == [
@@ -51,12 +51,13 @@ def test_every_job_with_synthetic_images_gets_its_controls(tmp_path: Path):
     assert [job["control"] for job in of_hybrid] == [
         "real_alone",
         "duplicated_real",
+        "tone_shift",
         "label_permuted",
         "real_alone",
         None,
     ]
-    assert [job["augmentation"] for job in of_hybrid] == [False, False, False, True, False]
-    assert [(job["base"], job["filters"]) for job in of_hybrid] == [(False, ["non_skin", "ensemble"])] * 4 + [
+    assert [job["augmentation"] for job in of_hybrid] == [False, False, False, False, True, False]
+    assert [(job["base"], job["filters"]) for job in of_hybrid] == [(False, ["non_skin", "ensemble"])] * 5 + [
         (True, [])
     ]
     of_synthetic = [job["control"] for job in controls if job["mix"] == "synthetic" and job["seed"] == 0]

@@ -15,15 +15,17 @@ from scipy.spatial.distance import cdist
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import Mix
-from skinaug.mix.selection import by_score, k_centre, queue
+from skinaug.mix.selection import by_score, by_uncertainty, k_centre, queue
 
 SCORE = "judge.probability"
 REAL, POOL = real(), pool()
 SEEDS = st.integers(0, 3)
-SELECTIONS = st.sampled_from(("random", "best", "diverse"))
+SELECTIONS = st.sampled_from(("random", "best", "uncertain", "diverse"))
 LARGE = pool(120)
 POINTS = dict(zip(LARGE.table["image_id"], np.random.default_rng(0).normal(size=(240, 3)), strict=True))
-SCORES = pl.DataFrame({"image_id": list(POINTS), SCORE: [round(point[0], 1) for point in POINTS.values()]})
+SCORES = pl.DataFrame(
+    {"image_id": list(POINTS), SCORE: [round(1 / (1 + np.exp(-point[0])), 1) for point in POINTS.values()]}
+)
 
 
 def features(images: Manifest) -> np.ndarray:
@@ -285,9 +287,12 @@ def test_shuffled_labels_are_those_of_the_same_images_and_tell_nothing():
     [
         ({"balance": "smallest"}, r"mix\.balance=smallest: it is largest or a count"),
         ({"max_per_class": -1}, r"mix\.max_per_class=-1"),
-        ({"selection": "worst"}, r"mix\.selection=worst: it is one of random, best, diverse"),
+        ({"selection": "worst"}, r"mix\.selection=worst: it is one of random, best, uncertain, diverse"),
         ({"entry": "first"}, r"mix\.entry=first: it is one of add, replace, sample, weight, pretrain"),
-        ({"control": "oracle"}, r"mix\.control=oracle: it is one of real_alone, duplicated_real, fresh_real"),
+        (
+            {"control": "oracle"},
+            r"mix\.control=oracle: it is one of real_alone, duplicated_real, tone_shift, fresh_real",
+        ),
         ({"sample_probability": 1}, r"mix\.sample_probability=1: it is a number between 0 and 1"),
         ({"pretrain_share": 0.0}, r"mix\.pretrain_share=0\.0"),
         ({"loss_weight": 0}, r"mix\.loss_weight=0: it is a number above 0"),
@@ -307,3 +312,30 @@ def test_balancing_needs_a_pool_with_enough_images():
     assert Mix("m", balance="largest").needs_pool
     with pytest.raises(InputError, match=r"(?s)in the pool.*acne: has 60, asked 475.*mix\.balance"):
         Mix("m", balance=500)(REAL, POOL)
+
+
+def test_the_uncertain_come_first_by_margin_and_entropy_alike():
+    """Of two answers, the smallest margin and the highest entropy are one order, computed here from both probabilities."""
+    rng = np.random.default_rng(1)
+    p = np.round(rng.uniform(0.001, 0.999, 240), 6)
+    scores = pl.DataFrame({"image_id": LARGE.table["image_id"], SCORE: p})
+    table = by_uncertainty(queue(LARGE.table, 0), scores, SCORE)
+    both = np.stack([p, 1 - p])
+    for values in (np.abs(both[0] - both[1]), (both * np.log(both)).sum(0)):
+        order = dict(zip(LARGE.table["image_id"], values, strict=True))
+        for label in CLASSES:
+            ids_ = table.filter(pl.col("label") == label).sort("place")["image_id"]
+            ranked = np.array([order[name] for name in ids_])
+            assert (np.diff(ranked) >= -1e-9).all()
+    drawn = draw(scores=scores, real_ratio=0, synthetic_per_class=10, selection="uncertain")
+    taken = np.abs(scores.join(drawn.table, on="image_id", how="semi")[SCORE].to_numpy() - 0.5)
+    assert taken.max() < 0.2
+
+
+def test_uncertainty_of_what_is_no_probability_is_refused():
+    scores = SCORES.with_columns(pl.col(SCORE) * 3)
+    with pytest.raises(InputError, match=r"mix\.selection=uncertain .* goes from .* to 3"):
+        by_uncertainty(queue(LARGE.table, 0), scores, SCORE)
+    known = SCORES.with_columns(pl.when(pl.col("image_id").is_in(["acne-s3", "acne-s70"])).then(SCORE))
+    places = by_uncertainty(queue(LARGE.table, 0), known, SCORE).filter(pl.col("label") == "acne")
+    assert set(places["image_id"][:2]) == {"acne-s3", "acne-s70"}, "images without a score come last"
