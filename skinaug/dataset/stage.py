@@ -15,6 +15,8 @@ LATER = {  # options that came later, and what was done before
     "source.splits": None,
     "duplicates.across_splits": "fail",
     "labels": None,
+    "folds": None,
+    "fold": None,
 }
 OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 
@@ -50,14 +52,21 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def check(cfg: DictConfig) -> None:
+    from skinaug.dataset.folds import check_folds
+
+    check_folds(cfg.dataset.get("folds"), cfg.dataset.get("fold"), cfg.dataset.val_fraction)
+
+
 def build_dataset(job: Build) -> None:
     build(described(job.cfg) if is_several(job.cfg) else job.cfg.dataset)(out=job.out)
 
 
-def tags(cfg: DictConfig) -> dict[str, str]:
+def tags(cfg: DictConfig) -> dict[str, Any]:
+    fold = {} if cfg.dataset.get("fold") is None else {"fold": cfg.dataset.fold}
     if is_several(cfg):
-        return {"dataset": "+".join(cfg.dataset.sets)}
-    return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
+        return {"dataset": "+".join(cfg.dataset.sets), **fold}
+    return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2], **fold}
 
 
-STAGE = Stage("dataset", 5, steps, tags=tags)
+STAGE = Stage("dataset", 5, steps, check, tags=tags)

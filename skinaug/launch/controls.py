@@ -10,6 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
+from skinaug.launch.repeats import check_repeats, refuse_pools_without_sweep, repeated
 
 # What each control changes of a job; of `oracle`, where the photographs are rendered, ORACLE.
 CONTROLS = {
@@ -33,10 +34,11 @@ RENDERED = "skinaug.dataset.phantom.source.Phantom"
 
 
 class ControlSweeper(BasicSweeper):
-    """Hydra's own sweeper, and after its jobs those of the controls that the configuration names."""
+    """Hydra's own sweeper, and after its jobs those of the controls that the configuration names; all of them once a fold."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         check_controls(config.controls)
+        check_repeats(config)
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def get_job_batch(self) -> Sequence[Sequence[str]]:
@@ -46,15 +48,20 @@ class ControlSweeper(BasicSweeper):
             for job in super().get_job_batch()
         ]
         controls = dict.fromkeys(self._controls(jobs)) if self.config and self.config.controls else {}
-        return [*jobs, *map(list, controls)]
+        every = [*jobs, *map(list, controls)]
+        return repeated(every, self.config, self._compose) if self.config else every
+
+    def _compose(self, job: list[str]) -> DictConfig:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return self.hydra_context.config_loader.load_sweep_config(self.config, job)
 
     def _controls(self, jobs: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
         from skinaug.stage import build
 
-        assert self.hydra_context is not None
         assert self.config is not None
         for job in jobs:
-            cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+            cfg = self._compose(list(job))
             mix, rendered = build(cfg.mix), cfg.dataset.source["_target_"] == RENDERED
             for name in self.config.controls if mix.needs_pool else ():
                 if mix.keeps_real or name not in NEED_REAL:
@@ -75,17 +82,20 @@ def check_controls(names: Sequence[str]) -> None:
 
 
 def refuse_without_sweep(cfg: DictConfig) -> None:
-    """Refuse controls of a single job, which has nothing beside it that they could be compared with.
+    """Refuse controls of a single job, which has nothing beside it that they could be compared with, and pools of several seeds.
 
     Raises:
-        InputError: there are controls and no sweep.
+        InputError: there are controls or seeds of pools, and no sweep.
     """
     from hydra.types import RunMode
 
-    if cfg.controls and HydraConfig.get().mode != RunMode.MULTIRUN:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    if cfg.controls:
         raise InputError(
             "controls are jobs of a sweep, and this is a single job: add -m, or set mix.control."
         )
+    refuse_pools_without_sweep(cfg)
 
 
 def changed(job: Sequence[str], values: dict[str, str]) -> tuple[str, ...]:

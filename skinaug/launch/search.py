@@ -66,6 +66,10 @@ class SearchSweeper(Sweeper):
             raise InputError("A search needs hydra.sweeper.trials, at_once and seeds of one or more.")
         if config.controls:
             raise InputError("A search has no controls: give them to a sweep over the values that it finds.")
+        if config.folds.count is not None or config.pools.seeds is not None:
+            raise InputError(
+                "A search has neither folds nor pools of several seeds: give them to a sweep over the values that it finds."
+            )
         self.context, self.config = hydra_context, config
         # Hydra's own launcher would end the search with the first job that is refused.
         if str(config.hydra.launcher["_target_"]).endswith(BASIC):
