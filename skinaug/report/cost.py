@@ -9,9 +9,10 @@ import polars as pl
 from skinaug.report import artifacts
 from skinaug.report.collect import GIVEN, Run, Study
 from skinaug.report.tables import Cell, Table, table
+from skinaug.report.units import jobs_of
 
 STAGES = (
-    "dataset", "test", "copies", "finetune", "generate", "score", "curate", "audit", "mix", "certify", "classify", "evaluate",
+    "dataset", "test", "copies", "exposed", "finetune", "generate", "score", "curate", "audit", "mix", "certify", "classify", "evaluate",
 )  # fmt: skip
 HOUR, MINUTE = 3600, 60
 STAGE_COSTS = {
@@ -39,7 +40,7 @@ def stages_frame(study: Study) -> pl.DataFrame:
     training sees, mean over its runs; null elsewhere. What was made elsewhere has no row.
     """
     rows = []
-    for stage in sorted({stage for run in study.runs for stage in _made(run)}, key=_place):
+    for stage in sorted({stage for run in study.jobs for stage in _made(run)}, key=_place):
         by_device: dict[str, list[Path]] = {}
         for folder in study.artifacts(stage):
             by_device.setdefault(str(artifacts.record(folder)["device"]), []).append(folder)
@@ -68,7 +69,7 @@ def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: fl
         return sum(artifacts.manifest(folder).table.height for folder in folders) / seconds
     if stage != "classify":
         return None
-    runs = [run for run in study.runs if run.artifacts.get(stage) in folders]
+    runs = [run for run in study.jobs if run.artifacts.get(stage) in folders]
     rates = [artifacts.metrics(run)["train"].get("images_per_second") for run in runs]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known else None
@@ -78,7 +79,7 @@ def arms_frame(study: Study) -> pl.DataFrame:
     """One row an arm: seconds that it would take by itself, those of them that other arms need too, and those that it alone
     needs, all its seeds together; none where nobody knows."""
     users: dict[Path, set[str]] = {}
-    for run in study.runs:
+    for run in study.jobs:
         for folder in _made(run).values():
             users.setdefault(folder, set()).add(run.arm)
     records = {folder: artifacts.record(folder) for folder in users}
@@ -89,7 +90,7 @@ def arms_frame(study: Study) -> pl.DataFrame:
         shared = sum(seconds[folder] for folder in needed if len(users[folder]) > 1)
         devices = ", ".join(dict.fromkeys(str(records[folder]["device"]) for folder in needed))
         alone = sum(seconds.values())
-        rows.append([arm, len(study.of(arm)), devices, alone, shared, alone - shared])
+        rows.append([arm, len(jobs_of(study.of(arm))), devices, alone, shared, alone - shared])
     return pl.DataFrame(rows, schema=ARM_COSTS, orient="row")
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from skinaug.report import (
     audits,
     calibration,
+    chance,
     collect,
     content,
     cost,
@@ -18,6 +19,7 @@ from skinaug.report import (
     further,
     gap,
     html,
+    matched,
     measure,
     subgroups,
     tables,
@@ -42,8 +44,8 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
-    calibration, operating_points, subgroups and gap, where there are further test sets also further; tables as LaTeX lie in
+    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, chance, matched, runs, validity, cost,
+    stages, calibration, operating_points, subgroups and gap, where there are further test sets also further; tables as LaTeX lie in
     tex/.
 
     Args:
@@ -86,6 +88,8 @@ def _frames(
         "differences": measure.differences_frame(study, measured),
         "exchange": exchange.exchange_frame(study, measured),
         "recall": measure.recall_frame(study, measured),
+        "chance": chance.chance_frame(study, measured),
+        "matched": matched.matched_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
         "cost": cost.arms_frame(study),

@@ -151,11 +151,16 @@ class Variance:
             over patients of that seed's score.
         seed: variance of one seed's score besides, from training (and from how patients meet it). 0 with one seed.
         num_seeds: S.
+        training: variance of the mean besides, from which photographs there happened to be to learn from, where folds or splits tell of
+            it (`folds.with_training_sets`); further seeds do not lower it.
+        num_sets: K folds or splits, from which `training` is known.
     """
 
     patients: np.ndarray
     seed: np.ndarray
     num_seeds: int
+    training: np.ndarray | float = 0.0
+    num_sets: int = 1
 
     def of_mean(self, num_seeds: np.ndarray | int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Variance of the mean over S (or other many) seeds, and the degrees of freedom that it is known with.
@@ -163,13 +168,14 @@ class Variance:
         `(n - 1) total / (seed / n)`: as many as there are seeds less one where seeds make all of the variance, and
         more in proportion where the patients' part, taken as known, makes some of it. Satterthwaite's formula (1946,
         Biometrics Bulletin 2:110), which squares that ratio, gives too many when both are estimated from three seeds
-        (92 % coverage simulated).
+        (92 % coverage simulated). The part of training sets counts alike, with as many degrees as there are sets less one.
         """
         count = self.num_seeds if num_seeds is None else num_seeds
         own = self.seed / count
-        total = self.patients + own
+        total = self.patients + own + self.training
         with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = np.where(own > 0, (count - 1) * total / own, np.inf)
+            unknown = np.where(own > 0, own / (count - 1), 0) + self.training / max(self.num_sets - 1, 1)
+            freedom = np.where(unknown > 0, total / unknown, np.inf)
         return total, freedom
 
 
