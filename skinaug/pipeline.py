@@ -35,6 +35,7 @@ STAGES: dict[str, Stage] = {
         dataset.STAGE,
         test.STAGE,
         audit.COPIES,
+        mix.EXPOSED,
         finetune.STAGE,
         generate.STAGE,
         curate.SCORE,

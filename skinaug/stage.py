@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from skinaug.errors import InputError
 from skinaug.store.artifact import Artifact
 
 if TYPE_CHECKING:
@@ -191,6 +192,22 @@ def copies_settings(cfg: DictConfig) -> dict[str, Any]:
     if "embed" in own and own["embed"] is None:
         own["min_cosine"] = None  # the hashes alone decide
     return settings | own
+
+
+def teacher(cfg: DictConfig) -> str:
+    """The step whose training photographs generator and filters learn from: all of the data set's, or with `exposure=arm` those that the
+    arm itself trains on.
+
+    Raises:
+        InputError: another exposure.
+    """
+    exposure = cfg.get("exposure", "all")  # which records of before there was a choice lack
+    if exposure not in ("all", "arm"):
+        raise InputError(
+            f"exposure={exposure}: the photographs that generator and filters learn from are all training photographs (all), or those that "
+            "the arm itself trains on (arm)."
+        )
+    return "dataset" if exposure == "all" else "exposed"
 
 
 def picture_cache(cfg: DictConfig) -> Path:

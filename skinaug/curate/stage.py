@@ -10,14 +10,14 @@ from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
-from skinaug.stage import Build, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Stage, Step, build, named_files, plain, teacher
 
 
 def score_steps(cfg: DictConfig) -> Iterator[Step]:
     """The scores of each filter, apart from its thresholds, which may move at no cost."""
     for name, filter_ in cfg.curate.filters.items():
         config = {"name": name, **plain(filter_.scorer), "precision": cfg.trainer.precision}
-        inputs = ["generate", "dataset"]
+        inputs = ["generate", teacher(cfg)]
         make = partial(build_score, name)
         yield Step(f"score.{name}", config, make, inputs, files=named_files(config), tracked=False)
 
@@ -45,7 +45,7 @@ def check_filters(cfg: DictConfig) -> None:
 
 def build_score(name: str, job: Build) -> None:
     scorer = build(job.cfg.curate.filters[name].scorer)
-    train = job.manifest("dataset").split("train")
+    train = job.manifest(teacher(job.cfg)).split("train")
     if getattr(scorer, "exposure", "real") == "off_the_shelf":
         # What it says that it does not look at, it does not get.
         train = train.with_table(train.table.clear())

@@ -14,7 +14,18 @@ from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
-from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, copies_settings, named_files, plain
+from skinaug.stage import (
+    SEVERAL,
+    Build,
+    Plan,
+    Stage,
+    Step,
+    build,
+    copies_settings,
+    named_files,
+    plain,
+    teacher,
+)
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
@@ -43,7 +54,7 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
         "generate",
         {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base},
         build_drawn,
-        ["finetune", "dataset"] if cfg.generate.mode == "image" else ["finetune"],
+        ["finetune", teacher(cfg)] if cfg.generate.mode == "image" else ["finetune"],
         files=files,
         devices=SEVERAL,
         images_per_class=cfg.generate.per_class,
@@ -87,7 +98,7 @@ def build_prior(job: Build) -> None:
 
 
 def build_drawn(job: Build) -> None:
-    data = job.manifest("dataset")
+    data = job.manifest(teacher(job.cfg))
     real = write_seen(data.split("train") if job.cfg.generate.mode == "image" else None, job.out)
     weights, prompts = job.made["finetune"].path, build(job.cfg.prompts)
     draw(job, build(job.cfg.generate), classes=data.classes, real=real, weights=weights, prompts=prompts)
