@@ -67,6 +67,7 @@ def build_dataset(
     masks: str = "fail",
     folds: int | None = None,
     fold: int | None = None,
+    reserve: float | None = None,
     seed: int = 0,
 ) -> None:
     """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
@@ -89,14 +90,16 @@ def build_dataset(
         masks: pictures that are masks (`sources.masks`): "fail", "drop" or "keep".
         folds: into how many folds the patients are dealt, each of which is the test of one data set (`folds.deal_folds`); the source's
             own splits and `test_fraction` do not count then. None: no folds.
-        fold: the number of the one that is the test here, from 0.
+        fold: the number of the one that is the test here, from 0; None with a reserve: all are.
+        reserve: share of the images of patients who are in no fold (`folds.deal_folds`).
         seed: of the splits.
 
     Raises:
         InputError: no images, bad images, a class with too few patients, groups across the source's splits.
     """
     fractions = split_fractions(val_fraction, 0.0 if folds else test_fraction)
-    check_folds(folds, fold, val_fraction)
+    if fold is not None or reserve is None:
+        check_folds(folds, fold, val_fraction, reserve)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     check_choice(masks, "dataset.masks")
@@ -134,8 +137,8 @@ def build_dataset(
     table = _join_lesions(table)
     table, small, small_classes = without_small_classes(table, min_patients)
     dropped = pl.concat([dropped, small])
-    if folds is not None and fold is not None:
-        table = deal_folds(table, folds, fold, val_fraction, seed)
+    if folds is not None:
+        table = deal_folds(table, folds, fold, val_fraction, seed, reserve)
     else:
         table = complete_splits_of_sets(table, fractions, seed)
     table = table.sort("image_id")

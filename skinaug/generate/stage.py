@@ -15,6 +15,7 @@ from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
 from skinaug.stage import (
+    RESERVE,
     SEVERAL,
     Build,
     Plan,
@@ -113,7 +114,10 @@ def rendered_steps(cfg: DictConfig) -> Iterator[Step]:
     """The pool that the truth itself renders; nothing is taught to it."""
     config = {"base": plain(cfg.base), **render_settings(cfg)}
     pool = cfg.generate.per_class
-    yield Step("generate", config, build_rendered, ["dataset"], after=["copies"], images_per_class=pool)
+    data = (
+        RESERVE if teacher(cfg) == RESERVE else "dataset"
+    )  # one pool for all folds; nothing is taught to it
+    yield Step("generate", config, build_rendered, [data], after=["copies"], images_per_class=pool)
 
 
 def check_rendered(cfg: DictConfig) -> None:
@@ -125,7 +129,8 @@ def build_rendered(job: Build) -> None:
     from skinaug.generate.oracle import generate_oracle
 
     write_seen(None, job.out)
-    settings, classes = render_settings(job.cfg), job.manifest("dataset").classes
+    data = RESERVE if RESERVE in job.made else "dataset"
+    settings, classes = render_settings(job.cfg), job.manifest(data).classes
     generate_oracle(build(job.cfg.base), **settings, classes=classes, out=job.out)
 
 

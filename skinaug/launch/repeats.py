@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
-from skinaug.stage import plain
+from skinaug.stage import plain, teacher
 
 SHORT = {
     "folds": "folds.count",
@@ -33,6 +33,7 @@ def check_repeats(config: DictConfig) -> None:
 
     if config.folds.count is not None:
         check_folds(plain(config.folds.count), 0, 0.0)
+        teacher(config)  # refuses what refit cannot be
     seeds = plain(config.pools.seeds)
     kinds = {type(seed) for seed in seeds} if isinstance(seeds, list) else {int}
     number = seeds if type(seeds) is int else len(set(seeds)) if isinstance(seeds, list) else 0

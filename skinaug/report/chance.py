@@ -125,6 +125,11 @@ def notes(study: Study, frame: pl.DataFrame) -> Iterator[str]:
                 "With one seed, the spread over folds stands for the chance of training: what another seed would change with the same "
                 "photographs is not told apart."
             )
+    if any((job.config.get("folds") or {}).get("refit") == "classify" for job in jobs) and len(folds) > 1:
+        yield (
+            "One generator, one pool and one set of filters serve all folds (folds.refit=classify). They have learned from photographs of patients "
+            "who are in the test of no fold, and who are not judged; their own chance is the same in all folds and in no interval."
+        )
     if study.unit == "split":
         splits = len({run.seed for run in study.runs})
         yield (

@@ -86,3 +86,27 @@ def test_own_splits_of_the_data_are_left_out_with_a_note():
     assert without.columns == ["image_id"]
     assert told == ["The data's own splits of 2 images are not used: folds are dealt over all patients."]
     assert without_own_splits(without) == (without, [])
+
+
+def test_a_reserve_is_in_the_test_of_no_fold_and_alone_teaches_what_serves_all():
+    table = patients(2)
+
+    def split_of(fold: int | None, split: str) -> set[str]:
+        return set(
+            deal_folds(table, 4, fold, 0.15, 0, reserve=0.25).filter(pl.col("split") == split)["group_id"]
+        )
+
+    taught = split_of(None, "train")
+    assert len(taught) == pytest.approx(30, abs=4)
+    assert split_of(None, "test") == set(table["group_id"]) - taught
+    tests = [split_of(fold, "test") for fold in range(4)]
+    assert set.union(*tests) == set(table["group_id"]) - taught
+    assert sum(map(len, tests)) == 120 - len(taught), "each once"
+    for fold in range(4):
+        assert taught <= split_of(fold, "train"), "validation is held out too"
+
+
+@pytest.mark.parametrize("reserve", [0, 1.0, 2, "half"])
+def test_a_reserve_is_a_share(reserve):
+    with pytest.raises(InputError, match="folds.reserve="):
+        check_folds(4, 0, 0.15, reserve)

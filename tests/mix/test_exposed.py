@@ -125,3 +125,13 @@ def test_a_class_without_a_photograph_is_refused_once_the_data_are_known(make_ma
     )
     with pytest.raises(InputError, match="keeps no photograph of acne, nevus"):
         check_exposed_data(cfg, photographs(make_manifest), {})
+
+
+def test_one_generator_serves_all_folds_where_classifiers_alone_are_made_anew():
+    of_fold = [keys("folds.count=3", "folds.refit=classify", f"dataset.fold={fold}") for fold in (0, 1)]
+    shared = {name for name in of_fold[0] if of_fold[0][name] == of_fold[1][name]}
+    assert shared == {"dataset.reserve", "finetune", "generate", "score.non_skin", "score.ensemble", "curate"}
+    with pytest.raises(InputError, match="choose one of them"):
+        keys("folds.count=3", "folds.refit=classify", "dataset.fold=0", "exposure=arm")
+    with pytest.raises(InputError, match="folds.refit=some"):
+        keys("folds.count=3", "folds.refit=some", "dataset.fold=0")
