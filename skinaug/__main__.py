@@ -108,6 +108,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
     from skinaug import termination
     from skinaug.errors import Ended, InputError
     from skinaug.launch import configs
+    from skinaug.launch.repeats import spelled_out
     from skinaug.launch.selections import spread_sets
 
     termination.stop_at_sigterm()
@@ -120,7 +121,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
     try:
-        overrides = spread_sets(overrides)
+        overrides = spread_sets(spelled_out(overrides))
     except InputError as error:
         return _refuse(str(error))
 

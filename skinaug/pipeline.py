@@ -38,6 +38,7 @@ STAGES: dict[str, Stage] = {
         test.STAGE,
         audit.COPIES,
         audit.REAL_LABELS,
+        mix.EXPOSED,
         finetune.STAGE,
         generate.STAGE,
         curate.SCORE,

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from skinaug.errors import InputError
 from skinaug.store.artifact import Artifact
 
 if TYPE_CHECKING:
     from skinaug.manifest import Manifest
 
+RESERVE = "dataset.reserve"  # the step that teaches one generator for all folds
 ONE, SEVERAL, SHARDED = "one", "several", "sharded"  # devices that a step computes on
 
 # Functions that have moved, by the name under which the keys and records of artifacts know them. Keys keep the old names, so
@@ -191,6 +193,33 @@ def copies_settings(cfg: DictConfig) -> dict[str, Any]:
     if "embed" in own and own["embed"] is None:
         own["min_cosine"] = None  # the hashes alone decide
     return settings | own
+
+
+def teacher(cfg: DictConfig) -> str:
+    """The step whose training photographs generator and filters learn from: all of the data set's; with `exposure=arm` those that the
+    arm itself trains on; with `folds.refit=classify`, where one generator serves all folds, those of patients who are in the test of none.
+
+    Raises:
+        InputError: another exposure, another refit, or both.
+    """
+    folds = cfg.get("folds") or {}
+    refit = folds.get("refit", "all")
+    if refit not in ("all", "classify"):
+        raise InputError(
+            f"folds.refit={refit}: each fold makes all of its own (all), or classifiers alone (classify)."
+        )
+    refitted = folds.get("count") is not None and refit == "classify"
+    exposure = cfg.get("exposure", "all")  # which records of before there was a choice lack
+    if exposure not in ("all", "arm"):
+        raise InputError(
+            f"exposure={exposure}: the photographs that generator and filters learn from are all training photographs (all), or those that "
+            "the arm itself trains on (arm)."
+        )
+    if refitted and exposure == "arm":
+        raise InputError(
+            "exposure=arm teaches a generator for each arm and fold, and folds.refit=classify one for all: choose one of them."
+        )
+    return RESERVE if refitted else "dataset" if exposure == "all" else "exposed"
 
 
 def picture_cache(cfg: DictConfig) -> Path:

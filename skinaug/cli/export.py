@@ -8,6 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +25,8 @@ from skinaug.report.collect import (
     FILE_NAME,
     PROBABILITY,
     RUN_FILE,
+    Run,
+    Study,
     distinct,
     make_study,
     name_arms,
@@ -112,12 +115,28 @@ def export_runs(sweep: Path, folder: Path, form: str) -> str:
     study = make_study(name_arms(distinct(read_runs(sweep))))
     data = {path: Manifest.read(path) for path in study.artifacts("dataset")}
     tables = [
-        told(predictions_of(run), data[run.artifacts["dataset"]], arm=run.arm, seed=run.seed)
-        for run in study.runs
+        told(table, data[run.artifacts["dataset"]], arm=run.arm, seed=run.seed)
+        for run, table in _exported(study)
     ]
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(tables, folder)
     return f"{sum(table.height for table in tables)} rows of {len(tables)} runs"
+
+
+def _exported(study: Study) -> Iterator[tuple[Run, pl.DataFrame]]:
+    """Runs by arm and seed, with predictions. What the report puts together of several seeds is taken apart again; the folds of one
+    seed stay one run, of test images alone, which no two folds share: validation images of one are test images of another."""
+    for run in study.runs:
+        groups: dict[tuple[str, int], list[Run]] = {}
+        for part in run.parts:
+            arm = f"{run.arm}, split {run.seed}" if study.unit == "split" else run.arm
+            groups.setdefault((arm, part.seed), []).append(part)
+        if not groups:
+            yield run, predictions_of(run)
+        for (arm, seed), parts in groups.items():
+            tables = [predictions_of(part).filter(pl.col("split") == "test") for part in parts]
+            table = pl.concat(tables) if len(parts) > 1 else predictions_of(parts[0])
+            yield replace(parts[0], arm=arm, seed=seed), table
 
 
 def told(predictions: pl.DataFrame, data: Manifest, **about: Any) -> pl.DataFrame:

@@ -23,10 +23,11 @@ from rich.table import Table
 from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.launch.overrides import by_key
+from skinaug.launch.repeats import spelled_out
 from skinaug.launch.selections import refuse_repeated_sets, spread_sets
 from skinaug.manifest import Manifest
 from skinaug.pipeline import STAGES, check_data, check_images, check_values, recipes_of, steps
-from skinaug.report.collect import EVALUATED, Run, distinct, name_arms
+from skinaug.report.collect import Run, distinct, name_arms
 from skinaug.report.stage import report_recipe
 from skinaug.store.artifact import Recipe
 from skinaug.store.store import Store
@@ -54,6 +55,8 @@ class Plan:
         kept: keys of those that are there.
         seconds: of those that are not, by key: what the nearest earlier one took; None: there is none.
         refused: message -> the overrides of the jobs that it is told of.
+        folds: how many there are over patients; None: none.
+        first_fold: keys of what the jobs of the first fold stand on: what the same sweep without folds would take.
     """
 
     jobs: int
@@ -61,6 +64,8 @@ class Plan:
     kept: frozenset[str]
     seconds: Mapping[str, float | None]
     refused: Mapping[str, list[str]]
+    folds: int | None = None
+    first_fold: frozenset[str] = frozenset()
 
 
 def plan_of(stage: str, overrides: Sequence[str]) -> Plan:
@@ -87,7 +92,9 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[DictConfig]]:
     from skinaug.launch.controls import refuse_without_sweep
 
     loader = GlobalHydra.instance().config_loader()
-    asked = spread_sets([override for override in overrides if override not in ("-m", "--multirun")])
+    asked = spread_sets(
+        spelled_out([override for override in overrides if override not in ("-m", "--multirun")])
+    )
     config = loader.load_configuration("config", asked, RunMode.MULTIRUN, validate_sweep_overrides=False)
     sweeps = len(asked) < len(overrides) or config.hydra.mode == RunMode.MULTIRUN
     if not sweeps:
@@ -122,6 +129,7 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     found: dict[str, dict[str, Recipe]] = {}
     refused: dict[str, list[str]] = {}
     runs = []
+    first_fold: set[str] = set()
     for job in jobs:
         try:
             refuse_repeated_sets(job, job.hydra.overrides.task)
@@ -138,6 +146,8 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
             continue
         for recipe in plan.values():
             found.setdefault(recipe.stage, {})[recipe.key] = recipe
+            if job.dataset.fold == 0:
+                first_fold.add(recipe.key)
         if stage == "classify":
             runs.append(_run(job, plan))
     if config.hydra.mode == RunMode.MULTIRUN and runs:
@@ -148,17 +158,15 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     kept = frozenset(recipe.key for recipe in every if store.has(recipe))
     timings = _timings(store)
     seconds = {recipe.key: _nearest(recipe, timings) for recipe in every if recipe.key not in kept}
-    return Plan(len(jobs), by_stage, kept, seconds, refused)
+    return Plan(len(jobs), by_stage, kept, seconds, refused, config.folds.count, frozenset(first_fold))
 
 
 def _run(job: DictConfig, plan: Mapping[str, Recipe]) -> Run:
     """The run that a job will be, as far as a report's key depends on it."""
-    judged = {
-        name: Path(recipe.key)
-        for name, recipe in plan.items()
-        if name == "classify" or name.startswith(EVALUATED)
-    }
-    return Run(job.name, job.mix.name, job.seed, overrides=by_key(job.hydra.overrides.task), artifacts=judged)
+    artifacts = {name: Path(recipe.key) for name, recipe in plan.items()}
+    return Run(
+        job.name, job.mix.name, job.seed, overrides=by_key(job.hydra.overrides.task), artifacts=artifacts
+    )
 
 
 def _timings(store: Store) -> dict[str, list[tuple[frozenset[str], float]]]:
@@ -217,6 +225,16 @@ def print_plan(plan: Plan) -> None:
     console.print(
         f"{plan.jobs} jobs, {len(plan.seconds)} artifacts to build: {told}.", highlight=False, soft_wrap=True
     )
+    if plan.folds is not None:
+        alone = {key: seconds for key, seconds in plan.seconds.items() if key in plan.first_fold}
+        timed = [seconds for seconds in alone.values() if seconds is not None]
+        spent = f", about {_duration(sum(timed))} of it" if timed else ""
+        console.print(
+            f"{plan.folds} folds, each with data set, weights, pool, filters and classifiers of its own: the first by itself takes "
+            f"{len(alone)} of the {len(plan.seconds)} artifacts{spent}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     if plan.refused:
         count = sum(map(len, plan.refused.values()))
         console.print(f"{count} of {plan.jobs} jobs would be refused:", highlight=False)

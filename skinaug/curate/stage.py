@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
-from skinaug.stage import Build, Stage, Step, build, named_files, plain
+from skinaug.stage import Build, Stage, Step, build, named_files, plain, teacher
 
 
 def score_steps(cfg: DictConfig) -> Iterator[Step]:
@@ -22,7 +22,7 @@ def score_steps(cfg: DictConfig) -> Iterator[Step]:
                 f"with '~filter.{name}' where a file makes them."
             )
         config = {"name": name, **plain(filter_.scorer), "precision": cfg.trainer.precision}
-        inputs = ["generate", "dataset"]
+        inputs = ["generate", teacher(cfg)]
         make = partial(build_score, name)
         yield Step(f"score.{name}", config, make, inputs, files=named_files(config), tracked=False)
 
@@ -50,7 +50,7 @@ def check_filters(cfg: DictConfig) -> None:
 
 def build_score(name: str, job: Build) -> None:
     scorer = build(job.cfg.curate.filters[name].scorer)
-    train = job.manifest("dataset").split("train")
+    train = job.manifest(teacher(job.cfg)).split("train")
     if getattr(scorer, "exposure", "real") == "off_the_shelf":
         # What it says that it does not look at, it does not get.
         train = train.with_table(train.table.clear())

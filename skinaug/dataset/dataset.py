@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from skinaug.dataset.across_splits import refuse_patients
+from skinaug.dataset.folds import check_folds, deal_folds, without_own_splits
 from skinaug.dataset.joined import warnings
 from skinaug.dataset.rows import one_row_a_file
 from skinaug.dataset.several import across_sets, complete_splits_of_sets, with_shared_names
@@ -64,6 +65,9 @@ def build_dataset(
     min_size_px: int = 32,
     on_bad: str = "fail",
     masks: str = "fail",
+    folds: int | None = None,
+    fold: int | None = None,
+    reserve: float | None = None,
     seed: int = 0,
 ) -> None:
     """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
@@ -84,12 +88,18 @@ def build_dataset(
         min_size_px: the shortest side that an image may have, in pixels.
         on_bad: unreadable, truncated, missing or tiny images, and rows without a label: "fail" or "drop".
         masks: pictures that are masks (`sources.masks`): "fail", "drop" or "keep".
+        folds: into how many folds the patients are dealt, each of which is the test of one data set (`folds.deal_folds`); the source's
+            own splits and `test_fraction` do not count then. None: no folds.
+        fold: the number of the one that is the test here, from 0; None with a reserve: all are.
+        reserve: share of the images of patients who are in no fold (`folds.deal_folds`).
         seed: of the splits.
 
     Raises:
         InputError: no images, bad images, a class with too few patients, groups across the source's splits.
     """
-    fractions = split_fractions(val_fraction, test_fraction)
+    fractions = split_fractions(val_fraction, 0.0 if folds else test_fraction)
+    if fold is not None or reserve is None:
+        check_folds(folds, fold, val_fraction, reserve)
     if on_bad not in ("fail", "drop"):
         raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     check_choice(masks, "dataset.masks")
@@ -98,6 +108,9 @@ def build_dataset(
         listed, left = _load(source, folder)
         table, without_label = labelled(listed, on_bad)
         table, nameless = with_shared_names(_with_ids(table), labels, classes)
+    if folds is not None:
+        table, ignored = without_own_splits(table)
+        told += ignored
     table = _choose_classes(table, classes)
     table, again = one_row_a_file(table, duplicates.conflicts if duplicates is not None else on_bad)
     images = image_folder(source, folder, table["path"].to_list(), out)
@@ -124,7 +137,11 @@ def build_dataset(
     table = _join_lesions(table)
     table, small, small_classes = without_small_classes(table, min_patients)
     dropped = pl.concat([dropped, small])
-    table = complete_splits_of_sets(table, fractions, seed).sort("image_id")
+    if folds is not None:
+        table = deal_folds(table, folds, fold, val_fraction, seed, reserve)
+    else:
+        table = complete_splits_of_sets(table, fractions, seed)
+    table = table.sort("image_id")
     manifest = Manifest(
         table, folder, tuple(sorted(table["label"].unique())), source.licence, source.citation
     )

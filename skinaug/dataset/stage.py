@@ -8,13 +8,16 @@ from typing import Any
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
-from skinaug.stage import Build, Stage, Step, build, plain, without_later
+from skinaug.stage import RESERVE, Build, Stage, Step, build, plain, teacher, without_later
 
 LATER = {  # options that came later, and what was done before
     "labels": None,
     "min_patients": None,
     "source.splits": None,
     "duplicates.across_splits": "fail",
+    "folds": None,
+    "fold": None,
+    "reserve": None,
 }
 OF_A_SET = ("source", "root", "classes")  # of several, what each has of its own
 
@@ -28,6 +31,9 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
     root = check_root(source, cfg.dataset.root, "dataset")
     digests = {"root": f"{root} {root_digest(root, source)}"} if root else {}
     yield Step("dataset", without_later(described(cfg), LATER), build_dataset, digests=digests)
+    if teacher(cfg) == RESERVE:
+        whole = {**described(cfg), "fold": None}
+        yield Step(RESERVE, without_later(whole, LATER), build_reserve, digests=digests, tracked=False)
 
 
 def is_several(cfg: DictConfig) -> bool:
@@ -38,6 +44,8 @@ def is_several(cfg: DictConfig) -> bool:
 def described(cfg: DictConfig) -> dict[str, Any]:
     """The settings of `dataset`; of several sets, what counts of each (`OF_A_SET`) is part of their source."""
     settings: dict[str, Any] = plain(cfg.dataset)
+    if teacher(cfg) == RESERVE:
+        settings["reserve"] = cfg.folds.reserve
     if is_several(cfg):
         sets = settings["source"]["sets"]
         taken = {name: {part: one[part] for part in OF_A_SET} for name, one in sets.items()}
@@ -50,14 +58,28 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def check(cfg: DictConfig) -> None:
+    from skinaug.dataset.folds import check_folds
+
+    reserve = cfg.folds.reserve if teacher(cfg) == RESERVE else None
+    check_folds(cfg.dataset.get("folds"), cfg.dataset.get("fold"), cfg.dataset.val_fraction, reserve)
+
+
 def build_dataset(job: Build) -> None:
-    build(described(job.cfg) if is_several(job.cfg) else job.cfg.dataset)(out=job.out)
+    own = is_several(job.cfg) or teacher(job.cfg) == RESERVE
+    build(described(job.cfg) if own else job.cfg.dataset)(out=job.out)
 
 
-def tags(cfg: DictConfig) -> dict[str, str]:
+def build_reserve(job: Build) -> None:
+    """The photographs that one generator of all folds learns from, and all others as its test."""
+    build({**described(job.cfg), "fold": None})(out=job.out)
+
+
+def tags(cfg: DictConfig) -> dict[str, Any]:
+    fold = {} if cfg.dataset.get("fold") is None else {"fold": cfg.dataset.fold}
     if is_several(cfg):
-        return {"dataset": "+".join(cfg.dataset.source.sets)}
-    return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2]}
+        return {"dataset": "+".join(cfg.dataset.source.sets), **fold}
+    return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2], **fold}
 
 
-STAGE = Stage("dataset", 5, steps, tags=tags)
+STAGE = Stage("dataset", 5, steps, check, tags=tags)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
 from skinaug.models.base import RENDERERS, check_base_settings, local_files
-from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain
+from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain, teacher
 
 TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
 
@@ -18,7 +18,8 @@ TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
 def steps(cfg: DictConfig) -> Iterator[Step]:
     """The weights. Pictures of the base's own, where prior preservation asks for them, are a step of `generate`."""
     config = {**plain(cfg.finetune), "base": plain(cfg.base), "precision": cfg.trainer.precision}
-    inputs = ["dataset", "generate.prior"] if cfg.finetune.get("prior") else ["dataset"]
+    learned = teacher(cfg)
+    inputs = [learned, "generate.prior"] if cfg.finetune.get("prior") else [learned]
     yield Step(
         "finetune",
         config,
@@ -60,7 +61,8 @@ def check_parts(cfg: DictConfig) -> None:
 
 
 def build_finetune(job: Build) -> None:
-    cfg, train = job.cfg, job.manifest("dataset").split("train")
+    cfg = job.cfg
+    train = job.manifest(teacher(cfg)).split("train")
     learned = not is_given(cfg) or cfg.finetune.seen == "train"
     write_seen(train if learned else None, job.out)
     build(cfg.finetune)(

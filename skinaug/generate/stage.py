@@ -14,7 +14,19 @@ from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.models.phrases import write_phrases
-from skinaug.stage import SEVERAL, Build, Plan, Stage, Step, build, copies_settings, named_files, plain
+from skinaug.stage import (
+    RESERVE,
+    SEVERAL,
+    Build,
+    Plan,
+    Stage,
+    Step,
+    build,
+    copies_settings,
+    named_files,
+    plain,
+    teacher,
+)
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
@@ -44,7 +56,7 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
         "generate",
         {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base},
         build_drawn,
-        ["finetune", "dataset"] if cfg.generate.mode == "image" else ["finetune"],
+        ["finetune", teacher(cfg)] if cfg.generate.mode == "image" else ["finetune"],
         files=files,
         devices=SEVERAL,
         images_per_class=cfg.generate.per_class,
@@ -95,7 +107,7 @@ def build_prior(job: Build) -> None:
 
 
 def build_drawn(job: Build) -> None:
-    data = job.manifest("dataset")
+    data = job.manifest(teacher(job.cfg))
     real = write_seen(data.split("train") if job.cfg.generate.mode == "image" else None, job.out)
     weights, prompts = job.made["finetune"].path, build(job.cfg.prompts)
     draw(job, build(job.cfg.generate), classes=data.classes, real=real, weights=weights, prompts=prompts)
@@ -110,7 +122,10 @@ def rendered_steps(cfg: DictConfig) -> Iterator[Step]:
     """The pool that the truth itself renders; nothing is taught to it."""
     config = {"base": plain(cfg.base), **render_settings(cfg)}
     pool = cfg.generate.per_class
-    yield Step("generate", config, build_rendered, ["dataset"], after=["copies"], images_per_class=pool)
+    data = (
+        RESERVE if teacher(cfg) == RESERVE else "dataset"
+    )  # one pool for all folds; nothing is taught to it
+    yield Step("generate", config, build_rendered, [data], after=["copies"], images_per_class=pool)
 
 
 def check_rendered(cfg: DictConfig) -> None:
@@ -122,7 +137,8 @@ def build_rendered(job: Build) -> None:
     from skinaug.generate.oracle import generate_oracle
 
     write_seen(None, job.out)
-    settings, classes = render_settings(job.cfg), job.manifest("dataset").classes
+    data = RESERVE if RESERVE in job.made else "dataset"
+    settings, classes = render_settings(job.cfg), job.manifest(data).classes
     generate_oracle(build(job.cfg.base), **settings, classes=classes, out=job.out)
 
 

@@ -15,6 +15,7 @@ from skinaug.errors import InputError
 from skinaug.launch.failures import failed, forget_sweep, raise_failures
 from skinaug.launch.jobs import SweepLauncher
 from skinaug.launch.overrides import key_of
+from skinaug.launch.repeats import check_repeats, refuse_pools_without_sweep, repeated
 
 # What each control changes of a job; of `oracle`, where the photographs are rendered, ORACLE.
 CONTROLS = {
@@ -42,10 +43,11 @@ RENDERED = "skinaug.dataset.phantom.source.Phantom"
 
 
 class ControlSweeper(BasicSweeper):
-    """Hydra's own sweeper, and after its jobs those of the controls that the configuration names."""
+    """Hydra's own sweeper, and after its jobs those of the controls that the configuration names; all of them once a fold."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         check_controls(config.controls)
+        check_repeats(config)
         # By options of a job without filters: what removes the settings that an experiment's file makes of some.
         self.settings_left: dict[tuple[str, ...], list[str]] = {}
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -96,7 +98,8 @@ class ControlSweeper(BasicSweeper):
             for job in super().get_job_batch()
         ]
         controls = dict.fromkeys(self._controls(jobs)) if self.config and self.config.controls else {}
-        return [*jobs, *map(list, controls)]
+        every = [*jobs, *map(list, controls)]
+        return repeated(every, self.config, self._composed) if self.config else every
 
     def _controls(self, jobs: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
         from skinaug.stage import build
@@ -145,17 +148,20 @@ def check_controls(names: Sequence[str]) -> None:
 
 
 def refuse_without_sweep(cfg: DictConfig) -> None:
-    """Refuse controls of a single job, which has nothing beside it that they could be compared with.
+    """Refuse controls of a single job, which has nothing beside it that they could be compared with, and pools of several seeds.
 
     Raises:
-        InputError: there are controls and no sweep.
+        InputError: there are controls or seeds of pools, and no sweep.
     """
     from hydra.types import RunMode
 
-    if cfg.controls and HydraConfig.get().mode != RunMode.MULTIRUN:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    if cfg.controls:
         raise InputError(
             "controls are jobs of a sweep, and this is a single job: add -m, or set mix.control."
         )
+    refuse_pools_without_sweep(cfg)
 
 
 def changed(job: Sequence[str], values: dict[str, str]) -> tuple[str, ...]:

@@ -66,6 +66,10 @@ class SearchSweeper(Sweeper):
             raise InputError("A search needs hydra.sweeper.trials, at_once and seeds of one or more.")
         if config.controls:
             raise InputError("A search has no controls: give them to a sweep over the values that it finds.")
+        if config.folds.count is not None or config.pools.seeds is not None:
+            raise InputError(
+                "A search has neither folds nor pools of several seeds: give them to a sweep over the values that it finds."
+            )
         self.context, self.config = hydra_context, config
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config

@@ -71,6 +71,10 @@ def certificate_of(
     """
     lineage = store.lineage(inputs)
     data = [artifact for artifact in lineage.values() if artifact.stage == "dataset"]
+    if "dataset" in lineage and len({artifact.record["config"].get("fold") for artifact in data}) == len(
+        data
+    ):
+        data = [lineage["dataset"]]  # of a fold; the other is that of a generator which serves all folds
     if len(data) != 1:
         raise InputError(f"What leads here holds {len(data)} data sets: a certificate speaks of one.")
     photographs = Manifest.read(data[0].path)

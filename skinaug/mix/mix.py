@@ -189,6 +189,16 @@ class Mix:
             {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
         )
 
+    def kept(self, real: Manifest) -> dict[str, int]:
+        """Real images of each class that the mix trains on. Raises as `counts`."""
+        return self._asked(real)[0]
+
+    def exposed(self, real: Manifest) -> Manifest:
+        """A data set with those of its training images alone that the mix draws; validation and test as they are. Raises as `counts`."""
+        drawn = first(queue(real.split("train").table, self.seed), self.kept(real))
+        held_out = real.table.filter(pl.col("split") != "train")
+        return real.with_table(pl.concat([drawn.select(held_out.columns), held_out]))
+
     def real_count(self, num_real: int) -> int:
         """Real images to keep of a class that has `num_real`."""
         return scale(self.real_ratio, num_real) if self.real_per_class is None else self.real_per_class

@@ -13,7 +13,7 @@ from skinaug.leaks.lineage import certify_training
 from skinaug.manifest import Manifest
 from skinaug.mix.selection import BY_SCORE
 from skinaug.pools import curated_pool, curated_pools, in_pool
-from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain, without_later
+from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain, teacher, without_later
 from skinaug.store.store import Store
 
 if TYPE_CHECKING:
@@ -52,6 +52,51 @@ def recipe_config(cfg: DictConfig) -> dict[str, Any]:
     return without_later(config, LATER)
 
 
+OF_REAL = (
+    "real_ratio",
+    "real_per_class",
+    "real_limit",
+    "max_per_class",
+    "seed",
+)  # what decides which photographs an arm has
+OF_REPLACED = (
+    "synthetic_ratio",
+    "synthetic_per_class",
+    "reference",
+)  # besides, where synthetic ones take the place of as many
+
+
+def exposed_steps(cfg: DictConfig) -> Iterator[Step]:
+    """The data set with the training photographs of the arm alone, from which generator and filters learn with `exposure=arm`. Arms with
+    the same photographs share it, and with it weights and pool."""
+    names = OF_REAL + (OF_REPLACED if cfg.mix.entry == "replace" else ())
+    config = {"entry": cfg.mix.entry == "replace", **{name: plain(cfg.mix)[name] for name in names}}
+    yield Step("exposed", config, build_exposed, ["dataset"], tracked=False)
+
+
+def check_exposed(cfg: DictConfig) -> None:
+    """Refuse a matched exposure where there is nothing to match, or where the pool has been made before."""
+    if not build(cfg.mix).keeps_real:
+        raise InputError(
+            f"exposure=arm: the mix {cfg.mix.name} keeps no photograph, so none could teach its generator and filters. Leave it out of the "
+            "sweep over exposure, as in mix=real_small,real,hybrid, or judge it with exposure=all."
+        )
+
+
+def check_exposed_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
+    kept = build(cfg.mix).kept(data)
+    if without := [label for label, count in kept.items() if not count]:
+        raise InputError(
+            f"exposure=arm: the mix {cfg.mix.name} keeps no photograph of {', '.join(without)}, so none could teach its generator and filters "
+            "that class. Raise mix.real_ratio or mix.real_per_class."
+        )
+
+
+def build_exposed(job: Build) -> None:
+    exposed = build(job.cfg.mix).exposed(job.manifest("dataset"))
+    exposed.write(job.out)
+
+
 def given_pools(cfg: DictConfig) -> dict[str, str]:
     """{`curate.<key>`: key} of the pools that the mix draws from instead of the study's own; {} for that one."""
     if not build(cfg.mix).needs_pool:
@@ -61,8 +106,10 @@ def given_pools(cfg: DictConfig) -> dict[str, str]:
 
 
 def check(cfg: DictConfig) -> None:
-    """Refuse a selection by the score of a filter that is not used, and pools that are none."""
+    """Refuse a selection by the score of a filter that is not used, pools that are none, and an exposure that they cannot have."""
     mix = build(cfg.mix)
+    if teacher(cfg) == "exposed" and mix.needs_pool:
+        _check_taught_here(cfg)
     if (
         mix.needs_pool
         and not mix.pools
@@ -79,6 +126,21 @@ def check(cfg: DictConfig) -> None:
         if found.stage != "curate":
             raise InputError(
                 f"mix.pools names {found.stage}/{key}, which is no curated pool: name curate/<key>, as `skinaug store ls` does."
+            )
+
+
+def _check_taught_here(cfg: DictConfig) -> None:
+    """Refuse a matched exposure of pools and weights that have learned before. Raises InputError."""
+    given = {
+        "mix.pools": given_pools(cfg),
+        "generate.seen": cfg.generate.get("seen"),
+        "finetune.seen": cfg.finetune.get("seen"),
+    }
+    for name, value in given.items():
+        if value and value != "none":
+            raise InputError(
+                f"exposure=arm and {name}={'...' if name == 'mix.pools' else value}: pools and weights that were made before keep what they have "
+                "learned from, and cannot be taught with the photographs of an arm. Use the study's own."
             )
 
 
@@ -144,4 +206,5 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
 
 
 TONES = Stage("tones", 1, tone_steps)
+EXPOSED = Stage("exposed", 1, exposed_steps, check_exposed, check_data=check_exposed_data)
 STAGE = Stage("mix", 2, steps, check, check_data=check_data, tags=tags)

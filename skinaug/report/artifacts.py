@@ -22,7 +22,16 @@ def manifest(folder: Path) -> Manifest:
 
 
 def metrics(run: Run) -> dict[str, Any]:
-    """A run's metrics.json: `val`, `test` and `train`; empty where it was made elsewhere."""
+    """A run's metrics.json: `val`, `test` and `train`; empty where it was made elsewhere, and of several jobs what they took together
+    in `train` (images, steps and the best step are the first's)."""
+    if run.parts:
+        each = [metrics(part)["train"] for part in run.parts]
+        taken = (
+            {"seconds": sum(float(one["seconds"]) for one in each)}
+            if all("seconds" in one for one in each)
+            else {}
+        )
+        return {"val": {}, "test": {}, "train": each[0] | taken}
     if "classify" not in run.artifacts:
         return {"val": {}, "test": {}, "train": {}}
     return json.loads((run.artifacts["classify"] / "metrics.json").read_text())

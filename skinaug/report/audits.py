@@ -15,6 +15,7 @@ from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.samples import Thumbnail
 from skinaug.report.tables import Cell, Table, number, table
+from skinaug.report.units import jobs_of
 from skinaug.sources.vocabulary import place_on_scale, with_scale
 
 METRICS = {  # name -> (heading, whether more is better)
@@ -46,7 +47,7 @@ def pool_audits(study: Study) -> dict[str, Path]:
     """Audit artifacts by the name that their pool has among the samples; pools without one are left out."""
     names = dict(zip(study.artifacts("curate"), samples.pools(study), strict=False))
     found = {}
-    for run in study.runs:
+    for run in study.jobs:
         folder = run.artifacts.get("audit")
         if folder is not None and (name := names.get(run.artifacts["curate"])):
             found[name] = folder
@@ -202,7 +203,7 @@ def certificates_table(study: Study) -> Table | None:
         return None
     rows = []
     for arm in study.arms:
-        certificates = [artifacts.certificate(run) for run in study.of(arm)]
+        certificates = [artifacts.certificate(run) for run in jobs_of(study.of(arm))]
         made = [certificate for certificate in certificates if certificate is not None]
         holding = sum(certificate["holds"] for certificate in made)
         places = {name: counts for certificate in made for name, counts in certificate["places"].items()}
@@ -220,7 +221,7 @@ def certificates_table(study: Study) -> Table | None:
 
 def not_covered(study: Study) -> list[str]:
     """What the certificates cannot speak of."""
-    found = [certificate for run in study.runs if (certificate := artifacts.certificate(run))]
+    found = [certificate for run in study.jobs if (certificate := artifacts.certificate(run))]
     return list(dict.fromkeys(text for certificate in found for text in certificate["not_covered"]))
 
 

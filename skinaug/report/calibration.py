@@ -11,7 +11,7 @@ import polars as pl
 
 from skinaug.metrics import calibration
 from skinaug.metrics.operating_points import verdict_terms, youden_thresholds
-from skinaug.report import plots, statistics
+from skinaug.report import folds, plots, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws, known_variance, share_interval
 from skinaug.report.statistics import Sums
@@ -122,11 +122,15 @@ def operating_points_frame(study: Study, draws: Draws) -> pl.DataFrame:
     for arm in study.arms if study.validated else ():
         thresholds, promised, sums = [], [], []
         for i, predictions in _of(study, arm):
-            val = study.validation[i]
-            chosen = youden_thresholds(val.probabilities, val.labels)
-            thresholds.append(chosen)
-            promised.append(_rates(statistics.total(verdict_terms(val.probabilities, val.labels, chosen))))
-            terms = verdict_terms(predictions.probabilities, predictions.labels, chosen)
+            judged = []
+            for test, val in folds.pairs(predictions, study.validation[i]):
+                chosen = youden_thresholds(val.probabilities, val.labels)
+                thresholds.append(chosen)
+                promised.append(
+                    _rates(statistics.total(verdict_terms(val.probabilities, val.labels, chosen)))
+                )
+                judged.append(verdict_terms(test.probabilities, test.labels, chosen))
+            terms = {name: np.concatenate([one[name] for one in judged]) for name in judged[0]}
             sums.append(draws.sums(predictions, terms))
         on_test, on_drawn = (_rates(found) for found in draws.resample(sums))
         row: dict[str, Any] = {"threshold": np.mean(thresholds, 0)}
@@ -138,13 +142,13 @@ def operating_points_frame(study: Study, draws: Draws) -> pl.DataFrame:
         last, test = _of(study, arm)[-1]
         for c, label in enumerate(study.classes):
             counts = {
-                "validation_images": int((study.validation[last].labels == c).sum()),
-                "test_images": int((test.labels == c).sum()),
+                "validation_images": folds.distinct_images(study.validation[last], c),
+                "test_images": folds.distinct_images(test, c),
             }
             figures = {
                 name: None if np.isnan(values[c]) else float(values[c]) for name, values in row.items()
             }
-            rows.append({"arm": arm, "label": label, "seeds": len(thresholds), **counts, **figures})
+            rows.append({"arm": arm, "label": label, "seeds": len(sums), **counts, **figures})
     return pl.DataFrame(rows, schema=OPERATING_POINTS)
 
 

@@ -15,47 +15,14 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.report.run import FILE_NAME, GIVEN, Run
+from skinaug.report.units import jobs_of, kind, together
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
 EVALUATED = "evaluate."  # in front of a further test set's name: the step that judges a classifier on it
+PART = "part"  # column of predictions that tells jobs apart which make one run
 RUN_FILE = "run.json"  # of each finished job, in its folder
-FILE_NAME = "predictions.parquet"
-GIVEN = "predictions"  # the artifact of runs that were made elsewhere, in the place of all that a job makes
-
-
-@dataclass(frozen=True)
-class Run:
-    """One job of a sweep: an arm at one seed.
-
-    Attributes:
-        overrides: what the job changed, by config key.
-        config: the job's whole config.
-        artifacts: folder of each stage's artifact, by stage; a stage that the arm did not need is absent.
-        folder: where run.json lies, if anywhere.
-    """
-
-    experiment: str
-    arm: str
-    seed: int
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    artifacts: Mapping[str, Path] = field(default_factory=dict)
-    folder: Path | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.arm}, seed {self.seed}"
-
-    @property
-    def judged(self) -> Path | None:
-        """The folder of the artifact that has the run's predictions, or will have them; None where there is none."""
-        return self.artifacts.get("classify", self.artifacts.get(GIVEN))
-
-    @property
-    def finished(self) -> bool:
-        """Whether the run has got as far as test predictions."""
-        return self.judged is not None and (self.judged / FILE_NAME).is_file()
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -92,7 +59,7 @@ def distinct(runs: Sequence[Run]) -> list[Run]:
 
 
 def name_arms(runs: Sequence[Run]) -> list[Run]:
-    """Name each run's arm by what tells the sweep's arms apart: its mix, and every other override that varies but the seed.
+    """Name each run's arm by what tells the sweep's arms apart: its mix, and every other override that varies but those of chance.
 
     A sweep over mixes has arms such as `hybrid`, one over `mix.synthetic_ratio` such as `synthetic_ratio=1`.
     """
@@ -100,16 +67,16 @@ def name_arms(runs: Sequence[Run]) -> list[Run]:
     others = [key for key in keys if key != "mix"]
     named = []
     for run in runs:
-        parts = [f"{key.rpartition('.')[2]}={run.overrides[key]}" for key in others if key in run.overrides]
+        parts = [f"{key.rpartition('.')[2]}={run.settings[key]}" for key in others if key in run.settings]
         mixes = [] if parts and "mix" not in keys else [run.arm]
         named.append(replace(run, arm=", ".join([*mixes, *parts])))
     return named
 
 
 def varying(runs: Sequence[Run]) -> list[str]:
-    """Overrides but the seed that are not the same in all runs."""
-    keys = dict.fromkeys(key for run in runs for key in run.overrides if key != "seed")
-    return [key for key in keys if len({str(run.overrides.get(key)) for run in runs}) > 1]
+    """Overrides that are not the same in all runs, but those of chance (`run.CHANCE`)."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [key for key in keys if len({str(run.settings.get(key)) for run in runs}) > 1]
 
 
 def listed(arms: Sequence[str]) -> str:
@@ -142,7 +109,7 @@ class Study:
 
     Attributes:
         runs: finished runs, in the order of the jobs.
-        missing: (arm, seed) of jobs that failed, or that other arms have and this one lacks.
+        missing: (arm, seed) of jobs that failed, or that other arms have and this one lacks, and of runs that lack a fold.
         baseline: the arm that the others are compared with.
         groups: classes that count as one, by the group's name; none where each class stands for itself.
     """
@@ -160,6 +127,16 @@ class Study:
     def experiment(self) -> str:
         return ", ".join(dict.fromkeys(run.experiment for run in self.runs))
 
+    @property
+    def jobs(self) -> list[Run]:
+        """The jobs that the runs are made of."""
+        return jobs_of(self.runs)
+
+    @property
+    def unit(self) -> str:
+        """What the runs of an arm are independent repetitions of: seed, pool or split (`units`)."""
+        return kind(self.jobs)
+
     def of(self, arm: str) -> list[Run]:
         """An arm's runs, by seed."""
         return self._by_arm.get(arm, [])
@@ -175,7 +152,7 @@ class Study:
     def artifacts(self, stage: str) -> dict[Path, list[Run]]:
         """The distinct artifacts of a stage with the runs that used them."""
         found: dict[Path, list[Run]] = {}
-        for run in self.runs:
+        for run in self.jobs:
             if stage in run.artifacts:
                 found.setdefault(run.artifacts[stage], []).append(run)
         return found
@@ -188,18 +165,14 @@ class Study:
 
     def on(self, test_set: str) -> Study:
         """The same classifiers as judged on a further test set: predictions there stand in the place of those on the data's own."""
-        judged = [run for run in self.runs if EVALUATED + test_set in run.artifacts]
+        judged = [
+            run for run in self.runs if all(EVALUATED + test_set in part.artifacts for part in jobs_of([run]))
+        ]
         runs = [
-            replace(
-                run,
-                artifacts={
-                    **run.artifacts,
-                    "classify": run.artifacts[EVALUATED + test_set],
-                    "dataset": run.artifacts[f"test.{test_set}"],
-                },
-            )
+            replace(run, parts=tuple(_on(part, test_set) for part in run.parts)) if run.parts else run
             for run in judged
         ]
+        runs = [_on(run, test_set) for run in runs]
         others = {(run.arm, run.seed) for run in self.runs} - {(run.arm, run.seed) for run in runs}
         return Study(tuple(runs), tuple(sorted({*self.missing, *others})), self.baseline)
 
@@ -237,8 +210,19 @@ class Study:
         return all(len(predictions.images) for predictions in self.validation)
 
 
+def _on(run: Run, test_set: str) -> Run:
+    there = {"classify": run.artifacts[EVALUATED + test_set], "dataset": run.artifacts[f"test.{test_set}"]}
+    return replace(run, artifacts={**run.artifacts, **there})
+
+
 def predictions_of(run: Run) -> pl.DataFrame:
-    """The predictions of a finished run, of all splits."""
+    """The predictions of a finished run, of all splits; of one of several jobs, with the column PART, the number of each."""
+    if run.parts:
+        tables = [
+            predictions_of(part).with_columns(pl.lit(number).alias(PART))
+            for number, part in enumerate(run.parts)
+        ]
+        return pl.concat(tables, how="diagonal_relaxed")
     folder = run.judged
     assert folder is not None, "a study has finished runs only"
     return (
@@ -260,9 +244,9 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
     Raises:
         InputError: two finished runs of one arm and seed, no finished run, or a baseline that is no arm.
     """
-    finished = tuple(run for run in runs if run.finished)
-    counts = Counter((run.arm, run.seed) for run in finished)
-    repeated = [f"{run.name}: {run.folder}" for run in finished if counts[run.arm, run.seed] > 1]
+    finished = [run for run in runs if run.finished]
+    counts = Counter((run.arm, run.place) for run in finished)
+    repeated = [f"{run.name}: {run.folder}" for run in finished if counts[run.arm, run.place] > 1]
     if repeated:
         raise InputError(
             f"Several runs have the same arm and seed:\n{listing(repeated)}\n"
@@ -270,11 +254,17 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
         )
     if not finished:
         raise InputError(f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}")
-    arms = list(dict.fromkeys(run.arm for run in finished))
+    units, lacking = together(finished)
+    if not units:
+        raise InputError(
+            f"No run has finished all its folds:\n{listing(f'{arm}, seed {seed}' for arm, seed in sorted(lacking))}"
+        )
+    arms = list(dict.fromkeys(run.arm for run in units))
     check_baseline(baseline, arms)
-    grid = {(arm, seed) for arm in {run.arm for run in runs} for seed in {run.seed for run in runs}}
+    asked = {(arm, place) for arm in {run.arm for run in runs} for place in {run.place for run in runs}}
+    missing = {(arm, place[0]) for arm, place in asked - set(counts)} | lacking
     default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
-    return Study(finished, tuple(sorted(grid - set(counts))), baseline or default)
+    return Study(tuple(units), tuple(sorted(missing)), baseline or default)
 
 
 def check_baseline(baseline: str | None, arms: Sequence[str]) -> None:
@@ -287,13 +277,15 @@ def check_baseline(baseline: str | None, arms: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Predictions:
-    """A run's verdicts on the test images: labels int [N], probabilities float [N, C], image and group names [N]."""
+    """A run's verdicts on the test images: labels int [N], probabilities float [N, C], image and group names [N]; of a run of several
+    jobs, `parts` int [N], the number of the job whose classifier has judged each."""
 
     classes: list[str]
     images: list[str]
     groups: list[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    parts: np.ndarray | None = None
 
 
 def in_groups(predictions: Predictions, groups: Mapping[str, Sequence[str]]) -> Predictions:
@@ -349,4 +341,5 @@ def _predictions(table: pl.DataFrame, classes: list[str], prefix: str) -> Predic
         groups=[prefix + group for group in table["group_id"]],
         labels=np.array([index[label] for label in table["label"]]),
         probabilities=table.select(PROBABILITY + name for name in classes).to_numpy().astype(float),
+        parts=table[PART].to_numpy() if PART in table.columns else None,
     )

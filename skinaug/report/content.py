@@ -13,6 +13,7 @@ from skinaug.report import (
     artifacts,
     audits,
     calibration,
+    chance,
     cost,
     exchange,
     exposure,
@@ -21,6 +22,7 @@ from skinaug.report import (
     gap,
     grid,
     margin,
+    matched,
     measure,
     parts,
     plots,
@@ -62,7 +64,12 @@ def words_and_tables(
         "classes": study.classes,
         "headline": text.headline(study, arms, differences),
         "paired_headline": text.pairs(frames["paired"], compare) if compare else [],
-        "notes": text.notes(study, arms, differences),
+        "notes": [
+            *matched.notes(frames["matched"]),
+            *chance.notes(study, frames["chance"]),
+            *text.notes(study, arms, differences),
+        ],
+        "matched_table": matched.matched_table(frames["matched"]),
         "left_out": text.left_out(study, frames["subgroups"]),
         "arms_table": tables.arms_table(arms, metrics),
         "differences_table": tables.differences_table(differences, metrics) if differences.height else None,
@@ -81,6 +88,7 @@ def words_and_tables(
         "validity_table": audits.validity_table(frames["validity"]) if frames["validity"].height else None,
         "certificates_table": audits.certificates_table(study),
         "not_covered": audits.not_covered(study),
+        "chance_table": chance.chance_table(frames["chance"]),
         "recall_table": tables.recall_table(frames["recall"], tables.supports(study)),
         "shown": plots.arm_colours(shown, study.baseline),
         "calibration_table": calibration.calibration_table(frames["calibration"]),
@@ -169,7 +177,7 @@ def pictures(
 
 def _pairs(study: Study) -> dict[str, list[audits.Pair]]:
     """The nearest pairs of each pool."""
-    runs = {run.artifacts["audit"]: run.artifacts for run in study.runs if "audit" in run.artifacts}
+    runs = {run.artifacts["audit"]: run.artifacts for run in study.jobs if "audit" in run.artifacts}
     return {
         name: audits.nearest_pairs(folder, *(runs[folder][stage] for stage in ("generate", "dataset")))
         for name, folder in audits.pool_audits(study).items()

@@ -10,9 +10,10 @@ from skinaug.report import artifacts
 from skinaug.report.collect import GIVEN, Run, Study
 from skinaug.report.readers import STAGE as READINGS
 from skinaug.report.tables import Cell, Table, table
+from skinaug.report.units import jobs_of
 
 STAGES = (
-    "dataset", "test", "copies", "real_labels", "finetune", "generate", "score", "curate", "audit", "tones", "mix", "certify", "classify", "evaluate",
+    "dataset", "test", "copies", "real_labels", "exposed", "finetune", "generate", "score", "curate", "audit", "tones", "mix", "certify", "classify", "evaluate",
 )  # fmt: skip
 HOUR, MINUTE = 3600, 60
 STAGE_COSTS = {
@@ -40,7 +41,7 @@ def stages_frame(study: Study) -> pl.DataFrame:
     training sees, mean over its runs; null elsewhere. What was made elsewhere has no row.
     """
     rows = []
-    for stage in sorted({stage for run in study.runs for stage in _made(run)}, key=_place):
+    for stage in sorted({stage for run in study.jobs for stage in _made(run)}, key=_place):
         by_device: dict[str, list[Path]] = {}
         for folder in study.artifacts(stage):
             by_device.setdefault(str(artifacts.record(folder)["device"]), []).append(folder)
@@ -69,7 +70,7 @@ def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: fl
         return sum(artifacts.manifest(folder).table.height for folder in folders) / seconds
     if stage != "classify":
         return None
-    runs = [run for run in study.runs if run.artifacts.get(stage) in folders]
+    runs = [run for run in study.jobs if run.artifacts.get(stage) in folders]
     rates = [artifacts.metrics(run)["train"].get("images_per_second") for run in runs]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known else None
@@ -79,7 +80,7 @@ def arms_frame(study: Study) -> pl.DataFrame:
     """One row an arm: seconds that it would take by itself, those of them that other arms need too, and those that it alone
     needs, all its seeds together; none where nobody knows."""
     users: dict[Path, set[str]] = {}
-    for run in study.runs:
+    for run in study.jobs:
         for folder in _made(run).values():
             users.setdefault(folder, set()).add(run.arm)
     records = {folder: artifacts.record(folder) for folder in users}
@@ -90,7 +91,7 @@ def arms_frame(study: Study) -> pl.DataFrame:
         shared = sum(seconds[folder] for folder in needed if len(users[folder]) > 1)
         devices = ", ".join(dict.fromkeys(str(records[folder]["device"]) for folder in needed))
         alone = sum(seconds.values())
-        rows.append([arm, len(study.of(arm)), devices, alone, shared, alone - shared])
+        rows.append([arm, len(jobs_of(study.of(arm))), devices, alone, shared, alone - shared])
     return pl.DataFrame(rows, schema=ARM_COSTS, orient="row")
 
 

@@ -137,7 +137,7 @@ def _facts(study: Study, name: str) -> Iterator[str]:
         summary = json.loads((folder / "summary.json").read_text())
         yield f"{summary['images']:,} photographs of {summary['patients']:,} patients."
         yield from summary["told"]
-    runs = [run for run in study.runs if EVALUATED + name in run.artifacts]
+    runs = [run for run in study.jobs if EVALUATED + name in run.artifacts]
     held = [run for run in runs if artifacts.holds(run.artifacts[f"certify.{name}"])]
     yield f"The leak certificate holds for {len(held)} of {len(runs)} runs."
 

@@ -46,6 +46,15 @@ def _scores(content: Mapping[str, Any]) -> Iterator[str]:
         yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test patient and seed; 95 % intervals and p-values are adjusted for the number of arms."
         yield markdown_table(content["differences_table"])
         yield escape(content["margin_note"])
+    if content["matched_table"]:
+        yield (
+            "## Matched exposure\n\nGains in points with 95 % intervals, where generator and filters have seen all training photographs, and where "
+            "they have seen those of the arm alone; the rest is what photographs bring that the arm was not given."
+        )
+        yield markdown_table(content["matched_table"])
+    if content["chance_table"]:
+        yield "## Where the chance comes from\n\nOf top-1: the standard error in points, and the shares of its square."
+        yield markdown_table(content["chance_table"])
     if content["paired_table"]:
         yield f"## What {escape(content['compare'])} changes\n\nPair by pair, in points, adjusted for the number of pairs."
         yield markdown_table(content["paired_table"])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.report import artifacts, statistics
+from skinaug.report import artifacts, folds, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.statistics import Estimate, Sums, Variance
+from skinaug.report.units import jobs_of
 
 SCORES = {
     "top1": "Top-1",
@@ -35,11 +36,15 @@ class Measured:
         scores: by (arm, seed): name -> float, and `recall` -> [C].
         resampled: the same on B test sets, the same B for all runs: [B] and [B, C].
         seed: of the random draws.
+        by_fold: by (arm, seed), scores of each fold; empty where there are no folds.
+        test_to_training: patients, of repeated splits (`folds.test_to_training`).
     """
 
     scores: dict[tuple[str, int], Scores]
     resampled: dict[tuple[str, int], Scores]
     seed: int
+    by_fold: Mapping[tuple[str, int], Sequence[folds.Scores]] = field(default_factory=dict)
+    test_to_training: float | None = None
 
     def seeds(self, *arms: str) -> list[int]:
         """The seeds that all these arms have."""
@@ -65,13 +70,27 @@ class Measured:
 
     def estimate(self, arm: str, metric: str) -> Estimate:
         """An arm's score: mean over seeds and 95 % interval, cut off at 0 and 1."""
-        found = statistics.two_level(*self.values({arm: 1}, metric))
+        found = statistics.interval(*self.chance({arm: 1}, metric))
         return Estimate(found.mean, np.clip(found.low, 0, 1), np.clip(found.high, 0, 1))
 
     def difference(self, arm: str, baseline: str, metric: str) -> tuple[float, Variance]:
         """Arm less baseline, mean over the seeds that both have, and where its chance comes from."""
-        scores, resampled = self.values({arm: 1, baseline: -1}, metric)
-        return float(scores.mean(0)), statistics.variance_of(scores, resampled)
+        mean, variance = self.chance({arm: 1, baseline: -1}, metric)
+        return float(mean), variance
+
+    def chance(self, weights: Mapping[str, float], metric: str) -> tuple[np.ndarray, Variance]:
+        """Mean over seeds of a weighted sum of arms' scores, as `values`, and where its chance comes from: patients, seeds and, where
+        there are folds or several splits, training sets."""
+        scores, resampled = self.values(weights, metric)
+        variance, by_fold = statistics.variance_of(scores, resampled), None
+        if self.by_fold:
+            seeds = self.seeds(*weights)
+            each = [
+                w * folds.mean_by_fold([self.by_fold[arm, seed] for seed in seeds], metric)
+                for arm, w in weights.items()
+            ]
+            by_fold = np.sum(each, 0)
+        return scores.mean(0), folds.with_training_sets(variance, resampled, by_fold, self.test_to_training)
 
 
 @dataclass(frozen=True)
@@ -118,13 +137,15 @@ def draw(runs: Sequence[Predictions], num_resamples: int, seed: int) -> Draws:
 def measure(study: Study, num_resamples: int, seed: int) -> Measured:
     """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
     draws = draw(study.predictions, num_resamples, seed)
-    scores, resampled = {}, {}
+    scores, resampled, by_fold = {}, {}, {}
     for run, predictions in zip(study.runs, study.predictions, strict=True):
-        terms = statistics.image_terms(predictions.probabilities, predictions.labels)
-        sums = draws.sums(predictions, terms)
+        sums = draws.sums(predictions, folds.terms(predictions))
+        if found := folds.fold_scores(run, predictions):
+            by_fold[run.arm, run.seed] = found
         scores[run.arm, run.seed] = statistics.scores(statistics.total(sums))
         resampled[run.arm, run.seed] = statistics.scores(statistics.resample(sums, draws.counts))
-    return Measured(scores, resampled, seed)
+    ratio = None if by_fold else folds.test_to_training(study)
+    return Measured(scores, resampled, seed, by_fold, ratio)
 
 
 def known_variance(scores: np.ndarray, resampled: np.ndarray) -> Variance:
@@ -183,8 +204,8 @@ def arms_frame(study: Study, measured: Measured) -> pl.DataFrame:
 
 
 def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:
-    images = pl.concat([artifacts.mix_table(run) for run in study.of(arm)])
-    tests = [len(p.images) for run, p in zip(study.runs, study.predictions, strict=True) if run.arm == arm]
+    images = pl.concat([artifacts.mix_table(job) for job in jobs_of(study.of(arm))])
+    tests = [len({*p.images}) for run, p in zip(study.runs, study.predictions, strict=True) if run.arm == arm]
     row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(measured.seeds(arm))}
     for source in ("real", "repeated", "synthetic"):
         row[f"{source}_min"], row[f"{source}_max"] = images[source].min(), images[source].max()
@@ -234,16 +255,16 @@ def paired_frame(study: Study, measured: Measured, key: str) -> pl.DataFrame:
     Raises:
         InputError: the sweep does not change that key.
     """
-    settings = {arm: dict(study.of(arm)[0].overrides) for arm in study.arms}
+    settings = {arm: study.of(arm)[0].settings for arm in study.arms}
     values = list(dict.fromkeys(str(own.get(key)) for own in settings.values()))
     if len(values) < 2:
-        swept = sorted({name for own in settings.values() for name in own if name != "seed"})
+        swept = sorted({name for own in settings.values() for name in own})
         raise InputError(
             f"report.compare={key} is not swept here: swept are {', '.join(swept) or 'no keys'}."
         )
 
     def without(arm: str) -> dict[str, str]:
-        return {name: str(value) for name, value in settings[arm].items() if name not in (key, "seed")}
+        return {name: str(value) for name, value in settings[arm].items() if name != key}
 
     first = [arm for arm in study.arms if str(settings[arm].get(key)) == values[0]]
     pairs = [
@@ -343,9 +364,7 @@ def _scores(predictions: Predictions) -> dict[str, float]:
     """Scores of a run on some images; none of no images."""
     if not predictions.images:
         return {}
-    found = statistics.scores(
-        statistics.total(statistics.image_terms(predictions.probabilities, predictions.labels))
-    )
+    found = statistics.scores(statistics.total(folds.terms(predictions)))
     return {name: float(found[name]) for name in SCORES}
 
 

@@ -11,6 +11,7 @@ import polars as pl
 from skinaug.report import (
     audits,
     calibration,
+    chance,
     collect,
     content,
     cost,
@@ -18,6 +19,7 @@ from skinaug.report import (
     further,
     gap,
     html,
+    matched,
     measure,
     parts,
     readers,
@@ -55,7 +57,7 @@ def report(
     *,
     out: Path,
 ) -> None:
-    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, runs, validity, cost, stages,
+    """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, chance, matched, runs, validity, cost, stages,
     calibration, operating_points, ranking, thresholds, subgroups and gap, where there are further test sets also further, where pools
     were read also readers; tables as LaTeX lie in tex/. Where they are asked for also fairness, fairness_groups, predictive_values, kappa, decision_curves,
     temperature, and the same of groups of classes in groups/.
@@ -133,6 +135,8 @@ def _frames(
         "differences": measure.differences_frame(study, measured),
         "exchange": exchange.exchange_frame(study, measured),
         "recall": measure.recall_frame(study, measured),
+        "chance": chance.chance_frame(study, measured),
+        "matched": matched.matched_frame(study, measured),
         "runs": measure.runs_frame(study, measured),
         "validity": audits.validity_frame(study, measured),
         "cost": cost.arms_frame(study),

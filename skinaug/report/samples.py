@@ -76,7 +76,7 @@ def _pool_names(runs: Sequence[Sequence[Run]]) -> list[str]:
 
 
 def _overrides(run: Run) -> list[tuple[str, str]]:
-    return [(key, str(value)) for key, value in run.overrides.items() if key != "seed"]
+    return [(key, str(value)) for key, value in run.settings.items()]
 
 
 def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:

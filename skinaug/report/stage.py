@@ -17,6 +17,7 @@ from skinaug.report.collect import EVALUATED, FILE_NAME, GIVEN, Run
 from skinaug.report.given import Given, tables_of
 from skinaug.report.readers import FILE_NAME as READINGS_FILE
 from skinaug.report.readers import STAGE as READINGS
+from skinaug.report.units import name_jobs
 from skinaug.stage import build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import sha256_file
@@ -53,10 +54,11 @@ def take_readings(store: Store, readings: pl.DataFrame) -> Path:
 
 def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
     """What identifies the report of runs whose arms are named."""
-    inputs = {f"{run.arm}/{run.seed}": judged.name for run in runs if (judged := run.judged)}
-    for run in runs:  # as far as they were judged on further test sets
+    named = name_jobs(runs)
+    inputs = {name: judged.name for name, run in named.items() if (judged := run.judged)}
+    for name, run in named.items():  # as far as they were judged on further test sets
         inputs |= {
-            f"{run.arm}/{run.seed}/{step}": folder.name
+            f"{name}/{step}": folder.name
             for step, folder in run.artifacts.items()
             if step.startswith(EVALUATED)
         }

@@ -15,6 +15,7 @@ from skinaug.report.collect import GIVEN, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
 from skinaug.report.tables import Cell, Table, percent, points, table
+from skinaug.report.units import jobs_of
 from skinaug.sources.vocabulary import place_on_scale, with_scale, with_teller
 
 ATTRIBUTES = {
@@ -161,9 +162,15 @@ def _folder(run: Run) -> Path:
     return run.artifacts["dataset" if "dataset" in run.artifacts else GIVEN]
 
 
+def _folders(run: Run) -> list[Path]:
+    """The data sets of a run's jobs: one a fold."""
+    return list(dict.fromkeys(job.artifacts["dataset"] for job in jobs_of([run])))
+
+
 def _test_images(run: Run) -> pl.DataFrame:
     if "dataset" in run.artifacts:
-        return artifacts.manifest(run.artifacts["dataset"]).split("test").table
+        tables = [artifacts.manifest(folder).split("test").table for folder in _folders(run)]
+        return pl.concat(tables, how="diagonal_relaxed").unique("image_id", keep="first", maintain_order=True)
     return predictions_of(run).filter(pl.col("split") == "test")
 
 

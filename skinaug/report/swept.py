@@ -18,7 +18,7 @@ WORDS = {  # swept config key -> (heading, after a value)
 
 def numbers(study: Study) -> dict[str, dict[str, float]]:
     """Overrides that give three or more arms different numbers: config key -> arm -> number."""
-    keys = dict.fromkeys(key for run in study.runs for key in run.overrides if key != "seed")
+    keys = dict.fromkeys(key for run in study.runs for key in run.settings)
     found = {}
     for key in keys:
         values = {arm: _number(study.of(arm)[0].overrides.get(key)) for arm in study.arms}

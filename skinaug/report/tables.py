@@ -295,5 +295,6 @@ def runs_table(runs: pl.DataFrame) -> Table:
 
 def supports(study: Study) -> dict[str, int]:
     """Test images of each class, in the first run."""
-    labels = sorted(study.predictions[0].labels.tolist())
+    first = study.predictions[0]
+    labels = sorted(dict(zip(first.images, first.labels.tolist(), strict=True)).values())  # each image once
     return {study.classes[label]: len(list(same)) for label, same in groupby(labels)}

@@ -64,7 +64,7 @@ def _baseline(study: Study, arms: pl.DataFrame) -> Sentence:
         f"{plural(row['test_images'], 'real test image')} of {plural(len(study.classes), 'class', 'classes')}"
     )
     names = f", the baseline, names the class of {percent(row['top1'])} % of {images} correctly"
-    return Sentence(study.baseline, f"{names} ({interval}; {plural(row['seeds'], 'seed')}).")
+    return Sentence(study.baseline, f"{names} ({interval}; {plural(row['seeds'], study.unit)}).")
 
 
 def _crowd(part: pl.DataFrame, others: bool) -> Sentence:
@@ -105,7 +105,7 @@ def notes(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> list[s
     return [
         *_missing(study),
         *_second_opinion(differences),
-        *_intervals(arms, differences),
+        *_intervals(study, arms, differences),
         *_test_sets(study),
         *_patients(study),
         *shared_copies(study),
@@ -141,14 +141,15 @@ def _second_opinion(differences: pl.DataFrame) -> Iterator[str]:
         yield f"By balanced accuracy the verdict on {arm} is another: {other}."
 
 
-def _intervals(arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
+def _intervals(study: Study, arms: pl.DataFrame, differences: pl.DataFrame) -> Iterator[str]:
     fewest, compared = min(arms["seeds"].to_list()), differences["arm"].n_unique()
-    if fewest == 1:
+    folded = any(run.parts for run in study.runs)  # folds tell of training too
+    if fewest == 1 and not folded:
         yield "Where an arm has one seed, its interval covers the choice of test images and not the chance of training."
-    elif fewest < 5:
+    elif 1 < fewest < 5:
         yield (
-            f"With {fewest} seeds an arm, the chance of training is known only roughly, and intervals are wide for that "
-            "reason: more seeds narrow them."
+            f"With {fewest} {study.unit}s an arm, the chance of training is known only roughly, and intervals are wide for that "
+            f"reason: more {study.unit}s narrow them."
         )
         if fewest == 2 and compared > 1:
             yield (
