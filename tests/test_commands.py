@@ -15,6 +15,7 @@ from hydra.types import RunMode
 
 from skinaug.__main__ import STAGES, TOOLS, WITHOUT_CONFIGURATION
 from skinaug.launch import configs
+from skinaug.launch.selections import spread_sets
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [
@@ -35,6 +36,10 @@ SPEAKS_OF = {
     "generate.on_bad": "generate=folder",
     "backbone.file": "backbone=features",
     "dataset.source.group_pattern": "dataset=folder",
+    "dataset.source.scales": "dataset=csv",
+    "dataset.source.told_by": "dataset=csv",
+    "dataset.duplicates.across_splits": "dataset=folder",
+    "dataset.duplicates.min_cosine": "dataset=folder",
     "base.gap": "base=oracle",
     "test.hospital_b.on_shared": "test=[hospital_b]",
     "test.hospital_b.patients": "test=[hospital_b]",
@@ -42,7 +47,19 @@ SPEAKS_OF = {
     "finetune.training.objective.lesion_weight": "finetune=pretrain",
     "hydra.launcher.slurm_setup": "hydra/launcher=slurm",
 }
-WHOLE = {"method.options": "finetune.method.options", "slurm_setup": "hydra.launcher.slurm_setup"}
+WHOLE = {
+    "method.options": "finetune.method.options",
+    "slurm_setup": "hydra.launcher.slurm_setup",
+    **{
+        name: f"dataset.source.{name}" for name in ("label", "own_splits", "on_missing", "reject")
+    },  # in a set's page
+    **{
+        name: f"report.{name}"
+        for name in ("subgroups", "groups", "ordered", "prevalence", "decision_curves", "temperature")
+    },
+    "source.scales": "dataset.source.scales",
+    "source.told_by": "dataset.source.told_by",
+}
 
 
 def filled(text: str) -> str:
@@ -110,7 +127,7 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def check(overrides: list[str]) -> None:
     """Compose a job of each value that is swept."""
     loader = GlobalHydra.instance().config_loader()
-    own = [word for word in overrides if word not in ("-m", "--multirun")]
+    own = spread_sets([word for word in overrides if word not in ("-m", "--multirun")])
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(own)
     swept = {o.get_key_element(): list(o.sweep_string_iterator()) for o in parsed if o.is_sweep_override()}
     fixed = [word for word, o in zip(own, parsed, strict=True) if not o.is_sweep_override()]
@@ -146,7 +163,7 @@ def test_every_setting_in_a_sentence_can_be_given(text: Path):
     """Options of groups exist, and keys do: those that stand alone are composed together, the last of each key."""
     loader = GlobalHydra.instance().config_loader()
     wanted = [words for words in settings(text.read_text()) if "backbone=name" not in words]
-    keys = {}
+    keys = {"dataset": f"dataset={text.stem}"} if text.parent.name == "datasets" else {}
     for words in wanted:
         key, _, value = words[0].partition("=")
         if len(words) > 1:

@@ -29,6 +29,7 @@ from skinaug.stage import Build
 
 SMALL = [
     "scale.phantom_per_class=24",
+    "scale.phantom_test_fraction=0.6",
     "scale.real_limit=6",
     "scale.finetune_steps=2",
     "scale.finetune_batch_size=6",

@@ -13,6 +13,14 @@ from omegaconf import OmegaConf
 FREE = frozenset(
     {
         *("columns", "labels", "phrases", "path"),  # the user's data
+        *(
+            "scales",
+            "told_by",
+            "splits",
+            "reject",
+            "groups",
+            "prevalence",
+        ),  # columns, folders, words and classes in them
         *("attributes", "synonyms", "prompt_sets", "size", "redness"),  # prompts and the words in them
         "pools",  # the store
         *("options", "augmentation"),  # peft and timm, which refuse those that they do not know
