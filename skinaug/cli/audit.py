@@ -18,6 +18,7 @@ from skinaug.leaks.certificate import print_certificate
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.pipeline import check_writable, run
 from skinaug.report.collect import EVALUATED, RUN_FILE
+from skinaug.report.readers import STAGE as READINGS
 from skinaug.sources.layout import source_of
 from skinaug.sources.root import check_folder, root_digest
 from skinaug.sources.walk import leave_out
@@ -145,14 +146,17 @@ def artifacts_of(name: str, store: Store) -> list[Artifact]:
         found = store.find(name)
         if found.stage != "report":
             return [found]
-        return [Store(found.path.parent.parent).find(key) for key in found.record["inputs"].values()]
+        judged = {
+            name: key for name, key in found.record["inputs"].items() if not name.endswith(f"/{READINGS}")
+        }
+        return [Store(found.path.parent.parent).find(key) for key in judged.values()]
     made = [json.loads(run.read_text())["artifacts"] for run in runs]
     if not all("classify" in artifacts for artifacts in made):
         raise InputError(f"{name} holds runs without a classifier: name one of their artifacts.")
-    judged = [
+    classifiers = [
         folder
         for artifacts in made
         for step, folder in artifacts.items()
         if step == "classify" or step.startswith(EVALUATED)
     ]
-    return [store.find(folder) for folder in judged]
+    return [store.find(folder) for folder in classifiers]

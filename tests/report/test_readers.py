@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from skinaug.report.readers import ALL, auc_frame, auc_table, verdict
+from skinaug.manifest import Manifest
+from skinaug.report import collect
+from skinaug.report.readers import ALL, FILE_NAME, auc_frame, auc_table, verdict
+from skinaug.report.report import report
 
 
 def study(skill: dict[str, float], count: int = 60, seed: int = 0) -> pl.DataFrame:
@@ -58,13 +64,13 @@ def test_the_interval_of_all_covers_readers_and_pictures():
         ).alias("auc")
     )  # fmt: skip
     truth, covered = by_reader["auc"].mean(), []
-    for seed in range(150):
+    for seed in range(60):
         skills = np.random.default_rng(100 + seed).normal(1, 0.4, 5)
-        frame = auc_frame(study({f"r{k}": skill for k, skill in enumerate(skills)}, seed=seed), 300)
+        frame = auc_frame(study({f"r{k}": skill for k, skill in enumerate(skills)}, seed=seed), 200)
         row = frame.row(-1, named=True)
         assert row["reader"] == ALL
         covered.append(row["low"] <= truth <= row["high"])
-    assert 0.88 < np.mean(covered) <= 1
+    assert np.mean(covered) > 0.86
 
 
 def test_only_shared_pictures_count_for_all():
@@ -92,3 +98,37 @@ def test_words_and_table():
     assert "ana can tell synthetic images from photographs: AUC 0." in verdict(able)
     assert "were not shown to be able to tell" in verdict(guessing) or "take photographs" in verdict(guessing)
     assert [str(cell) for cell in auc_table(able).rows[0]][:3] == ["ana", "60", "60"]
+
+
+def test_the_report_has_the_readings_and_the_doubtful_labels(make_sweep: Callable[..., Path], tmp_path: Path):
+    arms = {"real_small": (10, 0, 0.0), "hybrid": (10, 10, 0.25)}
+    folder = make_sweep(arms=arms, seeds=2, tests=6)
+    store = tmp_path / "sweep-store"
+    for name in ("readings", "real_labels"):
+        (store / name).mkdir()
+        about = json.loads((store / "dataset" / "artifact.json").read_text()) | {"stage": name}
+        (store / name / "artifact.json").write_text(json.dumps(about))
+    study({"ana": 1.0, "bo": 1.2}).write_parquet(store / "readings" / FILE_NAME)
+    data = Manifest.read(store / "dataset").table.with_row_index("row")
+    data.select(
+        "image_id", "path", "split", "group_id", "label",
+        guess=pl.lit("acne <b>"), label_score=pl.col("row") / 1000, label_issue=pl.col("row") < 3,
+        topic_score=pl.lit(0.5), off_topic=pl.col("row") == 7,
+    ).write_csv(store / "real_labels" / "real_labels.csv")  # fmt: skip
+    for file in folder.rglob("run.json"):
+        run = json.loads(file.read_text())
+        run["artifacts"]["real_labels"] = str(store / "real_labels")
+        if "curate" in run["artifacts"]:
+            run["artifacts"]["readings"] = str(store / "readings")
+        file.write_text(json.dumps(run))
+    (tmp_path / "out").mkdir()
+    report(collect.read_runs(folder), num_resamples=50, out=tmp_path / "out")
+    frame = pl.read_csv(tmp_path / "out" / "readers.csv")
+    assert frame["reader"].to_list() == ["ana", "bo", ALL]
+    page, text = ((tmp_path / "out" / name).read_text() for name in ("report.html", "report.md"))
+    assert verdict(frame.drop("pool")) in page
+    assert page.count("acne → acne &lt;b&gt;, score 0.00") == 3, "one a suspect"
+    for said in ("## Can readers tell synthetic images", "## Labels of the real photographs"):
+        assert said in text
+    counted = next(line for line in text.splitlines() if line.startswith(f"| all | {data.height}"))
+    assert counted.split("|")[4:6] == [" 3 ", " 1 "]
