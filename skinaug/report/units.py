@@ -22,7 +22,9 @@ def together(runs: Sequence[Run]) -> tuple[list[Run], set[tuple[str, int]]]:
     A unit has the number of its split or pool, else of its seed, in the place of the seed; one of a single run is that run.
     """
     present = Counter((run.arm, _place(run)) for run in runs)
-    whole = [run for run in runs if present[run.arm, _place(run)] == _num_folds(runs)]
+    num_folds = _num_folds(runs)
+    folded = {run.arm for run in runs if FOLD in run.overrides}  # not all sweeps that are compared need to be
+    whole = [run for run in runs if present[run.arm, _place(run)] == (num_folds if run.arm in folded else 1)]
     lacking = {(run.arm, run.seed) for run in runs} - {(run.arm, run.seed) for run in whole}
     number = unit_number(runs)
     units: dict[tuple[str, int], list[Run]] = {}
