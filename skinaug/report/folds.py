@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +20,12 @@ def terms(predictions: Predictions) -> Sums:
     """`statistics.image_terms`, each image among those that the same classifier has judged: probabilities of different classifiers
     are on no common scale, so an AUROC is that within each fold, averaged by its positives (Airola et al. 2011, Computational
     Statistics and Data Analysis 55:1828)."""
-    found = [statistics.image_terms(part.probabilities, part.labels) for part in split(predictions)]
+    return of_parts(split(predictions), lambda part: statistics.image_terms(part.probabilities, part.labels))
+
+
+def of_parts(parts: Sequence[Predictions], terms: Callable[[Predictions], Sums]) -> Sums:
+    """What each image adds to sums, among those that the same classifier has judged."""
+    found = [terms(part) for part in parts]
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
@@ -37,6 +42,14 @@ def pairs(predictions: Predictions, validation: Predictions) -> Iterator[tuple[P
         return
     for part in dict.fromkeys(predictions.parts.tolist()):
         yield _taken(predictions, predictions.parts == part), _taken(validation, validation.parts == part)
+
+
+def order(predictions: Predictions) -> np.ndarray:
+    """The places of the images that `split` gives, one part after the other: int [N]."""
+    if predictions.parts is None:
+        return np.arange(len(predictions.images))
+    parts = dict.fromkeys(predictions.parts.tolist())
+    return np.concatenate([np.flatnonzero(predictions.parts == part) for part in parts])
 
 
 def distinct_images(predictions: Predictions, label: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.metrics.ranking import LEAST_SENSITIVITY, partial_placements, precision_terms
-from skinaug.report import paired
+from skinaug.report import folds, paired
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws
 from skinaug.report.paired import Found
@@ -47,7 +47,7 @@ def ranking_frame(study: Study, draws: Draws) -> pl.DataFrame:
 
     def find(arm: str) -> Found:
         return paired.found(
-            study, draws, arm, lambda _, predictions: ranking_terms(predictions), ranking_scores
+            study, draws, arm, lambda _, own: folds.of_parts(folds.split(own), ranking_terms), ranking_scores
         )
 
     first = study.predictions[0].labels

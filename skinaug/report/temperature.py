@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.metrics.calibration import log_loss_terms, temperature, tempered
-from skinaug.report import statistics
+from skinaug.report import folds, statistics
 from skinaug.report.calibration import SCORES, calibration_scores, calibration_terms
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws
@@ -32,7 +32,7 @@ TEMPERATURE = {
 
 
 def temperature_frame(study: Study, draws: Draws) -> pl.DataFrame:
-    """One row an arm: the `temperature` that makes each run's validation images most likely (mean, least and most over seeds), and
+    """One row an arm: the `temperature` that makes each classifier's validation images most likely (mean, least and most over seeds and folds), and
     `ece`, `overconfidence`, `brier`, `aurc` and `log_loss` (nats) of test images at that temperature, each with low and high, and
     with the `change` from the probabilities as they are, paired by image and seed. Intervals of 95 % over seeds and test patients;
     the chance of which patients were in validation is not in them."""
@@ -41,12 +41,16 @@ def temperature_frame(study: Study, draws: Draws) -> pl.DataFrame:
         places = sorted(
             (i for i, run in enumerate(study.runs) if run.arm == arm), key=lambda i: study.runs[i].seed
         )
-        by = [temperature(study.validation[i].probabilities, study.validation[i].labels) for i in places]
         plain = [study.predictions[i] for i in places]
-        scaled = [
-            replace(own, probabilities=tempered(own.probabilities, t))
-            for own, t in zip(plain, by, strict=True)
-        ]
+        scaled, by = [], []
+        for i, whole in zip(places, plain, strict=True):
+            judged = list(folds.pairs(whole, study.validation[i]))
+            own_by = [temperature(val.probabilities, val.labels) for _, val in judged]
+            parts = [tempered(part.probabilities, t) for (part, _), t in zip(judged, own_by, strict=True)]
+            probabilities = np.empty_like(whole.probabilities)
+            probabilities[folds.order(whole)] = np.concatenate(parts)
+            scaled.append(replace(whole, probabilities=probabilities))
+            by += own_by
         before, after = _scores(draws, plain), _scores(draws, scaled)
         row: dict[str, Any] = {"arm": arm, "baseline": arm == study.baseline, "seeds": len(places)}
         row |= dict(zip(NUMBERS, (float(np.mean(by)), min(by), max(by)), strict=True))

@@ -3,7 +3,8 @@ worth at a stated prevalence, net benefit, and how far off ordered classes are n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from skinaug.metrics.operating_points import (
     verdict_terms,
     youden_thresholds,
 )
-from skinaug.report import paired, plots, statistics
+from skinaug.report import folds, paired, plots, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws
 from skinaug.report.paired import Found
@@ -64,7 +65,7 @@ def thresholds_frame(study: Study, draws: Draws) -> pl.DataFrame:
     sides = np.repeat([0, 1], len(LEAST_PERCENT))  # of the two rates, the one that each rule's value is
 
     def terms(i: int, own: Predictions) -> Sums:
-        both = _terms(own, chosen[i])
+        both = _terms(folds.split(own), chosen[i])
         return {**both, "right": both["right"][:, np.arange(len(sides)), :, sides].swapaxes(0, 1)}
 
     def shares(sums: Sums) -> np.ndarray:
@@ -83,9 +84,14 @@ def thresholds_frame(study: Study, draws: Draws) -> pl.DataFrame:
     return frame.join(told, on=["arm", "label", "kept", "at_least"], how="left", maintain_order="left")
 
 
-def choose(study: Study) -> list[np.ndarray]:
-    """Each run's thresholds of FIXED, by its validation images: float [R, C]."""
-    return [_chosen(val) for val in study.validation]
+def choose(study: Study, by: Callable[[Predictions], np.ndarray] | None = None) -> list[list[np.ndarray]]:
+    """Thresholds of each classifier of each run, by its own validation images: float [R, C], those of FIXED unless told."""
+    return [[(by or _chosen)(val) for val in _validation(study, i)] for i in range(len(study.runs))]
+
+
+def _validation(study: Study, i: int) -> list[Predictions]:
+    """A run's validation predictions, a classifier each, in the order of `folds.split` of its test predictions."""
+    return [val for _, val in folds.pairs(study.predictions[i], study.validation[i])]
 
 
 def _chosen(val: Predictions) -> np.ndarray:
@@ -94,7 +100,13 @@ def _chosen(val: Predictions) -> np.ndarray:
     return np.concatenate(by_rate)
 
 
-def _terms(predictions: Predictions, thresholds: np.ndarray) -> Sums:
+def _terms(parts: Sequence[Predictions], thresholds: Sequence[np.ndarray]) -> Sums:
+    """`_own_terms` of each classifier's images at its own thresholds."""
+    found = [_own_terms(part, own) for part, own in zip(parts, thresholds, strict=True)]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def _own_terms(predictions: Predictions, thresholds: np.ndarray) -> Sums:
     """What each image adds to the verdicts that are right, [N, R, C, 2], and to those that there are, [N, 1, C, 2]: of positives, and
     of negatives."""
     by_rule = [verdict_terms(predictions.probabilities, predictions.labels, own) for own in thresholds]
@@ -115,15 +127,15 @@ def _flat(values: np.ndarray, axes: int) -> np.ndarray:
     return values.reshape(*values.shape[:-axes], -1)
 
 
-def _reached(study: Study, chosen: Sequence[np.ndarray]) -> pl.DataFrame:
-    """Thresholds and what they reached, means over an arm's seeds."""
+def _reached(study: Study, chosen: Sequence[Sequence[np.ndarray]]) -> pl.DataFrame:
+    """Thresholds and what they reached, means over an arm's seeds and their classifiers."""
     rows = []
     for arm in study.arms:
         places = [i for i, run in enumerate(study.runs) if run.arm == arm]
-        threshold = np.mean([chosen[i] for i in places], 0)
+        threshold = np.mean([own for i in places for own in chosen[i]], 0)
         on_val, on_test = (
-            np.mean([_rates(statistics.total(_terms(split[i], chosen[i]))) for i in places], 0)
-            for split in (study.validation, study.predictions)
+            np.mean([_rates(statistics.total(_terms(parts(i), chosen[i]))) for i in places], 0)
+            for parts in (partial(_validation, study), lambda i: folds.split(study.predictions[i]))
         )
         for r, rule in enumerate(FIXED):
             for c, label in enumerate(study.classes):
@@ -163,8 +175,10 @@ def predictive_values_frame(study: Study, draws: Draws, prevalence: Mapping[str,
     )
     if not study.validated:
         return paired.nothing(keys)
-    youden = [youden_thresholds(val.probabilities, val.labels) for val in study.validation]
-    chosen = [np.concatenate([one[None], own]) for one, own in zip(youden, choose(study), strict=True)]
+    chosen = choose(
+        study,
+        lambda val: np.concatenate([youden_thresholds(val.probabilities, val.labels)[None], _chosen(val)]),
+    )
     places = [study.classes.index(label) for label in labels]
     shares = np.array([prevalence[label] for label in labels])
 
@@ -173,7 +187,7 @@ def predictive_values_frame(study: Study, draws: Draws, prevalence: Mapping[str,
         return _flat(np.stack(predictive_values(rates[..., 0], rates[..., 1], shares), -1), 3)
 
     def find(arm: str) -> Found:
-        return paired.found(study, draws, arm, lambda i, own: _terms(own, chosen[i]), values)
+        return paired.found(study, draws, arm, lambda i, own: _terms(folds.split(own), chosen[i]), values)
 
     return paired.compared(study, find, keys)
 
@@ -216,7 +230,7 @@ def decision_frame(
         return paired.found(study, draws, arm, lambda _, own: acting(own), benefit)
 
     def acting(own: Predictions) -> Sums:
-        return _terms(own, np.repeat(from_[:, None], len(study.classes), 1))
+        return _own_terms(own, np.repeat(from_[:, None], len(study.classes), 1))
 
     first = study.predictions[0].labels
     shares = [np.mean(first == c) if np.isnan(s) else s for c, s in zip(places, stated, strict=True)]

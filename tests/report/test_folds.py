@@ -12,7 +12,19 @@ import pytest
 from sklearn import metrics
 
 from skinaug.errors import InputError
-from skinaug.report import calibration, chance, collect, folds, measure, statistics, subgroups, units
+from skinaug.report import (
+    calibration,
+    chance,
+    collect,
+    folds,
+    measure,
+    ranking,
+    statistics,
+    subgroups,
+    temperature,
+    thresholds,
+    units,
+)
 from skinaug.report.collect import Run
 from skinaug.report.report import report
 from tests.report.conftest import ARMS, write_sweep
@@ -145,6 +157,36 @@ def test_thresholds_are_each_folds_own(make_runs):
         chosen = calibration.youden_thresholds(val.probabilities, val.labels)
         found += ((test.probabilities[:, 0] >= chosen[0]) & (test.labels == 0)).sum()
     assert frame["sensitivity"][0] == pytest.approx(found / (study.predictions[0].labels == 0).sum())
+
+
+def test_rankings_thresholds_and_temperatures_are_each_folds_own(make_runs):
+    study = collect.make_study(make_runs({"real": 1.0}, of_folds(seeds=1), validated=True))
+    draws = measure.draw(study.predictions, 20, 0)
+    whole = study.predictions[0]
+    judged = list(folds.pairs(whole, study.validation[0]))
+    assert len(judged) == 3
+    precision, found, temperatures = 0.0, 0, []
+    for test, val in judged:
+        acne, scores = test.labels == 0, test.probabilities[:, 0]
+        precision += metrics.average_precision_score(acne, scores) * acne.sum()
+        negatives = np.sort(val.probabilities[val.labels != 0, 0])
+        values = np.sort(val.probabilities[:, 0])
+        lowest = next(k for k, value in enumerate(values) if (negatives < value).mean() >= 0.9)
+        threshold = (values[lowest] + values[lowest - 1]) / 2
+        found += ((scores >= threshold) & acne).sum()
+        grid = np.geomspace(0.05, 20, 4000)
+        likely = [
+            metrics.log_loss(val.labels, p / p.sum(1, keepdims=True))
+            for p in (val.probabilities ** (1 / t) for t in grid)
+        ]
+        temperatures.append(grid[np.argmin(likely)])
+    positives = (whole.labels == 0).sum()
+    own = ranking.ranking_frame(study, draws).filter(label="acne", metric="auprc")
+    assert own["value"][0] == pytest.approx(precision / positives)
+    at = thresholds.thresholds_frame(study, draws).filter(label="acne", kept="specificity", at_least=0.9)
+    assert at["value"][0] == pytest.approx(found / positives)
+    scaled = temperature.temperature_frame(study, draws)
+    assert scaled["temperature"][0] == pytest.approx(np.mean(temperatures), rel=0.01)
 
 
 def test_folds_widen_intervals_by_what_they_differ_by_beyond_patients():

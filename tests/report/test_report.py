@@ -492,5 +492,7 @@ def test_one_id_for_two_images_does_not_pair_them(make_sweep: Callable[..., Path
 @pytest.mark.parametrize(("seeds", "arms", "warned"), [(2, 3, True), (2, 1, False), (3, 3, False)])
 def test_two_seeds_promise_nothing_of_many_arms(seeds: int, arms: int, warned: bool):
     names = [f"arm {i}" for i in range(arms)]
-    told = text._intervals(pl.DataFrame({"seeds": [seeds] * (arms + 1)}), pl.DataFrame({"arm": names}))
+    study: Any = SimpleNamespace(runs=(), unit="seed")
+    of_arms = pl.DataFrame({"seeds": [seeds] * (arms + 1)})
+    told = text._intervals(study, of_arms, pl.DataFrame({"arm": names}))
     assert any("does not hold what it promises" in note for note in told) == warned
