@@ -47,6 +47,9 @@ def test_the_help_lists_what_the_pipeline_has():
         "score",
         "certify",
         "evaluate",
+        "exposed",
+        "real_labels",
+        "tones",
     }, "those come with others"
 
 
