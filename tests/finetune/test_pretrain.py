@@ -239,6 +239,7 @@ def test_a_reader_tells_words_and_knows_how_surely(coloured: Manifest):
     assert misreading(as_expected, expected, torch.tensor([2])).item() == pytest.approx(0, abs=1e-5)
 
 
+@pytest.mark.slow  # half a minute
 def test_drawing_from_reading_makes_words_show(coloured: Manifest, tmp_path: Path):
     """A measurement that training does not see: the mean colour of drawings moves towards that of the word asked for."""
     told = {"captions": COLOURS, "flip": False, "caption_dropout": 0.0}

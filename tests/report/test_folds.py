@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy.optimize import minimize_scalar
 from sklearn import metrics
 
 from skinaug.errors import InputError
@@ -174,12 +175,13 @@ def test_rankings_thresholds_and_temperatures_are_each_folds_own(make_runs):
         lowest = next(k for k, value in enumerate(values) if (negatives < value).mean() >= 0.9)
         threshold = (values[lowest] + values[lowest - 1]) / 2
         found += ((scores >= threshold) & acne).sum()
-        grid = np.geomspace(0.05, 20, 4000)
-        likely = [
-            metrics.log_loss(val.labels, p / p.sum(1, keepdims=True))
-            for p in (val.probabilities ** (1 / t) for t in grid)
-        ]
-        temperatures.append(grid[np.argmin(likely)])
+
+        def unlikely(log_t: float, val: collect.Predictions = val) -> float:
+            tempered = val.probabilities ** np.exp(-log_t)
+            own = tempered[np.arange(len(val.labels)), val.labels] / tempered.sum(1)
+            return float(-np.log(own).mean())
+
+        temperatures.append(np.exp(minimize_scalar(unlikely, bounds=(-3, 3), method="bounded").x))
     positives = (whole.labels == 0).sum()
     own = ranking.ranking_frame(study, draws).filter(label="acne", metric="auprc")
     assert own["value"][0] == pytest.approx(precision / positives)
