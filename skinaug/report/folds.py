@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,12 +20,12 @@ def terms(predictions: Predictions) -> Sums:
     """`statistics.image_terms`, each image among those that the same classifier has judged: probabilities of different classifiers
     are on no common scale, so an AUROC is that within each fold, averaged by its positives (Airola et al. 2011, Computational
     Statistics and Data Analysis 55:1828)."""
-    return of_parts(split(predictions), lambda part: statistics.image_terms(part.probabilities, part.labels))
+    return joined(statistics.image_terms(part.probabilities, part.labels) for part in split(predictions))
 
 
-def of_parts(parts: Sequence[Predictions], terms: Callable[[Predictions], Sums]) -> Sums:
-    """What each image adds to sums, among those that the same classifier has judged."""
-    found = [terms(part) for part in parts]
+def joined(parts: Iterable[Sums]) -> Sums:
+    """What the images of several classifiers add to sums, one after the other as `split` gives them."""
+    found = list(parts)
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 

@@ -47,7 +47,11 @@ def ranking_frame(study: Study, draws: Draws) -> pl.DataFrame:
 
     def find(arm: str) -> Found:
         return paired.found(
-            study, draws, arm, lambda _, own: folds.of_parts(folds.split(own), ranking_terms), ranking_scores
+            study,
+            draws,
+            arm,
+            lambda _, own: folds.joined(map(ranking_terms, folds.split(own))),
+            ranking_scores,
         )
 
     first = study.predictions[0].labels

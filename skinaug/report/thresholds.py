@@ -102,8 +102,7 @@ def _chosen(val: Predictions) -> np.ndarray:
 
 def _terms(parts: Sequence[Predictions], thresholds: Sequence[np.ndarray]) -> Sums:
     """`_own_terms` of each classifier's images at its own thresholds."""
-    found = [_own_terms(part, own) for part, own in zip(parts, thresholds, strict=True)]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    return folds.joined(_own_terms(part, own) for part, own in zip(parts, thresholds, strict=True))
 
 
 def _own_terms(predictions: Predictions, thresholds: np.ndarray) -> Sums:
