@@ -29,6 +29,7 @@ from skinaug.classify.settings import check_recipe
 from skinaug.manifest import Manifest
 from skinaug.models.backbone import make_network
 from skinaug.models.checkpoints import resumable
+from skinaug.models.folding import fold_norms
 
 CHECKPOINTS = "checkpoints"
 
@@ -138,6 +139,8 @@ def fit_classifier(
     network = make_network(backbone, len(train.classes), image_size)
     if freeze_batch_norm:
         freeze_statistics(network)
+        if learns == "network":  # a probe's features are kept for all, and a rounding would tell them apart
+            fold_norms(network, image_size)
     if learns == "head":
         learner = linear_head(network, image_size, train, cache, trainer().strategy.root_device)
     else:

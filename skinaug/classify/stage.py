@@ -171,5 +171,5 @@ def tags(cfg: DictConfig) -> dict[str, str]:
     return {"backbone": cfg.backbone.get("name") or maker.rpartition(".")[2]}
 
 
-STAGE = Stage("classify", 4, steps, check, check_parts, check_data, tags)
+STAGE = Stage("classify", 5, steps, check, check_parts, check_data, tags)
 EVALUATE = Stage("evaluate", 1, evaluate_steps)

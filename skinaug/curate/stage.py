@@ -73,5 +73,5 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return {"filters": "+".join(cfg.curate.filters) or "none"}
 
 
-SCORE = Stage("score", 4, score_steps)
+SCORE = Stage("score", 5, score_steps)
 STAGE = Stage("curate", 2, curate_steps, check_parts=check_filters, tags=tags)
