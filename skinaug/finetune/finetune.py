@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
-from skinaug.finetune import families, resume
+from skinaug.finetune import resume
 from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
 from skinaug.finetune.cache import encode_moments
@@ -30,8 +30,10 @@ from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids, examples
 from skinaug.finetune.scope import SCOPES, folder_names, only
 from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
+from skinaug.finetune.suits import check_image_size, check_lengths
 from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
+from skinaug.models.families.table import family_of
 from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
 from skinaug.store.files import flush
@@ -195,10 +197,10 @@ class Finetune:
         self.check_lesion_weight(manifest)
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
-        families.check_image_size(self.image_size, pipeline)
+        check_image_size(self.image_size, pipeline)
         parameters = self.method.prepare(pipeline, manifest.classes, self.seed)
         caption = caption_rows(manifest, self.captions, phrases)
-        families.check_lengths(pipeline, many_captions(caption, manifest, self.captions))
+        check_lengths(pipeline, many_captions(caption, manifest, self.captions))
         fitter = self.trainer(trainer, pipeline, phrases, logger, out)
         module = learner(
             pipeline,
@@ -242,6 +244,7 @@ class Finetune:
             device=fitter.strategy.root_device,
             batch_size=self.batch_size,
             cache=cache,
+            encode=family_of(pipeline).moments,
         )
         with fitter.precision_plugin.forward_context():
             shown = Photographs(

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
-from skinaug.finetune import families
+from skinaug.models.families.table import denoiser
 from skinaug.models.text_length import text_encoders
 
 
@@ -41,7 +41,7 @@ def whole_weights(trainer: Trainer) -> dict[str, Any]:
 
 def put_weights(pipeline: DiffusionPipeline, weights: dict[str, Any]) -> None:
     """Give a pipeline, prepared as the one that learned, what `whole_weights` of its module returned."""
-    networks = {"denoiser": families.denoiser(pipeline)}
+    networks = {"denoiser": denoiser(pipeline)}
     networks |= {f"text_encoders.{name}": network for name, network, _ in text_encoders(pipeline)}
     for prefix, network in networks.items():
         own = {

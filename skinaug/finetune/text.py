@@ -13,10 +13,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from skinaug.finetune import families
 from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
+from skinaug.models.families.family import States
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 from skinaug.prompts import PromptSet, slots
 from skinaug.sources.vocabulary import scale_of, titles_of
@@ -68,10 +69,10 @@ def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) 
     if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
         return None
 
-    def encode(texts: list[str]) -> families.States:
-        device = families.denoiser(pipeline).device
+    def encode(texts: list[str]) -> States:
+        device = denoiser(pipeline).device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return families.encode(pipeline, texts, device)
+            return family_of(pipeline).encode(pipeline, texts, device)
 
     return TextStates(encode, text_digest(pipeline), cache)
 

@@ -11,28 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from skinaug.errors import InputError, listing
+from skinaug.models.families.table import family_in
 
 INDEX = "model_index.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 CONVERT = "Pickles are refused, because loading one runs the code in it. Convert them to safetensors"
 
-STABLE_DIFFUSION = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-STABLE_DIFFUSION_3 = (
-    "scheduler",
-    "text_encoder",
-    "text_encoder_2",
-    "tokenizer",
-    "tokenizer_2",
-    "transformer",
-    "vae",
-)
-# A family's pipeline class: the parts that it cannot do without.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "StableDiffusionPipeline": STABLE_DIFFUSION,
-    "StableDiffusionXLPipeline": (*STABLE_DIFFUSION, "text_encoder_2", "tokenizer_2"),
-    "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
-}
-OPTIONAL: dict[str, tuple[str, ...]] = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 LIBRARIES = (
     None,
     "diffusers",
@@ -105,7 +89,7 @@ def pipeline_files(
         problem = _undescribed(part, own) or _weightless(part, own, weights)
         if problem:
             problems.append(f"{part}: {problem}")
-        small = [name for name in own if name.endswith((".json", ".txt", ".model"))]
+        small = [name for name in own if name.endswith((".json", ".txt", ".model", ".jinja"))]
         wanted += [f"{part}/{name}" for name in small + weights]
     if problems:
         raise InputError(f"these parts are not as they must be:\n{listing(problems)}")
@@ -118,15 +102,13 @@ def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
     Raises:
         InputError: another family, a part that is missing, or one that cannot be left out.
     """
-    family = str(index.get("_class_name"))
-    if family not in FAMILIES:
-        raise InputError(f"it is a {family}. Those that can be used: {', '.join(FAMILIES)}.")
-    optional = OPTIONAL.get(family, ())
-    needed = [part for part in drop if part in FAMILIES[family] or part not in MODELS + optional]
+    family = family_in(index)
+    optional = family.optional
+    needed = [part for part in drop if part in family.parts or part not in MODELS + optional]
     if needed:
         able = ", ".join(optional) or "none of its parts"
         raise InputError(
-            f"base.drop={list(drop)}, but a {family} cannot do without {', '.join(needed)}. Can be left out: {able}."
+            f"base.drop={list(drop)}, but a {family.pipeline} cannot do without {', '.join(needed)}. Can be left out: {able}."
         )
     foreign = [f"{name}: {value[0]}" for name, value in index.items() if _library(value) not in LIBRARIES]
     if foreign:
@@ -134,17 +116,16 @@ def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
             f"its {INDEX} names parts of other libraries than {' and '.join(LIBRARIES[1:3])}, whose code would be run:\n"
             f"{listing(foreign)}"
         )
-    missing = [part for part in FAMILIES[family] if not _has(index, part)]
+    missing = [part for part in family.parts if not _has(index, part)]
     if missing:
-        raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family} needs.")
-    return [*FAMILIES[family], *(part for part in optional if _has(index, part) and part not in drop)]
+        raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family.pipeline} needs.")
+    return [*family.parts, *(part for part in optional if _has(index, part) and part not in drop)]
 
 
 def absent(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
     """Names of the parts that diffusers must be told to do without: safety checkers, and what was dropped."""
-    optional = OPTIONAL.get(str(index.get("_class_name")), ())
     named = [name for name, value in index.items() if isinstance(value, list)]
-    return sorted({*named, *optional} - set(parts(index, drop)))
+    return sorted({*named, *family_in(index).optional} - set(parts(index, drop)))
 
 
 def weight_files(names: Iterable[str], variant: str | None = None) -> list[str]:

@@ -18,10 +18,10 @@ from torch import Tensor
 from skinaug.errors import InputError, listing
 from skinaug.models.base import load_folder
 from skinaug.models.base_folder import CONVERT, PICKLES
+from skinaug.models.families.family import TEXTUAL_INVERSION
+from skinaug.models.families.table import FAMILIES, family_of
 from skinaug.models.layouts import ENCODERS, LORA_FILE
 from skinaug.models.phrases import all_phrases, read_phrases
-
-DENOISERS = ("unet", "transformer")
 
 
 def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, list[str]]]:
@@ -93,7 +93,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _add_tokens(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Load all textual inversion files; afterwards each phrase of labels.json is a token with vectors of its own."""
-    if not hasattr(pipeline, "load_textual_inversion"):
+    if TEXTUAL_INVERSION not in family_of(pipeline).methods:
         raise InputError(
             f"{folder} holds textual inversions, which diffusers cannot load into a {type(pipeline).__name__}. Use the base "
             "that they were trained on."
@@ -149,8 +149,8 @@ def _add_token(
 def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
     """Load LoRA weights, and check that every tensor arrived: diffusers and transformers drop what they do not know."""
     taught = _read(path)
-    (own,) = [name for name in DENOISERS if hasattr(pipeline, name)]
-    (other,) = [name for name in DENOISERS if name != own]
+    own = family_of(pipeline).denoiser
+    (other,) = {family.denoiser for family in FAMILIES.values()} - {own}
     if any(name.startswith(f"{other}.") for name in taught):
         raise InputError(
             f"The LoRA in {path} does not fit this base model: it changes a {other}, and a {type(pipeline).__name__} has a "

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from skinaug.finetune.export import save_pipeline
-from skinaug.finetune.families import denoiser
+from skinaug.models.families.table import denoiser
 from skinaug.models.text_length import text_encoders
 
 
