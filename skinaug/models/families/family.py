@@ -42,7 +42,6 @@ class Family:
         schedulers: samplers that draw with it; image_schedulers: those that can start from a picture, none where diffusers has no
             such pipeline.
         branches: in which order a guided pipeline asks for its predictions: a tuple a call of the denoiser.
-        longest: tokens that a text encoder reads, where its tokenizer does not say so.
         lora_encoders: text encoders whose LoRA diffusers saves and loads.
         lora_layers: what layers of a usual name are called in this family besides: LoRA changes those too.
         arguments: the pipeline's argument for each of the text states.
@@ -61,7 +60,6 @@ class Family:
         :1
     ]  # others of diffusers cannot start a flow from a picture
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
-    longest: Mapping[str, int] = {}
     lora_encoders: tuple[str, ...] = ()
     lora_layers: Mapping[str, tuple[str, ...]] = {}
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds"}
@@ -92,6 +90,10 @@ class Family:
         states = self.read(pipeline, distinct, device)
         rows = torch.tensor([distinct.index(text) for text in texts], device=device)
         return {name: value[rows] for name, value in states.items()}
+
+    def limit(self, pipeline: Any, encoder: str) -> int:
+        """Tokens that a text encoder reads: those that its tokenizer tells, where the pipeline does not ask for fewer."""
+        return pipeline.components[encoder.replace("text_encoder", "tokenizer")].model_max_length
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
         """A text as a text encoder's tokenizer is given it: with what the pipeline puts around it."""

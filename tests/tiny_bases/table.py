@@ -1,0 +1,21 @@
+"""A row for each base of today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny_bases import flux
+from tiny_bases.tiny import Tiny
+
+TINY: dict[str, Tiny] = {
+    "flux1_dev": flux.DEV,
+    "flux1_schnell": flux.SCHNELL,
+}
+
+
+def save_tiny_base(folder: Path, name: str) -> Path:
+    """Save the pipeline of a row and return the folder."""
+    torch.manual_seed(0)
+    TINY[name].make().save_pretrained(folder)
+    return folder
