@@ -136,7 +136,7 @@ def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
         f"folder = Path({folder.relative_to(out).as_posix()!r}){'' if folder == out else '  # one model a class'}",
         *(line for line in body if line not in imports),
         'pipeline.to(torch.float32)  # on a GPU: pipeline.to("cuda", torch.bfloat16)',
-        f"image = pipeline({f'a photo of {phrase}'!r}).images[0]",
+        f"image = pipeline(prompt={f'a photo of {phrase}'!r}).images[0]",
     ]
     return "\n".join(lines)
 

@@ -55,7 +55,7 @@ def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int) -> n
     tiny = TINY[name]
     size = {"height": tiny.size, "width": tiny.size, "num_inference_steps": STEPS, "output_type": "np"}
     return pipeline(
-        prompt, **size, **tiny.plain, **tiny.reading, generator=torch.Generator().manual_seed(seed)
+        prompt=prompt, **size, **tiny.plain, **tiny.reading, generator=torch.Generator().manual_seed(seed)
     ).images[0]
 
 
@@ -89,7 +89,7 @@ def test_steps_of_our_own_end_where_the_pipelines_do(name: str, folders):
         generator = torch.Generator().manual_seed(7)
         alone = family.guidance_arguments(1.0) | dict(tiny.reading)
         with patch("torch.randn", wraps=torch.randn) as drawn:
-            pipeline(PROMPTS[0], **size, **alone, generator=generator)
+            pipeline(prompt=PROMPTS[0], **size, **alone, generator=generator)
     shape = drawn.call_args.args[0]
     x = tiny.latents(torch.randn(shape, generator=torch.Generator().manual_seed(7))).reshape(
         1, -1, *decoded[0].shape[-2:]
