@@ -19,6 +19,7 @@ from skinaug.errors import InputError
 from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
+from skinaug.finetune.stage import check_family
 from skinaug.generate.families import check_pipeline
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_folder
@@ -34,6 +35,7 @@ PROMPTS, SEEDS, STEPS = (
     [0, 2**40, 7],
     3,
 )
+TAUGHT = [name for name, tiny in TINY.items() if tiny.taught]
 LORA = Lora(rank=2, alpha=8)
 
 
@@ -157,7 +159,7 @@ class FixedLoss(Callback):
             return float(module.training_step(module.make_batch(0), 0))
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TAUGHT)
 def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach, tmp_path: Path):
     skip_without("lora", name, folders)
     watch = FixedLoss()
@@ -184,7 +186,7 @@ def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach
         load(partial(load_pipeline, str(save_tiny(tmp_path / "sd3", "sd3"))), tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TAUGHT)
 def test_a_whole_pipeline_is_learned_and_read_by_diffusers_alone(name: str, folders, teach, tmp_path: Path):
     skip_without("full", name, folders)
     taught = plain_pipeline(folders(name))
@@ -201,6 +203,9 @@ def test_a_whole_pipeline_is_learned_and_read_by_diffusers_alone(name: str, fold
 def test_what_a_base_does_not_take_is_refused_with_the_way_out(name: str, folders, teach, tmp_path: Path):
     pipeline = plain_pipeline(folders(name))
     family = family_of(pipeline)
+    check_family("skinaug.finetune.methods.full.Full", folders(name))
+    with pytest.raises(InputError, match=f"finetune={family.methods[0]}"):
+        check_family("skinaug.finetune.methods.textual_inversion.TextualInversion", folders(name))
     ways = {"lora": LORA, "full": Full(), "textual_inversion": TextualInversion(1, "skin")}
     for way in ways.keys() - set(family.methods):
         with pytest.raises(InputError, match=f"finetune={family.methods[0]}"):

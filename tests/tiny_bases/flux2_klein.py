@@ -60,7 +60,9 @@ def klein(distilled: bool) -> Flux2KleinPipeline:
     )
 
 
-DISTILLED = Tiny(lambda: klein(distilled=True), 16, latents=Flux2KleinPipeline._unpatchify_latents)
+DISTILLED = Tiny(
+    lambda: klein(distilled=True), 16, taught=False, latents=Flux2KleinPipeline._unpatchify_latents
+)
 BASE = Tiny(
     lambda: klein(distilled=False),
     16,

@@ -94,8 +94,8 @@ class Lora:
         Raises:
             InputError: the family takes no LoRA, no layer has such a name, or the text encoders are to learn and diffusers reads no LoRA of this family's.
         """
-        check_method(LORA, pipeline)
         family = family_of(pipeline)
+        check_method(LORA, family)
         if self.text_encoder and not family.lora_encoders:
             raise InputError(
                 f"finetune.method.text_encoder=true: diffusers reads no LoRA of {family.name}'s text encoder. Set it to false."
