@@ -78,8 +78,9 @@ def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) 
 
 
 def text_digest(pipeline: Any) -> str:
-    """All that makes a text's states: networks, tokenizers, and how the family reads an empty text. 16 hexadecimal digits."""
+    """All that makes a text's states: networks, tokenizers, templates, and how an empty text is read. 16 hexadecimal digits."""
     parts = [type(pipeline).__name__, getattr(pipeline.config, "force_zeros_for_empty_prompt", None)]
     for _, network, tokenizer in text_encoders(pipeline):
         parts += [module_digest(network), tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
+        parts += [tokenizer.chat_template] if tokenizer.chat_template else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
