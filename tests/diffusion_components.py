@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -66,10 +67,10 @@ def plain_pipeline(folder: Path) -> DiffusionPipeline:
 
 
 def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
-    tokenizer = _tokenizer()
+    tokenizer = clip_tokenizer()
     return StableDiffusionPipeline(
-        vae=_vae(size),
-        text_encoder=_text_encoder(len(tokenizer)),
+        vae=small_vae(size),
+        text_encoder=clip_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,
         unet=_unet(size),
         scheduler=_noise_schedule(prediction_type),
@@ -80,11 +81,11 @@ def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
 
 
 def _sdxl() -> DiffusionPipeline:
-    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer(pad_token="!")
     return StableDiffusionXLPipeline(
-        vae=_vae(SIZE, scaling_factor=0.5),
-        text_encoder=_text_encoder(len(tokenizer)),
-        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        vae=small_vae(SIZE, scaling_factor=0.5),
+        text_encoder=clip_text_encoder(len(tokenizer)),
+        text_encoder_2=clip_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
         unet=_unet(
@@ -101,7 +102,7 @@ def _sdxl() -> DiffusionPipeline:
 
 def _sd3() -> DiffusionPipeline:
     """Without the T5 encoder, as many run it; the text states are padded to joint_attention_dim."""
-    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer(pad_token="!")
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
             sample_size=SIZE // 2,
@@ -117,7 +118,7 @@ def _sd3() -> DiffusionPipeline:
             pos_embed_max_size=8,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=_vae(
+        vae=small_vae(
             SIZE,
             latent_channels=8,
             scaling_factor=1.5,
@@ -125,8 +126,8 @@ def _sd3() -> DiffusionPipeline:
             use_quant_conv=False,
             use_post_quant_conv=False,
         ),
-        text_encoder=_text_encoder(len(tokenizer), WIDTH_L, POOLED_L),
-        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        text_encoder=clip_text_encoder(len(tokenizer), WIDTH_L, POOLED_L),
+        text_encoder_2=clip_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
         text_encoder_3=None,
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
@@ -162,7 +163,7 @@ def _unet(size: int, cross_attention_dim: int = WIDTH_L, **others) -> UNet2DCond
     )
 
 
-def _vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **others) -> AutoencoderKL:
+def small_vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **others) -> AutoencoderKL:
     """Divides the side by 2."""
     return AutoencoderKL(
         block_out_channels=(8, 16),
@@ -177,7 +178,7 @@ def _vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **oth
     )
 
 
-def _text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = None) -> CLIPTextModel:
+def clip_text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = None) -> CLIPTextModel:
     """Two layers; `pooled` is the width of a projected pooled state, None for an encoder without one."""
     config = CLIPTextConfig(
         vocab_size=vocab_size,
@@ -194,19 +195,26 @@ def _text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = No
     return CLIPTextModel(config) if pooled is None else CLIPTextModelWithProjection(config)
 
 
-def _tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     """CLIP's byte-level BPE with the corpus's words as tokens, in the order of the corpus."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = CORPUS.replace(",", " , ").split()
+    merges = merges_of([*word[:-1], f"{word[-1]}</w>"] for word in words)
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)]))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=pad_token)
+
+
+def merges_of(words: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """Merges of byte-pair encoding that make a token of each word, which is given in pieces."""
     merges: dict[tuple[str, str], int] = {}
-    for word in CORPUS.replace(",", " , ").split():
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
+    for word in words:
+        pieces = list(word)
         while len(pieces) > 1:
             pairs = list(pairwise(pieces))
             first = min(pairs, key=lambda pair: merges.get(pair, len(merges)))
             merges.setdefault(first, len(merges))
             at = pairs.index(first)
             pieces[at : at + 2] = ["".join(first)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
-    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)]))
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77, pad_token=pad_token)
+    return list(merges)

@@ -34,11 +34,13 @@ from skinaug.finetune.moments import Moments
 from skinaug.images import DECODING, open_image, square
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
+from skinaug.models.families.family import gaussian, stacked
 from skinaug.store.digest import sha256_file
 
 VERSION = 2  # raised when this code makes other moments of the same pixels
 RECENT_TEXTS = 256  # whose files stay mapped
 LEAST_SCALE = 0.8  # of a crop's side, relative to the picture's short side
+EncodeImages = Callable[[Any, Tensor], tuple[Tensor, Tensor]]
 
 
 class View(NamedTuple):
@@ -58,6 +60,7 @@ def encode_moments(
     device: torch.device,
     batch_size: int,
     cache: Path,
+    encode: EncodeImages = gaussian,
 ) -> Moments:
     """Encode what the cache has not, in the autocast that the caller is in; entries are float16.
 
@@ -66,9 +69,10 @@ def encode_moments(
     float16 keeps. An autoencoder that overflows in float16 (`force_upcast`) works in its own dtype there.
 
     Args:
-        vae: an AutoencoderKL; moved to `device` if there is something to encode.
+        vae: an autoencoder; moved to `device` if there is something to encode.
         size: pixels a side.
         batch_size: views that are encoded at once.
+        encode: makes mean and deviation of images (`Family.moments`).
 
     Raises:
         InputError: a picture that was edited after its manifest was made, or moments that are no numbers.
@@ -87,13 +91,18 @@ def encode_moments(
             found = progress.track(decoded, total=len(missing), description="encoding images")
             views = chain.from_iterable(found)
             while batch := list(islice(views, batch_size)):
-                _encode(vae, batch, batch_size, device, autocast)
+                _encode(encode, vae, batch, batch_size, device, autocast)
     return moments
 
 
 @torch.no_grad()
 def _encode(
-    vae: Any, batch: Sequence[View], batch_size: int, device: torch.device, autocast: torch.dtype | None
+    encode: EncodeImages,
+    vae: Any,
+    batch: Sequence[View],
+    batch_size: int,
+    device: torch.device,
+    autocast: torch.dtype | None,
 ) -> None:
     """Write the moments of up to `batch_size` views.
 
@@ -104,8 +113,8 @@ def _encode(
     pixels = np.resize(pixels, (batch_size, *pixels.shape[1:]))
     images = to_signal(torch.from_numpy(pixels).to(device)).to(vae.dtype)
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        posterior = vae.encode(images).latent_dist
-    entries = torch.stack([posterior.mean, posterior.std], 1)[: len(batch)].to("cpu", torch.float16)
+        moments = encode(vae, images)
+    entries = torch.stack(moments, 1)[: len(batch)].to("cpu", torch.float16)
     finite = entries.isfinite().flatten(1).all(1).tolist()
     bad = dict.fromkeys(str(view.picture) for view, good in zip(batch, finite, strict=True) if not good)
     if bad:
@@ -141,7 +150,7 @@ def _autocast_dtype(vae: Any, device: torch.device) -> torch.dtype | None:
     if not torch.is_autocast_enabled(device.type):
         return None
     dtype = torch.get_autocast_dtype(device.type)
-    return None if dtype == torch.float16 and vae.config.force_upcast else dtype
+    return None if dtype == torch.float16 and vae.config.get("force_upcast") else dtype
 
 
 def _missing_rows(moments: Moments) -> list[int]:
@@ -207,12 +216,13 @@ class TextStates:
         self.recent: dict[str, dict[str, Tensor]] = {}
 
     def __call__(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """States of the texts as `encode` names them: [B, ...] on the CPU, in the dtype that `encode` gave."""
+        """States of the texts as `encode` names them: [B, ...] on the CPU, in the dtype that `encode` gave, zeros after the end of
+        those that are shorter."""
         distinct = dict.fromkeys(texts)
         self._encode([text for text in distinct if text not in self.recent and not is_whole(self.path(text))])
         states = {text: self.recent.get(text) or read(self.path(text)) for text in distinct}
         self.recent = dict(islice((states | self.recent).items(), RECENT_TEXTS))
-        return {name: torch.stack([states[text][name] for text in texts]) for name in states[texts[0]]}
+        return stacked([states[text] for text in texts])
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> None:

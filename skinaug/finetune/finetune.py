@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
-from skinaug.finetune import families, resume
+from skinaug.finetune import resume
 from skinaug.finetune.average import AveragedWeights
 from skinaug.finetune.batches import Photographs, training_batch
 from skinaug.finetune.cache import encode_moments
@@ -29,9 +29,11 @@ from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids, examples
 from skinaug.finetune.scope import SCOPES, folder_names, only
-from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
+from skinaug.finetune.sharding import is_sharded, patient, put_weights, whole_weights
+from skinaug.finetune.suits import check_image_size, check_lengths
 from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
+from skinaug.models.families.table import family_of
 from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
 from skinaug.store.files import flush
@@ -148,11 +150,12 @@ class Finetune:
         cache: Path,
         logger: Any,
         out: Path,
+        drop: Sequence[str] = (),
     ) -> None:
         """Leave the method's files, labels.json, samples/ and a model card in `out`; with scope=class in out/models/<class>.
 
         manifest: training photographs. prior_images: the base's, where `prior` asks for them. cache: folder for encoded
-        images and texts, of any base and data. base_name, licence: of the base, for the model card.
+        images and texts, of any base and data. base_name, licence, drop: of the base, for the model card.
         """
         phrases = self.phrases(manifest.classes)
         teach = partial(
@@ -173,6 +176,7 @@ class Finetune:
                 settings=self.summary(),
                 base_name=base_name,
                 licence=licence,
+                drop=drop,
             )
 
     def teach(
@@ -195,10 +199,10 @@ class Finetune:
         self.check_lesion_weight(manifest)
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
-        families.check_image_size(self.image_size, pipeline)
+        check_image_size(self.image_size, pipeline)
         parameters = self.method.prepare(pipeline, manifest.classes, self.seed)
         caption = caption_rows(manifest, self.captions, phrases)
-        families.check_lengths(pipeline, many_captions(caption, manifest, self.captions))
+        check_lengths(pipeline, many_captions(caption, manifest, self.captions))
         fitter = self.trainer(trainer, pipeline, phrases, logger, out)
         module = learner(
             pipeline,
@@ -242,6 +246,7 @@ class Finetune:
             device=fitter.strategy.root_device,
             batch_size=self.batch_size,
             cache=cache,
+            encode=family_of(pipeline).moments,
         )
         with fitter.precision_plugin.forward_context():
             shown = Photographs(
@@ -302,7 +307,10 @@ class Finetune:
         ]
         if self.ema_decay is not None:
             callbacks.insert(0, AveragedWeights(self.ema_decay))
+        # Of some text encoders that learn, the last layers are not read either.
+        unread = family_of(pipeline).unread or getattr(self.method, "text_encoder", False)
         return trainer(
+            **(patient(trainer().strategy) if unread else {}),
             max_steps=self.steps,
             accumulate_grad_batches=self.accumulate_grad_batches,
             callbacks=callbacks,

@@ -189,7 +189,7 @@ def _from_peft(folder: Path, file: Path, pipeline: Any) -> None:
     """A LoRA that peft has saved, under diffusers' names; its scale alpha / rank goes into the second matrix."""
     from safetensors.torch import load_file, save_file
 
-    from skinaug.finetune.families import denoiser_name
+    from skinaug.models.families.table import family_of
 
     config = json.loads((folder / PEFT_CONFIG).read_text())
     if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_dora"):
@@ -202,7 +202,7 @@ def _from_peft(folder: Path, file: Path, pipeline: Any) -> None:
     tensors = {}
     for name, tensor in load_file(folder / PEFT_FILE).items():
         own = name.removeprefix("base_model.model.")
-        part = "text_encoder" if own.startswith("text_model.") else denoiser_name(pipeline)
+        part = "text_encoder" if own.startswith("text_model.") else family_of(pipeline).denoiser
         tensors[f"{part}.{own}"] = tensor * scale if ".lora_B." in own else tensor
     save_file(tensors, file)
 

@@ -19,15 +19,17 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from skinaug.errors import InputError
-from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.latents import Batch, numbered_loader
+from skinaug.finetune.schedule import NoiseSchedule
 from skinaug.finetune.sharding import shard
+from skinaug.models.families.family import States
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 from skinaug.models.trainer import share
 
 MOST_PLACES = 1024  # of latents, whose attention a CPU computes without the fused kernel
-EncodeTexts = Callable[[Sequence[str]], families.States]
+EncodeTexts = Callable[[Sequence[str]], States]
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ class DiffusionFinetuner(LightningModule):
         self.pipeline, self.make_batch, self.frozen_text = pipeline, make_batch, frozen_text
         self.objective, self.optimizer, self.seed = objective, optimizer, seed
         self.num_steps, self.warmup_steps = num_steps, warmup_steps
-        self.denoiser = families.denoiser(pipeline)
+        self.family, self.denoiser = family_of(pipeline), denoiser(pipeline)
         self.text_encoders = nn.ModuleDict({name: net for name, net, _ in text_encoders(pipeline)})
-        schedule = families.NoiseSchedule.of(pipeline.scheduler)
+        schedule = NoiseSchedule.of(pipeline.scheduler)
         self.prediction_type = schedule.prediction_type
         if self.prediction_type == "flow" and objective.min_snr_gamma is not None:
             raise InputError(
@@ -127,7 +129,7 @@ class DiffusionFinetuner(LightningModule):
         sizes = batch["sizes"][own]
         with attention_for(self.denoiser, noisy):
             states = self.states(batch["captions"][own])
-            prediction = families.denoise(self.denoiser, noisy, self.timesteps[levels], states, sizes)
+            prediction = self.family.denoise(self.denoiser, noisy, self.timesteps[levels], states, sizes)
         target = losses.regression_target(latents, noise, signal, deviation, self.prediction_type)
         weights = losses.min_snr_weights(
             signal, deviation, self.objective.min_snr_gamma, self.prediction_type
@@ -143,11 +145,11 @@ class DiffusionFinetuner(LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(latents), sync_dist=True)
         return loss
 
-    def states(self, captions: Sequence[str]) -> families.States:
+    def states(self, captions: Sequence[str]) -> States:
         """Text states of a batch, on its device."""
         if self.frozen_text is not None:
             return {name: value.to(self.device) for name, value in self.frozen_text(captions).items()}
-        return families.encode(self.pipeline, captions, self.device)
+        return self.family.encode(self.pipeline, captions, self.device)
 
     def draw(self, moments: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents resampled from their moments, noise to predict and noise to see, all [B, C, h, w], and noise levels [B]: a
@@ -155,10 +157,9 @@ class DiffusionFinetuner(LightningModule):
         seed = (self.seed << 32) + number
         torch.manual_seed(seed)  # for dropout
         generator = torch.Generator().manual_seed(seed)
-        config = self.pipeline.vae.config
         normal = partial(torch.randn, moments[:, 0].shape, generator=generator)
         sample = moments[:, 0] + moments[:, 1] * normal().to(moments)
-        latents = (sample - (getattr(config, "shift_factor", None) or 0.0)) * config.scaling_factor
+        latents = self.family.normalise(self.pipeline.vae, sample)
         noise = normal()
         if self.objective.offset_noise:
             noise = losses.offset(noise, self.objective.offset_noise, generator)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from skinaug.errors import InputError
-from skinaug.finetune import families
 from skinaug.finetune.latents import Batch
 from skinaug.finetune.methods.method import FinetuneMethod
 from skinaug.finetune.module import DiffusionFinetuner, attention_for
@@ -141,6 +140,6 @@ class ReadBackTrainer(DiffusionFinetuner):
         with attention_for(self.denoiser, latents):
             for level in scheduler.timesteps:
                 levels = level.expand(len(latents))
-                prediction = families.denoise(self.denoiser, latents, levels, states, batch["sizes"][own])
+                prediction = self.family.denoise(self.denoiser, latents, levels, states, batch["sizes"][own])
                 latents = scheduler.step(prediction.float(), level, latents).prev_sample
         return latents

@@ -13,6 +13,8 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 
+from skinaug.models.families.family import TWO_PREDICTIONS, UNGUIDED, guidance_of
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.prompts import PromptSet
 
 
@@ -30,13 +32,21 @@ def draw_images(
     guidance_scale: float,
     num_inference_steps: int,
 ) -> np.ndarray:
-    """One image a prompt, uint8 [N, S, S, 3]; image i has the noise of (seed, i), whatever the batch."""
+    """One image a prompt, uint8 [N, S, S, 3]; image i has the noise of (seed, i), whatever the batch.
+
+    guidance_scale: for denoisers that can be guided.
+    """
     generators = [torch.Generator().manual_seed((seed << 32) + i) for i in range(len(prompts))]
+    family, device = family_of(pipeline), denoiser(pipeline).device
+    guidance = guidance_of(family, pipeline)
+    scale = 1.0 if guidance == UNGUIDED else guidance_scale
+    untold = family.encode(pipeline, [""] * len(prompts), device) if guidance == TWO_PREDICTIONS else None
     images = pipeline(
-        list(prompts),
+        **family.text_arguments(family.encode(pipeline, prompts, device), untold),
+        **family.guidance_arguments(scale),
+        **family.call,
         height=image_size,
         width=image_size,
-        guidance_scale=guidance_scale,
         num_inference_steps=num_inference_steps,
         generator=generators,
         output_type="np",

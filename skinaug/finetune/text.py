@@ -13,10 +13,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from skinaug.finetune import families
 from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
+from skinaug.models.families.family import States
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 from skinaug.prompts import PromptSet, slots
 from skinaug.sources.vocabulary import scale_of, titles_of
@@ -68,17 +69,18 @@ def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) 
     if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
         return None
 
-    def encode(texts: list[str]) -> families.States:
-        device = families.denoiser(pipeline).device
+    def encode(texts: list[str]) -> States:
+        device = denoiser(pipeline).device
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return families.encode(pipeline, texts, device)
+            return family_of(pipeline).encode(pipeline, texts, device)
 
     return TextStates(encode, text_digest(pipeline), cache)
 
 
 def text_digest(pipeline: Any) -> str:
-    """All that makes a text's states: networks, tokenizers, and how the family reads an empty text. 16 hexadecimal digits."""
+    """All that makes a text's states: networks, tokenizers, templates, and how an empty text is read. 16 hexadecimal digits."""
     parts = [type(pipeline).__name__, getattr(pipeline.config, "force_zeros_for_empty_prompt", None)]
     for _, network, tokenizer in text_encoders(pipeline):
         parts += [module_digest(network), tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
+        parts += [tokenizer.chat_template] if tokenizer.chat_template else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

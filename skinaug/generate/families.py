@@ -1,4 +1,4 @@
-"""What SD 1 and 2, SDXL and SD 3 differ in when they draw: text states, schedulers, and how their pipelines are called."""
+"""How a family's pipeline is made to draw what the settings ask for: its sampler, its checks and its arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from diffusers import (
     AutoPipelineForImage2Image,
     DDIMScheduler,
@@ -23,8 +22,10 @@ from diffusers import (
 from torch import Tensor
 
 from skinaug.errors import InputError
-from skinaug.generate.settings import Settings, check_fit, is_flow, size_factor
-from skinaug.models.base_folder import INDEX
+from skinaug.generate.settings import Settings, check_fit
+from skinaug.models.base_folder import read_index
+from skinaug.models.families.family import Family, guidance_of
+from skinaug.models.families.table import denoiser, family_in, family_of
 from skinaug.models.text_length import cut_off, unknown_tokens
 
 KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -34,14 +35,6 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "euler": (EulerDiscreteScheduler, {}),
     "flow": (FlowMatchEulerDiscreteScheduler, {}),
 }
-STATES = ("prompt_embeds", "pooled_prompt_embeds")  # of one prompt; SD 1 and 2 have no pooled state
-
-States = tuple[Tensor, ...]  # [tokens, width], and [width] where the family has a pooled state
-
-
-def denoiser(pipeline: DiffusionPipeline) -> torch.nn.Module:
-    """The network that is called once a step."""
-    return pipeline.transformer if is_flow(pipeline.components) else pipeline.unet
 
 
 def drawing_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> DiffusionPipeline:
@@ -57,7 +50,7 @@ def drawing_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> Diffusi
 
 def build_scheduler(name: str, pipeline: DiffusionPipeline) -> SchedulerMixin:
     """One of settings.SCHEDULERS over the noise levels and the prediction type that the pipeline was trained with."""
-    return _scheduler(name, pipeline.scheduler.config, is_flow(pipeline.components))
+    return _scheduler(name, pipeline.scheduler.config, family_of(pipeline).flow)
 
 
 def check_scheduler(folder: Path, settings: Settings) -> None:
@@ -67,7 +60,7 @@ def check_scheduler(folder: Path, settings: Settings) -> None:
         InputError: the scheduler refuses the folder's configuration, or makes levels of it that are no numbers or do not fall.
     """
     file = folder / "scheduler" / "scheduler_config.json"
-    config, flow = json.loads(file.read_text()), is_flow(json.loads((folder / INDEX).read_text()))
+    config, flow = json.loads(file.read_text()), family_in(read_index(folder)).flow
     try:
         scheduler = _scheduler(settings.scheduler, config, flow)
         shift = {"mu": 1.0} if scheduler.config.get("use_dynamic_shifting") else {}
@@ -118,9 +111,9 @@ def _scheduler(name: str, config: Mapping[str, Any], flow: bool) -> SchedulerMix
 
 def check_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> None:
     """Raise InputError where a pipeline cannot draw what the settings ask for."""
-    flow = is_flow(pipeline.components)
-    patch = pipeline.transformer.config.patch_size if flow else 1
-    check_fit(settings, flow, size_factor(pipeline.vae_scale_factor, patch))
+    family, network = family_of(pipeline), denoiser(pipeline)
+    factor = family.drawn_factor(pipeline.vae.config, network.config)
+    check_fit(settings, family, factor, guidance_of(family, pipeline))
 
 
 def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
@@ -138,44 +131,18 @@ def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
         )
 
 
-def encode(pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device) -> list[States]:
-    """Text states of each prompt."""
-    return list(zip(*_encode(pipeline, prompts, device, negative=False)[0::2], strict=True))
-
-
-def encode_nothing(pipeline: DiffusionPipeline, device: torch.device) -> States:
-    """What the family guides away from where nothing is named: the empty prompt's states, or zeros."""
-    return tuple(state[0] for state in _encode(pipeline, [""], device, negative=True)[1::2])
-
-
-def _encode(
-    pipeline: DiffusionPipeline, prompts: Sequence[str], device: torch.device, negative: bool
-) -> tuple[Tensor, ...]:
-    parameters = signature(pipeline.encode_prompt).parameters
-    texts = {name: list(prompts) for name in ("prompt", "prompt_2", "prompt_3") if name in parameters}
-    return pipeline.encode_prompt(
-        **texts, device=device, num_images_per_prompt=1, do_classifier_free_guidance=negative
-    )
-
-
-def text_arguments(states: Sequence[States], nothing: States) -> dict[str, Tensor]:
-    """A pipeline's arguments for the text states of a batch, guided away from those of no prompt."""
-    arguments = {}
-    for name, told, untold in zip(STATES, zip(*states, strict=True), nothing, strict=False):
-        arguments[name] = torch.stack(told)
-        arguments[f"negative_{name}"] = untold.expand_as(arguments[name])
-    return arguments
-
-
 def picture_arguments(
-    pipeline: DiffusionPipeline, settings: Settings, parents: Tensor | None
+    pipeline: DiffusionPipeline, family: Family, settings: Settings, parents: Tensor | None
 ) -> Mapping[str, Any]:
-    """A pipeline's arguments for the pictures' size or, in image mode, for their parents, [B, 3, H, W] in [0, 1]."""
+    """A pipeline's arguments for the pictures' size or, in image mode, for their parents, [B, 3, H, W] in [0, 1].
+
+    pipeline: as `drawing_pipeline` made it of the family's.
+    """
     size = {"height": settings.image_size, "width": settings.image_size}
     if settings.mode == "text":
         return size
     takes = signature(pipeline.__call__).parameters
-    start = {"image": parents, "strength": start_strength(settings, is_flow(pipeline.components))}
+    start = {"image": parents, "strength": start_strength(settings, family.flow)}
     return start | {name: value for name, value in size.items() if name in takes}
 
 

@@ -17,18 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 from skinaug.generate.batches import images_at_once
 from skinaug.generate.denoiser import adapted, replaced, without_autocast
 from skinaug.generate.families import (
-    States,
-    denoiser,
     drawing_pipeline,
-    encode,
-    encode_nothing,
     picture_arguments,
-    text_arguments,
 )
 from skinaug.generate.guards import flaw
 from skinaug.generate.plan import next_seed
 from skinaug.generate.settings import AUTO, Settings
 from skinaug.images import open_image, square
+from skinaug.models.families.family import TWO_PREDICTIONS, States, guidance_of, stacked
+from skinaug.models.families.table import denoiser, family_of
 
 Row = Mapping[str, Any]  # of the plan: prompt, seed and, in image mode, `start`, uint8 [H, W, 3]
 
@@ -64,29 +61,37 @@ class Renderer(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # few rows are left after a kill
+        self.family, self.network = family_of(pipeline), denoiser(pipeline)
+        self.guidance = guidance_of(self.family, pipeline)
         self.pipeline = drawing_pipeline(pipeline, settings)
         self.models = torch.nn.ModuleDict(_models(pipeline))  # Lightning moves and casts what is registered
         self.settings, self.max_redraws = settings, max_redraws
         self.rows, self.parents, self.batch_size = rows, parents or {}, batch_size
         self.states: dict[str, States] = {}
-        self.nothing: States = ()
+        self.nothing: States = {}  # what it is guided away from
         self.compile_denoiser = compile
-        self.denoise = denoiser(pipeline).forward
+        self.denoise = self.network.forward
 
     def predict_dataloader(self) -> DataLoader:
         count, rank, devices = len(self.rows), self.trainer.global_rank, self.trainer.world_size
         own = self.rows[count * rank // devices : count * (rank + 1) // devices]
         rows = _Starts(own, self.parents, self.settings.image_size)
         count = images_at_once(  # the weights lie on the device by now
-            self.batch_size, self.models["vae"], self.settings.image_size, self.device
+            self.batch_size,
+            self.family.widths(self.models["vae"].config),
+            self.settings.image_size,
+            self.device,
         )
         return DataLoader(rows, batch_size=count, collate_fn=list)
 
     def on_predict_start(self) -> None:
         # A CPU normalizes several times slower in this layout, and loses more than its convolutions gain.
         if self.device.type == "cuda":
-            for model in (denoiser(self.pipeline), self.models["vae"]):
-                model.to(memory_format=torch.channels_last)
+            for model in (self.network, self.models["vae"]):
+                if all(
+                    weight.ndim < 5 for weight in model.parameters()
+                ):  # those of videos have no such layout
+                    model.to(memory_format=torch.channels_last)
         if self.compile_denoiser:
             self.denoise = torch.compile(self.denoise)
 
@@ -106,22 +111,23 @@ class Renderer(lightning.LightningModule):
         """Pictures as the decoder gives them, clamped to [0, 1]: float32 [B, H, W, 3]; NaN where it gave NaN."""
         with self._adapted():
             return self.pipeline(
-                **text_arguments(self._encode([row["prompt"] for row in rows]), self.nothing),
-                **picture_arguments(self.pipeline, self.settings, self._starts(rows)),
+                **self._texts([row["prompt"] for row in rows]),
+                **picture_arguments(self.pipeline, self.family, self.settings, self._starts(rows)),
+                **self.family.guidance_arguments(self.settings.guidance_scale),
+                **self.family.call,
                 num_inference_steps=self.settings.num_inference_steps,
-                guidance_scale=self.settings.guidance_scale,
                 generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
                 output_type="np",
             ).images
 
     def _adapted(self) -> ExitStack:
-        guided = self.settings.guidance_scale > 1
+        guided = self.guidance == TWO_PREDICTIONS and self.settings.guidance_scale > 1
         interval = self.settings.guidance_interval if guided else (0.0, 1.0)
         num_train_timesteps = self.pipeline.scheduler.config.num_train_timesteps
         stack, vae = ExitStack(), self.models["vae"]
-        call = adapted(self.denoise, interval, num_train_timesteps)
-        stack.enter_context(replaced(denoiser(self.pipeline), "forward", call))
-        if vae.config.force_upcast and _autocast_to_half(self.device.type):
+        call = adapted(self.denoise, interval, num_train_timesteps, self.family)
+        stack.enter_context(replaced(self.network, "forward", call))
+        if vae.config.get("force_upcast") and _autocast_to_half(self.device.type):
             for name in ("encode", "decode"):
                 exact = without_autocast(getattr(vae, name), self.device.type)
                 stack.enter_context(replaced(vae, name, exact))
@@ -133,15 +139,23 @@ class Renderer(lightning.LightningModule):
         starts = torch.from_numpy(np.stack([row["start"] for row in rows]))
         return starts.permute(0, 3, 1, 2).float().to(self.device) / 255
 
+    def _texts(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The pipeline's arguments for the prompts, and for no prompt where it is guided away from that."""
+        if self.guidance == TWO_PREDICTIONS and not self.nothing:
+            self.nothing = self.family.encode(self.pipeline, [""], self.device)
+        untold = {name: value.expand(len(prompts), *value.shape[1:]) for name, value in self.nothing.items()}
+        return self.family.text_arguments(stacked(self._encode(prompts)), untold)
+
     def _encode(self, prompts: Sequence[str]) -> list[States]:
         """Text states of each prompt; only new prompts meet the encoders."""
-        if not self.nothing:
-            self.nothing = encode_nothing(self.pipeline, self.device)
         wanted = list(dict.fromkeys(prompts))
         known = {prompt: self.states[prompt] for prompt in wanted if prompt in self.states}
         new = [prompt for prompt in wanted if prompt not in known]
         if new:
-            known.update(zip(new, encode(self.pipeline, new, self.device), strict=True))
+            states = self.family.encode(self.pipeline, new, self.device)
+            known |= {
+                prompt: {name: value[row] for name, value in states.items()} for row, prompt in enumerate(new)
+            }
             self.states = (
                 known  # no more than this batch's: rows are sorted by prompt, so none comes back later
             )

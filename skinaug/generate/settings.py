@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skinaug.errors import InputError
+from skinaug.models.base_folder import INDEX
+from skinaug.models.families.family import EMBEDDED, FLOW_SCHEDULERS, NOISE_SCHEDULERS, UNGUIDED, Family
+from skinaug.models.families.table import family_in
 
 MODES = ("text", "image")
 FORMATS = ("png", "webp", "jpeg")
-NOISE_SCHEDULERS = (
-    "dpmsolver++",
-    "unipc",
-    "ddim",
-    "euler",
-)  # over a schedule of added noise: SD 1, SD 2, SDXL
-FLOW_SCHEDULERS = ("flow", "dpmsolver++", "unipc")  # from noise to picture on a straight line: SD 3
 SCHEDULERS = tuple(dict.fromkeys(NOISE_SCHEDULERS + FLOW_SCHEDULERS))
 AUTO = "auto"
 
@@ -102,21 +98,31 @@ def check_settings(
     )
 
 
-def check_fit(settings: Settings, flow: bool, factor: int) -> None:
+def check_fit(settings: Settings, family: Family, factor: int, guidance: str) -> None:
     """Raise InputError where a base model of this family cannot make such pictures.
 
-    flow: whether its denoiser was trained by flow matching (SD 3). factor: what its sizes must be multiples of, in pixels.
+    factor: what its sizes must be multiples of, in pixels. guidance: how it is guided (`Family.guidance`).
     """
-    fitting: tuple[str, ...] = FLOW_SCHEDULERS if flow else NOISE_SCHEDULERS
-    if flow and settings.mode == "image":
-        fitting = FLOW_SCHEDULERS[:1]  # diffusers' other samplers cannot start a flow from a picture
-    if settings.scheduler not in fitting:
-        family = (
-            "flow-matching base (SD 3)" if flow else "base that was trained to remove noise (SD 1, 2, SDXL)"
-        )
+    fitting = family.image_schedulers if settings.mode == "image" else family.schedulers
+    if not fitting:
         raise InputError(
-            f"generate.scheduler '{settings.scheduler}' does not suit a {family} in mode '{settings.mode}'. "
+            f"generate.mode={settings.mode}: diffusers cannot start {family.name} from a picture. Use generate=default, or "
+            "another base."
+        )
+    if settings.scheduler not in fitting:
+        learned = "learned a flow" if family.flow else "was trained to remove noise"
+        raise InputError(
+            f"generate.scheduler '{settings.scheduler}' does not suit {family.name}, which {learned}, in mode '{settings.mode}'. "
             f"Those that do: {', '.join(fitting)}."
+        )
+    if guidance == UNGUIDED and settings.guidance_scale != 1:
+        raise InputError(
+            f"generate.guidance_scale={settings.guidance_scale:g}: this base was distilled and is not guided when it draws. Set it to 1."
+        )
+    if guidance == EMBEDDED and settings.guidance_interval != (0.0, 1.0):
+        raise InputError(
+            f"generate.guidance_interval={list(settings.guidance_interval)}: this base is told its guidance by a number, at every step "
+            "alike. Set [0, 1]."
         )
     if settings.image_size % factor:
         near = max(factor, round(settings.image_size / factor) * factor)
@@ -126,22 +132,14 @@ def check_fit(settings: Settings, flow: bool, factor: int) -> None:
 
 
 def check_folder(settings: Settings, folder: Path) -> None:
-    """`check_fit` of a pipeline in diffusers' layout from its JSON files alone; what they do not tell is not checked."""
-    flow = is_flow(_json(folder / "model_index.json"))
-    blocks = _json(folder / "vae" / "config.json").get("block_out_channels")
-    if blocks:
-        patch = _json(folder / "transformer" / "config.json").get("patch_size", 1) if flow else 1
-        check_fit(settings, flow, size_factor(2 ** (len(blocks) - 1), patch))
-
-
-def is_flow(components: Mapping[str, Any]) -> bool:
-    """Whether a pipeline with these components (or such a model_index.json) denoises by flow matching with a transformer."""
-    return components.get("transformer") not in (None, [None, None])
-
-
-def size_factor(vae_factor: int, patch_size: int) -> int:
-    """What a picture's side must be a multiple of, in pixels; diffusers asks for 8 whatever the autoencoder."""
-    return math.lcm(8, vae_factor * patch_size)
+    """`check_fit` of a pipeline in diffusers' layout from its JSON files alone; a folder without them is not judged."""
+    index = _json(folder / INDEX)
+    if not index:
+        return
+    family = family_in(index)
+    vae, denoiser = (_json(folder / part / "config.json") for part in ("vae", family.denoiser))
+    if vae and denoiser:
+        check_fit(settings, family, family.drawn_factor(vae, denoiser), family.guidance(index, denoiser))
 
 
 def _json(path: Path) -> dict[str, Any]:

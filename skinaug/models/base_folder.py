@@ -11,28 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from skinaug.errors import InputError, listing
+from skinaug.models.families.table import family_in
 
 INDEX = "model_index.json"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 CONVERT = "Pickles are refused, because loading one runs the code in it. Convert them to safetensors"
 
-STABLE_DIFFUSION = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
-STABLE_DIFFUSION_3 = (
-    "scheduler",
-    "text_encoder",
-    "text_encoder_2",
-    "tokenizer",
-    "tokenizer_2",
-    "transformer",
-    "vae",
-)
-# A family's pipeline class: the parts that it cannot do without.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "StableDiffusionPipeline": STABLE_DIFFUSION,
-    "StableDiffusionXLPipeline": (*STABLE_DIFFUSION, "text_encoder_2", "tokenizer_2"),
-    "StableDiffusion3Pipeline": STABLE_DIFFUSION_3,
-}
-OPTIONAL: dict[str, tuple[str, ...]] = {"StableDiffusion3Pipeline": ("text_encoder_3", "tokenizer_3")}
 LIBRARIES = (
     None,
     "diffusers",
@@ -47,7 +31,7 @@ def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] =
 
     Raises:
         InputError: no index, a pipeline of another family, parts or weights that are missing, pickled or truncated: all at
-            once.
+            once. Or a tokenizer without the template that the family's pipeline needs.
     """
     index = read_index(folder)
     names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
@@ -59,6 +43,11 @@ def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] =
     if torn:
         raise InputError(
             f"{folder} cannot be used as a base. Truncated or no safetensors:\n{listing(torn)}\nCopy or download them again."
+        )
+    if family_in(index).chats and not _has_template(folder / "tokenizer"):
+        raise InputError(
+            f"{folder} cannot be used as a base: its tokenizer has no template of chats, by which a {family_in(index).pipeline} reads texts. "
+            "Copy tokenizer/chat_template.jinja, or a tokenizer_config.json with a chat_template, from where the base was published."
         )
 
 
@@ -105,7 +94,7 @@ def pipeline_files(
         problem = _undescribed(part, own) or _weightless(part, own, weights)
         if problem:
             problems.append(f"{part}: {problem}")
-        small = [name for name in own if name.endswith((".json", ".txt", ".model"))]
+        small = [name for name in own if name.endswith((".json", ".txt", ".model", ".jinja"))]
         wanted += [f"{part}/{name}" for name in small + weights]
     if problems:
         raise InputError(f"these parts are not as they must be:\n{listing(problems)}")
@@ -118,15 +107,13 @@ def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
     Raises:
         InputError: another family, a part that is missing, or one that cannot be left out.
     """
-    family = str(index.get("_class_name"))
-    if family not in FAMILIES:
-        raise InputError(f"it is a {family}. Those that can be used: {', '.join(FAMILIES)}.")
-    optional = OPTIONAL.get(family, ())
-    needed = [part for part in drop if part in FAMILIES[family] or part not in MODELS + optional]
+    family = family_in(index)
+    optional = family.optional
+    needed = [part for part in drop if part in family.parts or part not in MODELS + optional]
     if needed:
         able = ", ".join(optional) or "none of its parts"
         raise InputError(
-            f"base.drop={list(drop)}, but a {family} cannot do without {', '.join(needed)}. Can be left out: {able}."
+            f"base.drop={list(drop)}, but a {family.pipeline} cannot do without {', '.join(needed)}. Can be left out: {able}."
         )
     foreign = [f"{name}: {value[0]}" for name, value in index.items() if _library(value) not in LIBRARIES]
     if foreign:
@@ -134,17 +121,16 @@ def parts(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
             f"its {INDEX} names parts of other libraries than {' and '.join(LIBRARIES[1:3])}, whose code would be run:\n"
             f"{listing(foreign)}"
         )
-    missing = [part for part in FAMILIES[family] if not _has(index, part)]
+    missing = [part for part in family.parts if not _has(index, part)]
     if missing:
-        raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family} needs.")
-    return [*FAMILIES[family], *(part for part in optional if _has(index, part) and part not in drop)]
+        raise InputError(f"its {INDEX} lacks {', '.join(missing)}, which a {family.pipeline} needs.")
+    return [*family.parts, *(part for part in optional if _has(index, part) and part not in drop)]
 
 
 def absent(index: Mapping[str, Any], drop: Sequence[str] = ()) -> list[str]:
     """Names of the parts that diffusers must be told to do without: safety checkers, and what was dropped."""
-    optional = OPTIONAL.get(str(index.get("_class_name")), ())
     named = [name for name, value in index.items() if isinstance(value, list)]
-    return sorted({*named, *optional} - set(parts(index, drop)))
+    return sorted({*named, *family_in(index).optional} - set(parts(index, drop)))
 
 
 def weight_files(names: Iterable[str], variant: str | None = None) -> list[str]:
@@ -196,6 +182,13 @@ def _undescribed(part: str, names: Sequence[str]) -> str | None:
         return None if any(name in names for name in known) else f"none of {', '.join(known)}"
     config = "scheduler_config.json" if part == "scheduler" else "config.json"
     return None if config in names else f"no {config}"
+
+
+def _has_template(tokenizer: Path) -> bool:
+    """Whether a tokenizer's folder tells how a chat is written, in a file of its own or among the settings."""
+    config = tokenizer / "tokenizer_config.json"
+    told = json.loads(config.read_text()) if config.is_file() else {}
+    return (tokenizer / "chat_template.jinja").is_file() or bool(told.get("chat_template"))
 
 
 def _weightless(part: str, names: Sequence[str], weights: Sequence[str]) -> str | None:

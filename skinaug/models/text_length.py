@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-T5_TOKENS = (
-    256  # of SD 3's third encoder, as its pipeline calls it; the tokenizer itself tells a larger number
-)
+from skinaug.models.families.table import family_of
 
 
 def text_encoders(pipeline: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -21,10 +19,10 @@ def text_encoders(pipeline: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def cut_off(pipeline: Any, texts: Sequence[str]) -> list[str]:
     """A line for each text and encoder that reads only its beginning: what would be lost, and how many tokens are read."""
-    problems = []
+    problems, family = [], family_of(pipeline)
     for name, _, tokenizer in text_encoders(pipeline):
-        limit = T5_TOKENS if name == "text_encoder_3" else tokenizer.model_max_length
-        spelled = [_with_vectors(pipeline, text, tokenizer) for text in texts]
+        limit = family.limit(pipeline, name)
+        spelled = [family.spelled(pipeline, name, text) for text in texts]
         for text, ids in zip(texts, tokenizer(spelled, verbose=False).input_ids, strict=True):
             if len(ids) > limit:
                 lost = tokenizer.decode(ids[limit - 1 : -1])
@@ -37,9 +35,3 @@ def unknown_tokens(pipeline: Any, texts: Sequence[str]) -> list[str]:
     asked = {token for text in texts for token in re.findall(r"<[^<>\s]+>", text)}
     taught = [set(tokenizer.get_vocab()) for _, _, tokenizer in text_encoders(pipeline)] if asked else []
     return sorted(token for token in asked if not all(token in known for known in taught))
-
-
-def _with_vectors(pipeline: Any, text: str, tokenizer: Any) -> str:
-    """A text as its pipeline tokenizes it: textual inversion's words stand for several tokens. SD 3 has none."""
-    convert = getattr(pipeline, "maybe_convert_prompt", None)
-    return convert(text, tokenizer) if convert else text

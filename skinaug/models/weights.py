@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,10 +19,10 @@ from torch import Tensor
 from skinaug.errors import InputError, listing
 from skinaug.models.base import load_folder
 from skinaug.models.base_folder import CONVERT, PICKLES
+from skinaug.models.families.family import TEXTUAL_INVERSION
+from skinaug.models.families.table import FAMILIES, family_of
 from skinaug.models.layouts import ENCODERS, LORA_FILE
 from skinaug.models.phrases import all_phrases, read_phrases
-
-DENOISERS = ("unet", "transformer")
 
 
 def model_folders(weights: Path, classes: Sequence[str]) -> list[tuple[Path, list[str]]]:
@@ -69,7 +70,8 @@ def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[Diffusion
 
 def digest(pipeline: DiffusionPipeline) -> str:
     """SHA-256 of all that makes the pictures besides prompt, seed and settings: every parameter of every model, the
-    tokens that were added and the noise schedule. 16 hexadecimal digits; the same whatever the folder, device or name."""
+    tokens that were added, templates of chats and the noise schedule. 16 hexadecimal digits; the same whatever the folder,
+    device or name."""
     total = hashlib.sha256()
     for name, component in sorted(pipeline.components.items()):
         if isinstance(component, torch.nn.Module):
@@ -78,6 +80,7 @@ def digest(pipeline: DiffusionPipeline) -> str:
                 total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         elif hasattr(component, "get_added_vocab"):
             total.update(json.dumps(component.get_added_vocab(), sort_keys=True).encode())
+            total.update((component.chat_template or "").encode())
     schedule = {key: value for key, value in pipeline.scheduler.config.items() if not key.startswith("_")}
     total.update(json.dumps(schedule, sort_keys=True, default=str).encode())
     return total.hexdigest()[:16]
@@ -93,7 +96,7 @@ def _refuse_pickles(folder: Path) -> None:
 
 def _add_tokens(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Load all textual inversion files; afterwards each phrase of labels.json is a token with vectors of its own."""
-    if not hasattr(pipeline, "load_textual_inversion"):
+    if TEXTUAL_INVERSION not in family_of(pipeline).methods:
         raise InputError(
             f"{folder} holds textual inversions, which diffusers cannot load into a {type(pipeline).__name__}. Use the base "
             "that they were trained on."
@@ -149,15 +152,23 @@ def _add_token(
 def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
     """Load LoRA weights, and check that every tensor arrived: diffusers and transformers drop what they do not know."""
     taught = _read(path)
-    (own,) = [name for name in DENOISERS if hasattr(pipeline, name)]
-    (other,) = [name for name in DENOISERS if name != own]
+    own = family_of(pipeline).denoiser
+    (other,) = {family.denoiser for family in FAMILIES.values()} - {own}
     if any(name.startswith(f"{other}.") for name in taught):
         raise InputError(
             f"The LoRA in {path} does not fit this base model: it changes a {other}, and a {type(pipeline).__name__} has a "
             f"{own}. Use the base that it was trained on."
         )
     try:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+        with warnings.catch_warnings():
+            # Layers of one name in two families can be as wide: then the LoRA's own settings name more than it has weights for.
+            warnings.filterwarnings("error", "While injecting the PEFT adapters", RuntimeWarning)
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    except RuntimeWarning as error:
+        raise InputError(
+            f"The LoRA in {path} does not fit this base model: it has weights for other layers than its settings name here. Use the "
+            "base that it was trained on."
+        ) from error
     except (ValueError, RuntimeError, LookupError, AttributeError) as error:  # diffusers checks little itself
         raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
     models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]

@@ -13,11 +13,13 @@ from diffusion_components import plain_pipeline, save_tiny
 from safetensors.torch import load_file
 
 from skinaug.errors import InputError
-from skinaug.finetune import families
 from skinaug.finetune import loss as losses
 from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
+from skinaug.finetune.schedule import NoiseSchedule
+from skinaug.models.families.sdxl import time_ids
+from skinaug.models.families.table import denoiser, family_of
 
 FAMILIES = ("sd1", "sd2", "sdxl", "sd3")
 METHODS = {
@@ -87,9 +89,9 @@ def test_states_and_denoiser_agree_with_the_pipelines_own_call(family: str, tiny
     pipeline = plain_pipeline(tiny_bases[family])
     device, texts = torch.device("cpu"), ["a photo of red", "", "a photo of red"]
     with torch.no_grad():
-        states = families.encode(pipeline, texts, device)
+        states = family_of(pipeline).encode(pipeline, texts, device)
         assert torch.equal(states["embeds"][0], states["embeds"][2])
-        network, seen = families.denoiser(pipeline), {}
+        network, seen = denoiser(pipeline), {}
 
         def watch(module, args, kwargs, output):
             seen.update(kwargs, output=output[0], args=args)
@@ -110,24 +112,24 @@ def test_states_and_denoiser_agree_with_the_pipelines_own_call(family: str, tiny
         both = {
             name: value[[1, 0]] for name, value in states.items()
         }  # the pipeline puts the empty text first
-        ours = families.denoise(network, noisy, timestep.expand(2).float(), both, sizes)
+        ours = family_of(pipeline).denoise(network, noisy, timestep.expand(2).float(), both, sizes)
     torch.testing.assert_close(ours, seen["output"], rtol=1e-4, atol=1e-5)
 
 
 def test_sdxl_is_told_the_size_of_small_photographs_only():
     sizes = torch.tensor([[450, 600, 512], [3000, 4000, 512]])
-    assert families.time_ids(sizes).tolist() == [[450, 512, 0, 0, 512, 512], [512, 512, 0, 0, 512, 512]]
+    assert time_ids(sizes).tolist() == [[450, 512, 0, 0, 512, 512], [512, 512, 0, 0, 512, 512]]
 
 
 def test_noise_schedules_are_those_of_diffusers():
     latents, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     levels = torch.tensor([0, 400, 999])
     scheduler = DDPMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
-    schedule = families.NoiseSchedule.of(scheduler)
+    schedule = NoiseSchedule.of(scheduler)
     mixed = losses.add_noise(latents, noise, schedule.signal[levels], schedule.noise[levels])
     torch.testing.assert_close(mixed, scheduler.add_noise(latents, noise, levels))
     flow = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    schedule = families.NoiseSchedule.of(flow)
+    schedule = NoiseSchedule.of(flow)
     mixed = losses.add_noise(latents, noise, schedule.signal[levels], schedule.noise[levels])
     torch.testing.assert_close(mixed, flow.scale_noise(latents, flow.timesteps[levels], noise))
     assert schedule.prediction_type == "flow"
@@ -135,4 +137,4 @@ def test_noise_schedules_are_those_of_diffusers():
 
 def test_bases_that_predict_pictures_are_refused():
     with pytest.raises(InputError, match="sample"):
-        families.NoiseSchedule.of(DDPMScheduler(prediction_type="sample"))
+        NoiseSchedule.of(DDPMScheduler(prediction_type="sample"))

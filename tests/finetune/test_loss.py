@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
 from skinaug.finetune import loss as losses
-from skinaug.finetune.families import PREDICTION_TYPES
+from skinaug.finetune.schedule import PREDICTION_TYPES
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 TIMESTEPS = torch.tensor([0, 10, 400, 999])

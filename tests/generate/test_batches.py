@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from skinaug.generate import batches
 from skinaug.generate.batches import images_at_once
 
-SD = SimpleNamespace(config=SimpleNamespace(block_out_channels=(128, 256, 512, 512)))
+SD = (128, 256, 512, 512)
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
@@ -31,5 +29,4 @@ def test_a_ceiling_for_each_device(monkeypatch):
 
 
 def test_the_demo_draws_32_at_once_on_a_cpu():
-    tiny = SimpleNamespace(config=SimpleNamespace(block_out_channels=(32, 64, 64)))
-    assert images_at_once("auto", tiny, 64, CPU) == 32
+    assert images_at_once("auto", (32, 64, 64), 64, CPU) == 32

@@ -20,10 +20,12 @@ from diffusion_components import FAMILIES, plain_pipeline, save_tiny
 from PIL import Image
 
 from skinaug.errors import InputError
-from skinaug.generate.families import build_scheduler, check_pipeline, check_prompts, denoiser, start_strength
+from skinaug.generate.families import build_scheduler, check_pipeline, check_prompts, start_strength
 from skinaug.generate.plan import next_seed
 from skinaug.generate.predict import Renderer, to_uint8
-from skinaug.generate.settings import NOISE_SCHEDULERS, Settings
+from skinaug.generate.settings import Settings
+from skinaug.models.families.family import NOISE_SCHEDULERS
+from skinaug.models.families.table import denoiser
 
 PROMPTS = ["a photo of acne", "a photo of nevus on the leg", "a photo of acne"]
 SEEDS = [0, 2**53 - 1, 7]

@@ -28,7 +28,8 @@ NOISE = {
 def configured(folder: Path, config: dict[str, Any], denoiser: str = "unet") -> Path:
     (folder / "scheduler").mkdir(parents=True)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
-    (folder / "model_index.json").write_text(json.dumps({denoiser: ["diffusers", "X"]}))
+    family = {"unet": "StableDiffusionPipeline", "transformer": "StableDiffusion3Pipeline"}[denoiser]
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": family}))
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.export import sort_metadata
-from skinaug.finetune.families import denoiser, denoiser_name
+from skinaug.finetune.suits import check_method
+from skinaug.models.families.family import LORA
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 
 # Settings of peft's LoraConfig with which an exported file draws, read by diffusers alone, what was taught.
@@ -33,12 +36,13 @@ TEXT_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank adapters on the denoiser, and on the CLIP text encoders if wanted.
+    """Low-rank adapters on the denoiser, and if wanted on those text encoders of which diffusers reads them.
 
     Attributes:
         rank: of each change, at least 1.
         alpha: the change is scaled by alpha / rank.
-        target_modules: endings of the names of the denoiser's layers that are changed.
+        target_modules: endings of the names of the denoiser's layers that are changed. Where a family has layers that do the same
+            under other names, those are changed too (`family.Family.lora_layers`).
         text_encoder: whether the text encoders' attention changes as well.
         options: further settings of peft's LoraConfig, of OPTIONS, such as use_dora (Liu et al. 2024) or use_rslora.
     """
@@ -88,8 +92,14 @@ class Lora:
         """Add the adapters; they are what learns.
 
         Raises:
-            InputError: no layer has such a name.
+            InputError: the family takes no LoRA, no layer has such a name, or the text encoders are to learn and diffusers reads no LoRA of this family's.
         """
+        family = family_of(pipeline)
+        check_method(LORA, family)
+        if self.text_encoder and not family.lora_encoders:
+            raise InputError(
+                f"finetune.method.text_encoder=true: diffusers reads no LoRA of {family.name}'s text encoder. Set it to false."
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             for network, targets in self._changed(pipeline):
@@ -105,17 +115,19 @@ class Lora:
         ]
 
     def _changed(self, pipeline: Any) -> Iterator[tuple[Any, Sequence[str]]]:
-        """Each network that changes, and its layers' endings. The T5 encoder of SD 3 stays: diffusers saves no changes of it."""
-        yield denoiser(pipeline), self.target_modules
+        """Each network that changes, and its layers' endings."""
+        family = family_of(pipeline)
+        others = [family.lora_layers.get(name, ()) for name in self.target_modules]
+        yield denoiser(pipeline), list(dict.fromkeys(chain(self.target_modules, *others)))
         if self.text_encoder:
             for name, network, _ in text_encoders(pipeline):
-                if name != "text_encoder_3":
+                if name in family.lora_encoders:
                     yield network, TEXT_LAYERS
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
         """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of the pipeline's class reads."""
         # peft's names: diffusers' older ones would lose convolutions on loading.
-        name, network = denoiser_name(pipeline), denoiser(pipeline)
+        name, network = family_of(pipeline).denoiser, denoiser(pipeline)
         layers = {f"{name}_lora_layers": _matrices(network)}
         layers[f"{name}_lora_adapter_metadata"] = _settings(network)
         for encoder_name, encoder, _ in text_encoders(pipeline) if self.text_encoder else ():
