@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tiny_bases import flux, flux2_klein, qwenimage, zimage
+from tiny_bases import flux, flux2_klein, pixart, qwenimage, sana, zimage
 from tiny_bases.tiny import Tiny
 
 TINY: dict[str, Tiny] = {
@@ -15,6 +15,9 @@ TINY: dict[str, Tiny] = {
     "flux2_klein_base": flux2_klein.BASE,
     "zimage": zimage.ZIMAGE,
     "qwenimage": qwenimage.QWENIMAGE,
+    "sana": sana.SANA,
+    "pixart_sigma": pixart.SIGMA,
+    "pixart_alpha": pixart.ALPHA,
 }
 
 

@@ -9,7 +9,9 @@ from skinaug.errors import InputError
 from skinaug.models.families.family import Family
 from skinaug.models.families.flux import Flux
 from skinaug.models.families.flux2_klein import Flux2Klein
+from skinaug.models.families.pixart import PixArtAlpha, PixArtSigma
 from skinaug.models.families.qwenimage import QwenImage
+from skinaug.models.families.sana import Sana
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
 from skinaug.models.families.stable_diffusion import StableDiffusion
@@ -25,6 +27,9 @@ FAMILIES: dict[str, Family] = {
         Flux2Klein(),
         ZImage(),
         QwenImage(),
+        Sana(),
+        PixArtSigma(),
+        PixArtAlpha(),
     )
 }
 
