@@ -32,7 +32,17 @@ TOOLS = {
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 # Their words are no overrides.
-WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "memory", "plan", "predict", "push", "rerun", "store")
+WITHOUT_CONFIGURATION = (
+    "compare",
+    "dashboard",
+    "export",
+    "memory",
+    "plan",
+    "predict",
+    "push",
+    "rerun",
+    "store",
+)
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 

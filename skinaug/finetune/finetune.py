@@ -166,11 +166,12 @@ class Finetune:
         cache: Path,
         logger: Any,
         out: Path,
+        drop: Sequence[str] = (),
     ) -> None:
         """Leave the method's files, labels.json, samples/ and a model card in `out`; with scope=class in out/models/<class>.
 
         manifest: training photographs. prior_images: the base's, where `prior` asks for them. cache: folder for encoded
-        images and texts, of any base and data. base_name, licence: of the base, for the model card.
+        images and texts, of any base and data. base_name, licence, drop: of the base, for the model card.
         """
         phrases = self.phrases(manifest.classes)
         teach = partial(
@@ -191,6 +192,7 @@ class Finetune:
                 settings=self.summary(),
                 base_name=base_name,
                 licence=licence,
+                drop=drop,
             )
 
     def teach(
@@ -295,9 +297,8 @@ class Finetune:
 
     def texts(self, make_batch: partial[Batch], phrases: Mapping[str, str]) -> Iterator[str]:
         """All that is read during a training: captions of its batches, prompts of its sample grids, and no text."""
-        captions = partial(training_captions, **make_batch.keywords)
         for number in range(self.steps * self.accumulate_grad_batches):
-            yield from captions(number)
+            yield from training_captions(number, **make_batch.keywords)
         yield from self.prompts(phrases)
         yield ""
 

@@ -56,7 +56,13 @@ def bases(tmp_path_factory: pytest.TempPathFactory):
 @pytest.mark.parametrize("bits", [8, 4])
 def test_a_lora_learns_on_quantised_weights_and_is_a_plain_one(bits: int, teach, tmp_path: Path, bases):
     watch, plain = Losses(), Losses()
-    same = {"base": lambda: load_folder(bases("sd1")), "steps": 12, "caption_dropout": 0.0, "fresh": True, **SGD}
+    same = {
+        "base": lambda: load_folder(bases("sd1")),
+        "steps": 12,
+        "caption_dropout": 0.0,
+        "fresh": True,
+        **SGD,
+    }
     teach(tmp_path / "few", LORA, quantize=bits, watch=watch, **same)
     teach(tmp_path / "all", LORA, watch=plain, **same)
     assert f"Linear{bits}bit{'Lt' if bits == 8 else ''}" in watch.kinds
@@ -68,7 +74,9 @@ def test_a_lora_learns_on_quantised_weights_and_is_a_plain_one(bits: int, teach,
         name: (value.shape, value.dtype) for name, value in full.items()
     }
     pipeline, _ = load(lambda: load_folder(bases("sd1")), tmp_path / "few")  # refuses what does not fit whole
-    assert {type(layer) for layer in denoiser(pipeline).modules() if isinstance(layer, nn.Linear)} == {nn.Linear}
+    assert {type(layer) for layer in denoiser(pipeline).modules() if isinstance(layer, nn.Linear)} == {
+        nn.Linear
+    }
     assert f"bits of the base's weights | {bits}" in (tmp_path / "few" / "README.md").read_text()
 
 
@@ -109,7 +117,12 @@ def test_large_text_encoders_are_quantised_and_small_ones_are_not(bases, monkeyp
     small = sum(parameter.numel() for parameter in pipeline.text_encoder.parameters())
     monkeypatch.setattr(quantized, "LARGE", small + 1)
     quantize_pipeline(pipeline, denoiser(pipeline), 8, torch.float32)
-    kinds = [type(getattr(pipeline, name).get_submodule("encoder.layers.0.mlp.fc1")).__name__ if "encoder" in dict(getattr(pipeline, name).named_children()) else type(getattr(pipeline, name).get_submodule("text_model.encoder.layers.0.mlp.fc1")).__name__ for name in ("text_encoder", "text_encoder_2")]
+    kinds = [
+        type(getattr(pipeline, name).get_submodule("encoder.layers.0.mlp.fc1")).__name__
+        if "encoder" in dict(getattr(pipeline, name).named_children())
+        else type(getattr(pipeline, name).get_submodule("text_model.encoder.layers.0.mlp.fc1")).__name__
+        for name in ("text_encoder", "text_encoder_2")
+    ]
     assert kinds == ["Linear", "Linear8bitLt"]
 
 

@@ -38,4 +38,4 @@ def flux(guided: bool) -> FluxPipeline:
 
 
 DEV = Tiny(lambda: flux(guided=True), 16, 3.5, {"guidance_scale": 3.5})
-SCHNELL = Tiny(lambda: flux(guided=False), 16, reading={"max_sequence_length": 256})
+SCHNELL = Tiny(lambda: flux(guided=False), 16, taught=False, reading={"max_sequence_length": 256})

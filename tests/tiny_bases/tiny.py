@@ -20,6 +20,7 @@ class Tiny:
         guidance: weight that skinaug is asked for; plain: arguments that ask diffusers for the same.
         reading: arguments without which diffusers would read texts otherwise, or draw other sizes.
         scheduler: as settings name it.
+        taught: whether training is tested with it; not of bases that differ from another in how they are guided alone.
         latents: makes [B, C, h, w] of the noise that the pipeline draws.
     """
 
@@ -29,4 +30,5 @@ class Tiny:
     plain: Mapping[str, Any] = field(default_factory=dict)
     reading: Mapping[str, Any] = field(default_factory=dict)
     scheduler: str = "flow"
+    taught: bool = True
     latents: Callable[[Tensor], Tensor] = lambda noise: noise

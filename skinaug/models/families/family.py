@@ -21,7 +21,7 @@ States = dict[
 NOISE_SCHEDULERS = ("dpmsolver++", "unipc", "ddim", "euler")
 FLOW_SCHEDULERS = ("flow", "dpmsolver++", "unipc")
 
-LORA, FULL, TEXTUAL_INVERSION = "lora", "full", "textual_inversion"
+METHODS = LORA, FULL, TEXTUAL_INVERSION = "lora", "full", "textual_inversion"
 
 # How a denoiser is guided: by a prediction with the text and one without, by a number that it is told, or not at all because it was
 # distilled from one that was guided.

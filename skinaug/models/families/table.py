@@ -8,6 +8,7 @@ from typing import Any
 from skinaug.errors import InputError
 from skinaug.models.families.family import Family
 from skinaug.models.families.flux import Flux
+from skinaug.models.families.flux2_klein import Flux2Klein
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
 from skinaug.models.families.stable_diffusion import StableDiffusion
@@ -19,6 +20,7 @@ FAMILIES: dict[str, Family] = {
         StableDiffusionXL(),
         StableDiffusion3(),
         Flux(),
+        Flux2Klein(),
     )
 }
 

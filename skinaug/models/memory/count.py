@@ -16,7 +16,7 @@ from peft import LoraConfig
 from torch import nn
 
 from skinaug.models.families.table import family_named
-from skinaug.models.memory.activations import drawing_bytes, training_bytes
+from skinaug.models.memory.activations import activation_bytes
 from skinaug.models.memory.architectures import ARCHITECTURES, Architecture, Part
 from skinaug.models.quantize import replaceable
 
@@ -46,32 +46,27 @@ def sizes(network: nn.Module) -> dict[str, int]:
     }
 
 
-def step_bytes(base: Architecture, checkpointing: bool | None, image_size: int | None = None) -> tuple[int, int]:
-    """Bytes beside weights that one picture's step takes in bfloat16, and how many numbers the LoRA has.
-
-    checkpointing: whether activations are computed again; None for a call of the denoiser that nothing learns from.
-    """
+def step(base: Architecture, image_size: int | None = None) -> dict[str, int]:
+    """What one picture's step of training keeps in bfloat16, as it is and with gradient checkpointing, and how many numbers the LoRA
+    has. Bytes."""
     family, network = family_named(base.pipeline), build(base.denoiser)
     network.to(torch.bfloat16).requires_grad_(False)
     layers = [name for kind in TARGETS for name in (kind, *family.lora_layers.get(kind, ()))]
     network.add_adapter(LoraConfig(r=RANK, target_modules=layers))
     network.to(torch.bfloat16).train()  # autocast computes the LoRA's products so too
-    if checkpointing:
-        network.enable_gradient_checkpointing()
     size, vae = image_size or base.image_size, base.vae[1]
     side = size // 2 ** (len(vae["block_out_channels"]) - 1)
     half = {"dtype": torch.bfloat16, "device": "meta"}
     noisy = torch.empty(1, vae["latent_channels"], side, side, **half)
     states = {name: torch.empty(1, *shape, **half) for name, shape in base.states.items()}
     told = torch.empty(1, **half), states, torch.full((1, 3), size, device="meta")
-    count = drawing_bytes if checkpointing is None else training_bytes
-    taken = count(lambda: family.denoise(network, noisy, *told))
-    return taken, sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    taken = activation_bytes(network, lambda: family.denoise(network, noisy, *told))
+    lora = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return {"training": taken[0], "checkpointed": taken[1], "lora": lora}
 
 
 def counted(base: Architecture) -> dict[str, Any]:
     """All of a base that `needs` calculates with."""
-    training, lora = step_bytes(base, checkpointing=False)
     return {
         "image_size": base.image_size,
         "denoiser": sizes(build(base.denoiser)),
@@ -79,10 +74,7 @@ def counted(base: Architecture) -> dict[str, Any]:
         "vae_width": base.vae[1]["block_out_channels"][1],
         "encoders": {name: sizes(build(part)) for name, part in base.encoders.items()},
         "left_out": list(base.left_out),
-        "lora": lora,
-        "training": training,
-        "checkpointed": step_bytes(base, checkpointing=True)[0],
-        "drawing": step_bytes(base, checkpointing=None)[0],
+        **step(base),
     }
 
 
@@ -91,7 +83,9 @@ def main(names: Sequence[str]) -> None:
     logging.disable(logging.WARNING)
     found = json.loads(FILE.read_text()) if FILE.is_file() else {}
     found |= {name: counted(ARCHITECTURES[name]) for name in names or ARCHITECTURES}
-    FILE.write_text(json.dumps({name: found[name] for name in ARCHITECTURES if name in found}, indent=1) + "\n")
+    FILE.write_text(
+        json.dumps({name: found[name] for name in ARCHITECTURES if name in found}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

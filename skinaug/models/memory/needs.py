@@ -66,7 +66,9 @@ def full(base: Base, checkpointed: bool = False) -> dict[str, float]:
 def drawing(base: Base, bits: int | None = None, offload: str | None = None) -> dict[str, float]:
     """A picture with guidance, in bf16-mixed: float32 weights, computed with in bfloat16."""
     network, vae = base["denoiser"], base["vae"]["parameters"] * FULL
-    calls = 2 * base["drawing"]
+    calls = (
+        2 * base["checkpointed"]
+    )  # with the text and without; a little more than it takes, as nothing learns
     decoding = DECODER_MAPS * FULL * base["vae_width"] * base["image_size"] ** 2
     if offload in ("group", "sequential"):
         return {"denoiser": network["largest"] * (FULL + HALF), "vae": 0, "activations": max(calls, decoding)}
@@ -154,7 +156,14 @@ def _texts() -> list[list[str]]:
 
 
 def _parts() -> list[list[str]]:
-    heads = ["base, method", "denoiser", "learns: weights, gradients, moments", "activations", "a layer unpacked, or copies", "sum"]
+    heads = [
+        "base, method",
+        "denoiser",
+        "learns: weights, gradients, moments",
+        "activations",
+        "a layer unpacked, or copies",
+        "sum",
+    ]
     rows = []
     for name, base in bases().items():
         ways = {
@@ -163,7 +172,8 @@ def _parts() -> list[list[str]]:
             "LoRA, 4 bits, checkpointing": lora(base, bits=4, checkpointed=True),
         }
         rows += [
-            [f"{name}, {way}", *map(gb, parts.values()), gb(sum(parts.values()))] for way, parts in ways.items()
+            [f"{name}, {way}", *map(gb, parts.values()), gb(sum(parts.values()))]
+            for way, parts in ways.items()
         ]
     return [heads, *rows]
 
@@ -178,7 +188,9 @@ def _drawing() -> list[list[str]]:
 
 def _most(first: Any, ways: Mapping[str, Mapping[str, Any]], need: Any, prefix: str) -> list[list[str]]:
     """A row a base and a column a way: GB, and the device that holds them."""
-    titles = [f"{prefix} {title}".strip() if title != "as it is" or prefix == "" else prefix for title in ways]
+    titles = [
+        f"{prefix} {title}".strip() if title != "as it is" or prefix == "" else prefix for title in ways
+    ]
     rows = []
     for name, base in bases().items():
         told = [peak(way(base), reading(base)) for way in first.values()]
