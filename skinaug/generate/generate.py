@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
@@ -19,7 +20,10 @@ from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_settings
 from skinaug.generate.writer import PictureWriter
 from skinaug.manifest import Manifest
+from skinaug.models.families.table import denoiser
 from skinaug.models.phrases import read_phrases
+from skinaug.models.quantize import quantize_pipeline
+from skinaug.models.trainer import HALF
 from skinaug.models.weights import load, model_folders
 from skinaug.prompts import PromptSet
 
@@ -40,6 +44,8 @@ def generate(
     format: str = "png",
     max_redraws: int = 3,
     compile: bool = False,
+    quantize: int | None = None,
+    offload: str | None = None,
     *,
     classes: Sequence[str],
     weights: Path,
@@ -68,6 +74,9 @@ def generate(
         format: png, webp (lossless) or jpeg (quality 95); the EXIF description tells prompt, seed, redraws and flaw as JSON.
         max_redraws: how often a picture that is broken, black, blank or colour-cast is drawn again, with the next seed.
             Columns `redraws` and `flaw` tell how often it was, and what is wrong with it still (guards.FLAWS, or null).
+        quantize: bits of the denoiser's and of large text encoders' weights, 8 or 4 (`models.quantize`), with what was taught merged in
+            before; None leaves them as they are. Decides the pictures.
+        offload: of `settings.OFFLOADS`: where weights wait until they are needed; None keeps them on the device.
         compile: run the denoiser through torch.compile: pays off after some hundred images on a GPU.
         weights: a fine-tuning artifact (labels.json, textual_inversion/, lora/, pipeline/, or models/ with one a class).
         real: the training images, for image mode; their ids are the column `parents`.
@@ -77,14 +86,15 @@ def generate(
     """
     settings = check_settings(
         per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size, mode, strength,
-        guidance_interval, format, max_redraws,
+        guidance_interval, format, max_redraws, quantize, offload,
     )  # fmt: skip
     check_real(settings, real, classes)
     check_templates(prompts, classes)
-    models = _Models(base, weights, classes, settings)
+    dtype = HALF.get(str(trainer().precision), torch.float32)
+    models = _Models(base, weights, classes, settings, quantize, dtype)
     starts = real if mode == "image" else None
     rows = with_paths(_plan(models, prompts, per_class, seed, starts), format)
-    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
+    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile, "offload": offload}
     _draw(models, rows, starts, trainer, logger, out, format, options)
 
 
@@ -94,10 +104,18 @@ class _Models:
     phrases: what stands for each class in a prompt, in the classes' order.
     """
 
-    def __init__(self, base: Base, weights: Path, classes: Sequence[str], settings: Settings) -> None:
+    def __init__(
+        self,
+        base: Base,
+        weights: Path,
+        classes: Sequence[str],
+        settings: Settings,
+        bits: int | None,
+        dtype: torch.dtype,
+    ) -> None:
         self.phrases = read_phrases(weights, classes)
         self.folders = model_folders(weights, classes)
-        self.base, self.settings = base, settings
+        self.base, self.settings, self.bits, self.dtype = base, settings, bits, dtype
         self.held: dict[Path, tuple[DiffusionPipeline, str]] = {}
 
     def load(self, folder: Path) -> tuple[DiffusionPipeline, str]:
@@ -106,6 +124,9 @@ class _Models:
             self.held.clear()
             pipeline, digest = load(self.base, folder)
             check_pipeline(pipeline, self.settings)
+            if self.bits is not None:
+                quantize_pipeline(pipeline, denoiser(pipeline), self.bits, self.dtype)
+                digest = f"{digest}-{self.bits}bit"  # other weights, and so other pictures
             self.held[folder] = pipeline, digest
         return self.held[folder]
 
