@@ -40,7 +40,7 @@ class Family:
         flow: whether it learned a flow (Lipman et al. 2023) rather than to remove noise.
         methods: of fine-tuning that it takes.
         schedulers: samplers that draw with it; image_schedulers: those that can start from a picture, none where diffusers has no
-            such pipeline.
+            such pipeline; inpaint_schedulers: those that can draw into one, likewise.
         branches: in which order a guided pipeline asks for its predictions: a tuple a call of the denoiser.
         longest: tokens that a text encoder reads, where its tokenizer does not say so.
         lora_encoders: text encoders whose LoRA diffusers saves and loads.
@@ -60,12 +60,18 @@ class Family:
     image_schedulers: tuple[str, ...] = FLOW_SCHEDULERS[
         :1
     ]  # others of diffusers cannot start a flow from a picture
+    inpaint_schedulers: tuple[str, ...] = ()
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
     longest: Mapping[str, int] = {}
     lora_encoders: tuple[str, ...] = ()
     lora_layers: Mapping[str, tuple[str, ...]] = {}
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds"}
     call: Mapping[str, Any] = {}
+
+    @property
+    def samplers(self) -> Mapping[str, tuple[str, ...]]:
+        """Samplers by mode of drawing: text, image, inpaint."""
+        return {"text": self.schedulers, "image": self.image_schedulers, "inpaint": self.inpaint_schedulers}
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Text states of distinct texts as the pipeline itself makes them, with gradients where its encoders learn.

@@ -7,6 +7,7 @@ from typing import Any
 
 from skinaug.errors import InputError
 from skinaug.models.families.family import Family
+from skinaug.models.families.inpainting import StableDiffusionInpainting, StableDiffusionXLInpainting
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
 from skinaug.models.families.stable_diffusion import StableDiffusion
@@ -17,6 +18,8 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion(),
         StableDiffusionXL(),
         StableDiffusion3(),
+        StableDiffusionInpainting(),
+        StableDiffusionXLInpainting(),
     )
 }
 
