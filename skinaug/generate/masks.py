@@ -146,7 +146,7 @@ def check_parents(real: Manifest, inpaint: Inpaint, classes: Sequence[str], size
     Raises:
         InputError: as `check_sources` and `usable_parents`, or a class without a parent.
     """
-    check_sources(inpaint, real.table.columns, classes)
+    check_sources(inpaint, real.table.columns, real.classes)
     if inpaint.mask in (FOUND, DRAWN):
         areas, _ = _areas(real, inpaint, size)
         good = {
