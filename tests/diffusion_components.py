@@ -66,10 +66,10 @@ def plain_pipeline(folder: Path) -> DiffusionPipeline:
 
 
 def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
-    tokenizer = _tokenizer()
+    tokenizer = clip_tokenizer()
     return StableDiffusionPipeline(
-        vae=_vae(size),
-        text_encoder=_text_encoder(len(tokenizer)),
+        vae=small_vae(size),
+        text_encoder=clip_text_encoder(len(tokenizer)),
         tokenizer=tokenizer,
         unet=_unet(size),
         scheduler=_noise_schedule(prediction_type),
@@ -80,11 +80,11 @@ def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
 
 
 def _sdxl() -> DiffusionPipeline:
-    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer(pad_token="!")
     return StableDiffusionXLPipeline(
-        vae=_vae(SIZE, scaling_factor=0.5),
-        text_encoder=_text_encoder(len(tokenizer)),
-        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        vae=small_vae(SIZE, scaling_factor=0.5),
+        text_encoder=clip_text_encoder(len(tokenizer)),
+        text_encoder_2=clip_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
         unet=_unet(
@@ -101,7 +101,7 @@ def _sdxl() -> DiffusionPipeline:
 
 def _sd3() -> DiffusionPipeline:
     """Without the T5 encoder, as many run it; the text states are padded to joint_attention_dim."""
-    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
+    tokenizer, tokenizer_2 = clip_tokenizer(), clip_tokenizer(pad_token="!")
     return StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
             sample_size=SIZE // 2,
@@ -117,7 +117,7 @@ def _sd3() -> DiffusionPipeline:
             pos_embed_max_size=8,
         ),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=_vae(
+        vae=small_vae(
             SIZE,
             latent_channels=8,
             scaling_factor=1.5,
@@ -125,8 +125,8 @@ def _sd3() -> DiffusionPipeline:
             use_quant_conv=False,
             use_post_quant_conv=False,
         ),
-        text_encoder=_text_encoder(len(tokenizer), WIDTH_L, POOLED_L),
-        text_encoder_2=_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
+        text_encoder=clip_text_encoder(len(tokenizer), WIDTH_L, POOLED_L),
+        text_encoder_2=clip_text_encoder(len(tokenizer), WIDTH_G, POOLED_G),
         text_encoder_3=None,
         tokenizer=tokenizer,
         tokenizer_2=tokenizer_2,
@@ -162,7 +162,7 @@ def _unet(size: int, cross_attention_dim: int = WIDTH_L, **others) -> UNet2DCond
     )
 
 
-def _vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **others) -> AutoencoderKL:
+def small_vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **others) -> AutoencoderKL:
     """Divides the side by 2."""
     return AutoencoderKL(
         block_out_channels=(8, 16),
@@ -177,7 +177,7 @@ def _vae(size: int, latent_channels: int = 4, scaling_factor: float = 1.0, **oth
     )
 
 
-def _text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = None) -> CLIPTextModel:
+def clip_text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = None) -> CLIPTextModel:
     """Two layers; `pooled` is the width of a projected pooled state, None for an encoder without one."""
     config = CLIPTextConfig(
         vocab_size=vocab_size,
@@ -194,7 +194,7 @@ def _text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None = No
     return CLIPTextModel(config) if pooled is None else CLIPTextModelWithProjection(config)
 
 
-def _tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
+def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     """CLIP's byte-level BPE with the corpus's words as tokens, in the order of the corpus."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges: dict[tuple[str, str], int] = {}

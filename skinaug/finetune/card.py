@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelCardData
@@ -13,12 +13,11 @@ from safetensors import safe_open
 
 from skinaug.manifest import Manifest
 from skinaug.models.base import PACKAGE
+from skinaug.models.base_folder import INDEX, read_index
 from skinaug.models.cards import code, data_digest, licence_fields, table
+from skinaug.models.families.table import family_in
 
 KINDS = ("textual_inversion", "lora")  # folders, and tags by which hubs file adapters
-WITHOUT_T5 = (
-    ", text_encoder_3=None, tokenizer_3=None"  # diffusers wants to be told that Stable Diffusion 3 has none
-)
 TOKENS = [
     'for path in sorted((folder / "textual_inversion").glob("*.safetensors")):',
     "    pipeline.load_textual_inversion(str(path))",
@@ -54,6 +53,7 @@ def write_card(
     settings: Mapping[str, object],
     base_name: str,
     licence: str,
+    drop: Sequence[str] = (),
 ) -> None:
     """Write out/README.md for the artifact that lies in `out`.
 
@@ -64,6 +64,7 @@ def write_card(
         settings: the recipe: steps, batch size, learning rate, image size, seed and so on.
         base_name: of the base model: `owner/name`, `owner/name@revision`, a folder, or `package://name`.
         licence: of the base model's weights.
+        drop: parts of the base that were left out.
     """
     conditions = f"{len(phrases)} skin condition{'' if len(phrases) == 1 else 's'}"
     short = hub_id(base_name)[0] if is_hub_id(base_name) else base_name
@@ -84,7 +85,7 @@ def write_card(
         table(("class", "in a prompt", "training images"), classes),
         "## Use",
         "With diffusers, in this folder:",
-        f"```python\n{loading_code(out, phrases, base_name)}\n```",
+        f"```python\n{loading_code(out, phrases, base_name, drop)}\n```",
         "The base's safety checker, where it has one, takes skin for nudity and blackens it: "
         "`pipeline.safety_checker = None`.",
         "## Training data",
@@ -118,13 +119,13 @@ def front_matter(out: Path, title: str, base_name: str, licence: str) -> str:
     ).to_yaml()
 
 
-def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
+def loading_code(out: Path, phrases: Mapping[str, str], base_name: str, drop: Sequence[str]) -> str:
     """Python that loads the artifact in its folder with diffusers, and draws the first class."""
     folder = model_folders(out)[0]
     phrase = next(
         iter(phrases.values() if folder == out else json.loads((folder / "labels.json").read_text()).values())
     )
-    body = [*pipeline_code(folder, base_name), *token_code(folder), *lora_code(folder)]
+    body = [*pipeline_code(folder, base_name, drop), *token_code(folder), *lora_code(folder)]
     imports = [line for line in body if line.startswith("from ")]
     lines = [
         "from pathlib import Path",
@@ -136,27 +137,36 @@ def loading_code(out: Path, phrases: Mapping[str, str], base_name: str) -> str:
         f"folder = Path({folder.relative_to(out).as_posix()!r}){'' if folder == out else '  # one model a class'}",
         *(line for line in body if line not in imports),
         'pipeline.to(torch.float32)  # on a GPU: pipeline.to("cuda", torch.bfloat16)',
-        f"image = pipeline({f'a photo of {phrase}'!r}).images[0]",
+        f"image = pipeline(prompt={f'a photo of {phrase}'!r}).images[0]",
     ]
     return "\n".join(lines)
 
 
-def pipeline_code(folder: Path, base_name: str) -> list[str]:
-    """Lines that load the artifact's whole pipeline, or else the base."""
+def pipeline_code(folder: Path, base_name: str, drop: Sequence[str]) -> list[str]:
+    """Lines that load the artifact's whole pipeline, or else the base. diffusers wants to be told which parts there are not."""
     load = "pipeline = DiffusionPipeline.from_pretrained"
     if (folder / "pipeline").is_dir():
-        index = json.loads((folder / "pipeline" / "model_index.json").read_text())
-        return [
-            f'{load}(folder / "pipeline"{WITHOUT_T5 if index.get("text_encoder_3") == [None, None] else ""})'
-        ]
-    changed = tensor_names(*(folder / "lora").glob("*.safetensors"))
-    options = WITHOUT_T5 if any(name.startswith("transformer.") for name in changed) else ""
+        return [f'{load}(folder / "pipeline"{without(left_out(folder / "pipeline"))})']
+    options = without(drop or left_out(Path(base_name)))
     if base_name.startswith(PACKAGE):
         base = f'files("skinaug") / "weights" / {base_name.removeprefix(PACKAGE)!r}'
         return ["from importlib.resources import files", f"{load}({base}{options})"]
     name, revision = hub_id(base_name) if is_hub_id(base_name) else (base_name, "")
     pinned = f", revision={revision!r}" if revision else ""
     return [f"{load}({name!r}{pinned}{options})"]
+
+
+def left_out(folder: Path) -> list[str]:
+    """Optional parts that a pipeline's folder does not have; none of what is no folder."""
+    if not (folder / INDEX).is_file():
+        return []
+    index = read_index(folder)
+    return [part for part in family_in(index).optional if index.get(part) in (None, [None, None])]
+
+
+def without(parts: Sequence[str]) -> str:
+    """Further arguments that leave parts out."""
+    return "".join(f", {part}=None" for part in parts)
 
 
 def token_code(folder: Path) -> list[str]:

@@ -150,11 +150,12 @@ class Finetune:
         cache: Path,
         logger: Any,
         out: Path,
+        drop: Sequence[str] = (),
     ) -> None:
         """Leave the method's files, labels.json, samples/ and a model card in `out`; with scope=class in out/models/<class>.
 
         manifest: training photographs. prior_images: the base's, where `prior` asks for them. cache: folder for encoded
-        images and texts, of any base and data. base_name, licence: of the base, for the model card.
+        images and texts, of any base and data. base_name, licence, drop: of the base, for the model card.
         """
         phrases = self.phrases(manifest.classes)
         teach = partial(
@@ -175,6 +176,7 @@ class Finetune:
                 settings=self.summary(),
                 base_name=base_name,
                 licence=licence,
+                drop=drop,
             )
 
     def teach(

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
-from skinaug.models.base import RENDERERS, check_base_settings, local_files
+from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
 from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain, teacher
 
 TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
@@ -35,10 +35,24 @@ def check(cfg: DictConfig) -> None:
     if cfg.base["_target_"] in RENDERERS:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
     check_base_settings(plain(cfg.base))
+    if (folder := local_folder(cfg.base.path)) and cfg.finetune.get("method"):
+        check_family(cfg.finetune.method["_target_"], folder)
     if is_given(cfg):
         from skinaug.finetune.given import check_weights
 
         check_weights(**plain(cfg.finetune))
+
+
+def check_family(method: str, folder: Path) -> None:
+    """Refuse a method, by its target, that the family of a base's folder does not take. The modules have the methods' names."""
+    from skinaug.finetune.suits import check_method
+    from skinaug.models.base_folder import read_index
+    from skinaug.models.families.family import METHODS
+    from skinaug.models.families.table import family_in
+
+    name = method.split(".")[-2]
+    if name in METHODS:
+        check_method(name, family_in(read_index(folder)))
 
 
 def is_given(cfg: DictConfig) -> bool:
@@ -71,6 +85,7 @@ def build_finetune(job: Build) -> None:
         base=build(cfg.base),
         base_name=cfg.base.path or cfg.base.hub_ids[0],
         licence=cfg.base.licence,
+        drop=plain(cfg.base).get("drop", []),
         trainer=build(cfg.trainer),
         cache=Path(cfg.store) / "encoded",
         logger=job.logger,

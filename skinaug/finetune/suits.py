@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from skinaug.errors import InputError
+from skinaug.models.families.family import Family
 from skinaug.models.families.table import family_of
 from skinaug.models.text_length import cut_off, unknown_tokens
 
 
-def check_method(name: str, pipeline: Any) -> None:
-    """Raise InputError where a family does not take a method of fine-tuning (`family.Family.methods`)."""
-    family = family_of(pipeline)
+def check_method(name: str, family: Family) -> None:
+    """Raise InputError where a family does not take a method of fine-tuning (`Family.methods`)."""
     if not family.methods:
         raise InputError(
             f"{family.name} cannot be taught: its network also reads masks, and the photographs have none. Use it as it is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from inspect import signature
 from pathlib import Path
@@ -22,6 +23,7 @@ from skinaug.models.base_folder import (
     tensor_sizes,
     weight_files,
 )
+from skinaug.sources.told import tell
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -47,6 +49,7 @@ def load_pipeline(
     variant: str | None = None,
     licence: str = "",
     drop: Sequence[str] = (),
+    commercial: bool = True,
 ) -> DiffusionPipeline:
     """A text-to-image pipeline in float32 on the CPU, without a safety checker: those blacken pictures of skin.
 
@@ -58,6 +61,8 @@ def load_pipeline(
         variant: name of the weight files' variant, such as fp16; parts without such files are read from the plain ones.
         licence: of the weights, for reports.
         drop: parts to leave out: text_encoder_3 and tokenizer_3 of Stable Diffusion 3.
+        commercial: whether the licence allows commercial use; what it forbids is told by `check_base_settings`, before anything is
+            loaded.
 
     Raises:
         InputError: none of them can be loaded; tells what was tried and why each failed.
@@ -144,12 +149,23 @@ def check_base(
 
 
 def check_base_settings(base: Mapping[str, Any]) -> None:
-    """`check_base` of a base's whole configuration.
+    """`check_base` of a base's whole configuration; tells, once, of a licence that forbids commercial use.
 
     Raises:
         InputError: as `check_base`.
     """
     check_base(**{name: base[name] for name in signature(check_base).parameters if name in base})
+    if not base.get("commercial", True):
+        _tell_terms(str(base.get("path") or base["hub_ids"][0]), str(base["licence"]))
+
+
+@cache
+def _tell_terms(name: str, licence: str) -> None:
+    """Say what may not be done with a base. Cached: several stages check the same base."""
+    tell(
+        f"{name}: {licence}. It forbids commercial use of the weights and of what is made from them; read what it says of pictures before "
+        "you use them."
+    )
 
 
 def local_files(path: str | None) -> dict[str, Path]:

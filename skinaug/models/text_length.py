@@ -21,7 +21,7 @@ def cut_off(pipeline: Any, texts: Sequence[str]) -> list[str]:
     """A line for each text and encoder that reads only its beginning: what would be lost, and how many tokens are read."""
     problems, family = [], family_of(pipeline)
     for name, _, tokenizer in text_encoders(pipeline):
-        limit = family.longest.get(name, tokenizer.model_max_length)
+        limit = family.limit(pipeline, name)
         spelled = [family.spelled(pipeline, name, text) for text in texts]
         for text, ids in zip(texts, tokenizer(spelled, verbose=False).input_ids, strict=True):
             if len(ids) > limit:

@@ -31,6 +31,7 @@ from skinaug.generate.writer import PictureWriter
 from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
 from skinaug.models.base import load_folder
+from skinaug.models.families.table import family_of
 
 SIZE, SIDE, PLACE = 16, 24, 2  # pixels of pictures, photographs, and of a place of the tiny autoencoder
 STARTS = np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
@@ -147,10 +148,10 @@ def test_inpainting_models_draw_into_pictures_and_are_taught_nothing(folders):
             InputError, match=rf"generate.mode={mode}: .*SD 1, 2 inpainting. Modes that it has: inpaint"
         ):
             check_folder(check_settings(**(GOOD | {"mode": mode})), folder)
-    pipeline = load_folder(folder)
+    family = family_of(load_folder(folder))
     for method in ("lora", "full", "textual_inversion"):
         with pytest.raises(InputError, match="inpainting cannot be taught"):
-            check_method(method, pipeline)
+            check_method(method, family)
 
 
 def test_a_family_without_such_a_pipeline_is_refused_by_its_folder(folders):

@@ -233,9 +233,9 @@ def one_file(name: str) -> Callable[[Path], None]:
         (lambda folder: (folder / "model_index.json").write_text("[]"), "does not describe a pipeline"),
         (
             lambda folder: rewrite(
-                folder / "model_index.json", lambda index: index.update(_class_name="FluxPipeline")
+                folder / "model_index.json", lambda index: index.update(_class_name="ChromaPipeline")
             ),
-            "a FluxPipeline. Those that can be used: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiff",
+            "a ChromaPipeline. Those that can be used: StableDiffusionPipeline, StableDiffusionXLPipeline, StableDiff",
         ),
         (
             lambda folder: rewrite(
@@ -318,3 +318,14 @@ def test_the_check_imports_nothing_heavy(folder: Path):
         "assert not {'torch', 'diffusers', 'transformers', 'huggingface_hub'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
+
+
+def test_a_licence_that_forbids_commercial_use_is_told_once(folder: Path, capsys: pytest.CaptureFixture[str]):
+    settings = {"path": str(folder), "hub_ids": [], "licence": "Some Non-Commercial License"}
+    base.check_base_settings(settings | {"commercial": True})
+    base.check_base_settings(settings)
+    assert capsys.readouterr().out == ""
+    for _ in range(2):  # as finetune and generate do
+        base.check_base_settings(settings | {"commercial": False})
+    told = capsys.readouterr().out
+    assert told.count("Some Non-Commercial License. It forbids commercial use") == 1

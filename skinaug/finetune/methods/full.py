@@ -10,7 +10,9 @@ from typing import Any
 from torch import nn
 
 from skinaug.finetune.export import save_pipeline
-from skinaug.models.families.table import denoiser
+from skinaug.finetune.suits import check_method
+from skinaug.models.families.family import FULL
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 
 
@@ -30,6 +32,7 @@ class Full:
 
     def prepare(self, pipeline: Any, classes: Sequence[str], seed: int) -> list[nn.Parameter]:
         """All of the networks' parameters."""
+        check_method(FULL, family_of(pipeline))
         networks = [denoiser(pipeline)]
         if self.text_encoder:
             networks += [network for _, network, _ in text_encoders(pipeline)]

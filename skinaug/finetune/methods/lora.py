@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from skinaug.errors import InputError
 from skinaug.finetune.export import sort_metadata
+from skinaug.finetune.suits import check_method
+from skinaug.models.families.family import LORA
 from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import text_encoders
 
@@ -90,9 +92,10 @@ class Lora:
         """Add the adapters; they are what learns.
 
         Raises:
-            InputError: no layer has such a name, or the text encoders are to learn and diffusers reads no LoRA of this family's.
+            InputError: the family takes no LoRA, no layer has such a name, or the text encoders are to learn and diffusers reads no LoRA of this family's.
         """
         family = family_of(pipeline)
+        check_method(LORA, family)
         if self.text_encoder and not family.lora_encoders:
             raise InputError(
                 f"finetune.method.text_encoder=true: diffusers reads no LoRA of {family.name}'s text encoder. Set it to false."

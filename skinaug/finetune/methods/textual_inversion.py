@@ -17,6 +17,7 @@ from skinaug.errors import InputError
 from skinaug.finetune.scope import folder_names
 from skinaug.finetune.suits import check_method
 from skinaug.models.families.family import TEXTUAL_INVERSION
+from skinaug.models.families.table import family_of
 from skinaug.models.layouts import ENCODERS
 from skinaug.models.text_length import text_encoders
 
@@ -81,7 +82,7 @@ class TextualInversion:
             InputError: the initial word is several tokens, a class's token is already a word, or diffusers has no textual
                 inversion for this family.
         """
-        check_method(TEXTUAL_INVERSION, pipeline)
+        check_method(TEXTUAL_INVERSION, family_of(pipeline))
         names = [name for token in self.phrases(classes).values() for name in self.names(token)]
         generator = torch.Generator().manual_seed(seed)
         return [

@@ -21,7 +21,7 @@ States = dict[
 NOISE_SCHEDULERS = ("dpmsolver++", "unipc", "ddim", "euler")
 FLOW_SCHEDULERS = ("flow", "dpmsolver++", "unipc")
 
-LORA, FULL, TEXTUAL_INVERSION = "lora", "full", "textual_inversion"
+METHODS = LORA, FULL, TEXTUAL_INVERSION = "lora", "full", "textual_inversion"
 
 # How a denoiser is guided: by a prediction with the text and one without, by a number that it is told, or not at all because it was
 # distilled from one that was guided.
@@ -42,7 +42,6 @@ class Family:
         schedulers: samplers that draw with it; image_schedulers: those that can start from a picture, none where diffusers has no
             such pipeline; inpaint_schedulers: those that can draw into one, likewise.
         branches: in which order a guided pipeline asks for its predictions: a tuple a call of the denoiser.
-        longest: tokens that a text encoder reads, where its tokenizer does not say so.
         lora_encoders: text encoders whose LoRA diffusers saves and loads.
         lora_layers: what layers of a usual name are called in this family besides: LoRA changes those too.
         arguments: the pipeline's argument for each of the text states.
@@ -62,7 +61,6 @@ class Family:
     ]  # others of diffusers cannot start a flow from a picture
     inpaint_schedulers: tuple[str, ...] = ()
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
-    longest: Mapping[str, int] = {}
     lora_encoders: tuple[str, ...] = ()
     lora_layers: Mapping[str, tuple[str, ...]] = {}
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds"}
@@ -98,6 +96,10 @@ class Family:
         states = self.read(pipeline, distinct, device)
         rows = torch.tensor([distinct.index(text) for text in texts], device=device)
         return {name: value[rows] for name, value in states.items()}
+
+    def limit(self, pipeline: Any, encoder: str) -> int:
+        """Tokens that a text encoder reads: those that its tokenizer tells, where the pipeline does not ask for fewer."""
+        return pipeline.components[encoder.replace("text_encoder", "tokenizer")].model_max_length
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
         """A text as a text encoder's tokenizer is given it: with what the pipeline puts around it."""

@@ -17,9 +17,6 @@ class StableDiffusion3(Family):
     pipeline = "StableDiffusion3Pipeline"
     parts = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
     optional = ("text_encoder_3", "tokenizer_3")
-    longest: Mapping[str, int] = {
-        "text_encoder_3": 256
-    }  # as its pipeline calls T5; the tokenizer itself tells a larger number
     lora_encoders = ("text_encoder", "text_encoder_2")  # diffusers saves no changes of T5
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
 
@@ -33,6 +30,10 @@ class StableDiffusion3(Family):
             do_classifier_free_guidance=False,
         )
         return {"embeds": embeds, "pooled": pooled}
+
+    def limit(self, pipeline: Any, encoder: str) -> int:
+        """The pipeline asks T5 for 256, whose tokenizer tells a larger number."""
+        return 256 if encoder == "text_encoder_3" else super().limit(pipeline, encoder)
 
     def denoise(
         self, network: nn.Module, noisy: Tensor, timesteps: Tensor, states: States, original_sizes: Tensor

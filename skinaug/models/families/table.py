@@ -7,6 +7,8 @@ from typing import Any
 
 from skinaug.errors import InputError
 from skinaug.models.families.family import Family
+from skinaug.models.families.flux import Flux
+from skinaug.models.families.flux2_klein import Flux2Klein
 from skinaug.models.families.inpainting import StableDiffusionInpainting, StableDiffusionXLInpainting
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
@@ -18,6 +20,8 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion(),
         StableDiffusionXL(),
         StableDiffusion3(),
+        Flux(),
+        Flux2Klein(),
         StableDiffusionInpainting(),
         StableDiffusionXLInpainting(),
     )

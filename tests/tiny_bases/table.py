@@ -1,0 +1,23 @@
+"""A row for each base of today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tiny_bases import flux, flux2_klein
+from tiny_bases.tiny import Tiny
+
+TINY: dict[str, Tiny] = {
+    "flux1_dev": flux.DEV,
+    "flux1_schnell": flux.SCHNELL,
+    "flux2_klein": flux2_klein.DISTILLED,
+    "flux2_klein_base": flux2_klein.BASE,
+}
+
+
+def save_tiny_base(folder: Path, name: str) -> Path:
+    """Save the pipeline of a row and return the folder."""
+    torch.manual_seed(0)
+    TINY[name].make().save_pretrained(folder)
+    return folder
