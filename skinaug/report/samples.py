@@ -111,9 +111,10 @@ def _made_from(
     known = table["parents"].list.explode().n_unique()
     own = [thumbnail(photographs[parent], f"training photograph {parent}") for parent in parents]
     yield Strip(f"{name}: the photographs that they were made from", known, own)
-    if "mask" in chosen.columns and not chosen["mask"].null_count():
-        masks = [thumbnail(root / mask, "white where it was drawn") for mask in chosen["mask"]]
-        yield Strip(f"{name}: where they were drawn", table.height, masks)
+    masks = [root / mask for mask in chosen["mask"].drop_nulls()] if "mask" in chosen.columns else []
+    if len(masks) == chosen.height and all(mask.is_file() for mask in masks):
+        where = [thumbnail(mask, "white where it was drawn") for mask in masks]
+        yield Strip(f"{name}: where they were drawn", table.height, where)
 
 
 def thumbnail(path: Path, text: str) -> Thumbnail:
