@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 from coloured import coloured_images
 
+from skinaug.curate.nearest_real import made_from
 from skinaug.curate.review import review
 from skinaug.manifest import Manifest
 
@@ -27,7 +28,22 @@ def main(folder: Path, reviewer: str, port: int) -> None:
     near = {"nearest": [str(path) for path in real.paths()], "nearest_label": real.table["label"]}
     nearest = pl.DataFrame({"image_id": ids, **near, "similarity": 0.87})
     scores = pl.DataFrame({"image_id": ids, "non_skin.typicality": 0.8124, "ensemble.agreement": 2 / 3})
-    review(pool, scores, nearest, folder / "reviews", reviewer, port=port, open_browser=False)
+    pool = pool.with_table(
+        pool.table.with_columns(
+            parents=pl.concat_list(real.table["image_id"]),
+            mask=pl.when(pl.int_range(pl.len()) < 6).then("path"),  # any picture will do
+        )
+    )
+    review(
+        pool,
+        scores,
+        nearest,
+        folder / "reviews",
+        reviewer,
+        port=port,
+        open_browser=False,
+        made_from=made_from(pool, real),
+    )
 
 
 if __name__ == "__main__":

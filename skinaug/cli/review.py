@@ -34,6 +34,7 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 def keep_or_reject(cfg: DictConfig) -> None:
     """People choose among the pool's images."""
+    from skinaug.curate.nearest_real import made_from
     from skinaug.curate.review import check_settings, review
 
     settings = {name: cfg.review[name] for name in ("reviewer", "host", "port", "open_browser")}
@@ -43,6 +44,7 @@ def keep_or_reject(cfg: DictConfig) -> None:
     real = Manifest.read(made["dataset"].path).split("train")
     device = build(cfg.trainer)().strategy.root_device
     settings["nearest"] = build(cfg.review.nearest)(pool, real, cache=picture_cache(cfg), device=device)
+    settings["made_from"] = made_from(pool, real)
     settings["folder"] = Path(cfg.review.folder)
     review(pool, stored_scores(cfg, pool), **settings)
 

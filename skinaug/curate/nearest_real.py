@@ -1,4 +1,4 @@
-"""For each picture of a pool the real training photograph that it resembles most."""
+"""For each picture of a pool the real training photograph that it resembles most, and the one that it was made from."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ from torch import nn
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
 from skinaug.metrics.neighbours import nearest
+
+
+def made_from(pool: Manifest, real: Manifest) -> pl.DataFrame:
+    """The photograph that each picture was made from, and where it was drawn into it.
+
+    Returns:
+        One row a picture, in the pool's order: image_id, `parent` and `mask`, absolute paths; null where there is none, or where the
+        photograph is not among `real`.
+    """
+    photographs = {name: str(path) for name, path in zip(real.table["image_id"], real.paths(), strict=True)}
+    table, nobody = pool.table, pl.Series([None] * len(pool), dtype=pl.String)
+    parents = table["parents"].cast(pl.List(pl.String)) if "parents" in table.columns else None
+    masks = table["mask"] if "mask" in table.columns else nobody
+    return pl.DataFrame(
+        {
+            "image_id": table["image_id"],
+            "parent": nobody if parents is None else [photographs.get(name) for name in parents.list.first()],
+            "mask": [None if mask is None else str(pool.root.absolute() / mask) for mask in masks],
+        },
+        schema_overrides={"parent": pl.String, "mask": pl.String},
+    )
 
 
 def nearest_real(

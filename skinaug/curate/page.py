@@ -36,10 +36,11 @@ HELP = (
 
 
 def known_beside(deck: Deck, *tables: pl.DataFrame | None) -> list[dict[str, Any]]:
-    """What is known of each picture besides its row, in the deck's order; `nearest` and its columns apart from scores."""
-    scores, nearest = tables
+    """What is known of each picture besides its row, in the deck's order; the columns of `nearest` and of what pictures were made
+    from apart from scores."""
+    scores, nearest, made_from = tables
     found: dict[str, dict[str, Any]] = {image["image_id"]: {} for image in deck.images}
-    for name, table in (("scores", scores), (None, nearest)):
+    for name, table in (("scores", scores), (None, nearest), (None, made_from)):
         for row in table.iter_rows(named=True) if table is not None else ():
             image_id = row.pop("image_id")
             if image_id in found:
@@ -102,6 +103,14 @@ class Page(Elements):
                             self.picture.on("error", self.on_broken, [])
                             self.prompt = self.text("prompt")
                         with self.box("known"):
+                            with self.box("origin", "figure") as self.origin:
+                                ui.html("<h2>Made from</h2>", sanitize=False).classes("caption")
+                                self.parent = ui.element("img").props(
+                                    'alt="The photograph that it was made from"'
+                                )
+                                self.mask = ui.element("img").props('alt="White where it was drawn"')
+                                for picture in (self.parent, self.mask):
+                                    picture.on("load", js_handler=SHARPEN)
                             with self.box("photograph", "figure") as self.beside_it:
                                 ui.html("<h2>Nearest real photograph</h2>", sanitize=False).classes("caption")
                                 self.photograph = ui.element("img").props('alt="Nearest real photograph"')
@@ -224,6 +233,11 @@ class Page(Elements):
         )
         self.picture.props["src"] = f"/pool/{at}"
         self.prompt.content = Markup("<span>Prompt</span><q>{}</q>").format(image.get("prompt") or "")
+        self.origin.set_visibility(bool(beside.get("parent")))
+        self.mask.set_visibility(bool(beside.get("mask")))
+        for name, element in (("parent", self.parent), ("mask", self.mask)):
+            if beside.get(name):
+                element.props["src"] = f"/{name}/{at}"
         self.beside_it.set_visibility(bool(beside.get("nearest")))
         if beside.get("nearest"):
             self.photograph.props["src"] = f"/real/{at}"

@@ -22,6 +22,7 @@ from skinaug.manifest import Manifest
 
 ICON = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8"><circle cx="4" cy="4" r="3" fill="#1d5c8f"/></svg>'
 SHOWN_BY_BROWSERS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+SERVED_BESIDE = {"/real": "nearest", "/parent": "parent", "/mask": "mask"}  # by what `known_beside` calls it
 HEADERS = {  # patients' pictures stay out of the browser's files, and a page with a picture's name is not run
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -37,10 +38,11 @@ def review(
     host: str = "127.0.0.1",
     port: int = 8321,
     open_browser: bool = True,
+    made_from: pl.DataFrame | None = None,
 ) -> None:
     """Serve the page until Ctrl-C, to whoever has the token in the address that it prints (`skinaug.curate.gate`).
 
-    Nothing is served but the page, the pool's pictures and the nearest photographs, by number; links that lead out of the pool's
+    Nothing is served but the page, the pool's pictures, the nearest photographs, parents and masks, by number; links that lead out of the pool's
     folder are not followed.
 
     Args:
@@ -54,6 +56,8 @@ def review(
             then whoever reads the network reads the token and the pictures too, for nothing is encrypted.
         port: 1 to 65535.
         open_browser: open the page in the user's browser.
+        made_from: image_id, `parent` and `mask` (absolute paths of the photograph that a picture was made from, and of where it was
+            drawn into it; null where there is none); or None.
 
     Raises:
         InputError: NiceGUI is not installed, the address cannot be used, or the reviews are damaged.
@@ -64,10 +68,11 @@ def review(
     if len(pool) == 0:
         raise InputError("The pool is empty: there is nothing to review.")
     deck = Deck(pool, folder, reviewer)
-    beside = known_beside(deck, scores, nearest)
+    beside = known_beside(deck, scores, nearest, made_from)
     files = dict(zip(pool.table["image_id"], pool.paths(), strict=True))
     _serve(nicegui.app, "/pool", [files[image["image_id"]] for image in deck.images])
-    _serve(nicegui.app, "/real", [about.get("nearest") for about in beside])
+    for place, name in SERVED_BESIDE.items():
+        _serve(nicegui.app, place, [about.get(name) for about in beside])
 
     @nicegui.ui.page("/", title=f"Review by {reviewer}", language="en-US")
     def page() -> None:

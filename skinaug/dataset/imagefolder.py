@@ -29,7 +29,8 @@ def to_imagefolder(manifest: Manifest, folder: Path) -> Path:
     file_names(manifest)  # before anything is written
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty: give an empty or a new folder to export to.")
-    table = _without_null_splits(manifest.table)
+    # Masks stay behind: whoever reads the folder would take them for pictures of the class.
+    table = _without_null_splits(manifest.table.drop("mask", strict=False))
     for split in manifest.table["split"].unique(maintain_order=True):
         part = manifest.split(split)
         names = file_names(part)
@@ -42,7 +43,7 @@ def to_imagefolder(manifest: Manifest, folder: Path) -> Path:
             .insert_column(0, pl.Series("file_name", names))
         )
         rows.write_ndjson(folder / split / "metadata.jsonl")
-    dtypes = {name: str(dtype) for name, dtype in manifest.table.schema.items() if not dtype.is_nested()}
+    dtypes = {name: str(dtype) for name, dtype in table.schema.items() if not dtype.is_nested()}
     about = {
         "classes": manifest.classes,
         "licence": manifest.licence,

@@ -13,6 +13,11 @@ from skinaug.models.text_length import cut_off, unknown_tokens
 
 def check_method(name: str, family: Family) -> None:
     """Raise InputError where a family does not take a method of fine-tuning (`Family.methods`)."""
+    if not family.methods:
+        raise InputError(
+            f"{family.name} cannot be taught: its network also reads masks, and the photographs have none. Use it as it is "
+            "(finetune=none), or teach its base model."
+        )
     if name not in family.methods:
         raise InputError(
             f"{family.name} cannot be taught with finetune={name}: what is learned could not be read by diffusers. Choose "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from diffusers import (
     AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
     DDIMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
@@ -20,9 +21,10 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from torch import Tensor
+from torch.nn.functional import max_pool2d
 
 from skinaug.errors import InputError
-from skinaug.generate.settings import Settings, check_fit
+from skinaug.generate.settings import Settings, check_channels, check_fit
 from skinaug.models.base_folder import read_index
 from skinaug.models.families.family import Family, guidance_of
 from skinaug.models.families.table import denoiser, family_in, family_of
@@ -40,9 +42,13 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
 def drawing_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> DiffusionPipeline:
     """The pipeline that draws such pictures over the same networks, with the scheduler that the settings name."""
     pipeline.scheduler = build_scheduler(settings.scheduler, pipeline)
-    if settings.mode == "image":
-        pipeline = AutoPipelineForImage2Image.from_pipe(pipeline)
+    if settings.from_parents:
+        kind = AutoPipelineForImage2Image if settings.mode == "image" else AutoPipelineForInpainting
+        pipeline = kind.from_pipe(pipeline)
         pipeline.set_progress_bar_config(disable=True)
+    if settings.inpaint and pipeline.unet.config.in_channels == pipeline.vae.config.latent_channels:
+        # By this number the pipeline tells that a UNet reads latents alone, of however many channels; the UNet itself has no use for it.
+        pipeline.unet.register_to_config(in_channels=4)
     if getattr(pipeline, "watermark", None) is not None:
         pipeline.watermark = None  # SDXL's changes pixels wherever a further package happens to be installed
     return pipeline
@@ -114,6 +120,7 @@ def check_pipeline(pipeline: DiffusionPipeline, settings: Settings) -> None:
     family, network = family_of(pipeline), denoiser(pipeline)
     factor = family.drawn_factor(pipeline.vae.config, network.config)
     check_fit(settings, family, factor, guidance_of(family, pipeline))
+    check_channels(settings, pipeline.vae.config, network.config)
 
 
 def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
@@ -132,9 +139,14 @@ def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
 
 
 def picture_arguments(
-    pipeline: DiffusionPipeline, family: Family, settings: Settings, parents: Tensor | None
+    pipeline: DiffusionPipeline,
+    family: Family,
+    settings: Settings,
+    parents: Tensor | None,
+    areas: Tensor | None = None,
 ) -> Mapping[str, Any]:
-    """A pipeline's arguments for the pictures' size or, in image mode, for their parents, [B, 3, H, W] in [0, 1].
+    """A pipeline's arguments for the pictures' size, for the parents that they start from, [B, 3, H, W] in [0, 1], and for the areas
+    that are drawn anew, [B, 1, H, W] of 0 and 1.
 
     pipeline: as `drawing_pipeline` made it of the family's.
     """
@@ -142,8 +154,16 @@ def picture_arguments(
     if settings.mode == "text":
         return size
     takes = signature(pipeline.__call__).parameters
-    start = {"image": parents, "strength": start_strength(settings, family.flow)}
+    start: dict[str, Any] = {"image": parents, "strength": start_strength(settings, family.flow)}
+    if areas is not None:
+        start["mask_image"] = whole_places(areas, pipeline.vae_scale_factor)
     return start | {name: value for name, value in size.items() if name in takes}
+
+
+def whole_places(areas: Tensor, side: int) -> Tensor:
+    """Areas [B, 1, H, W] of 0 and 1 grown to whole places of the autoencoder, of `side` pixels each: the pipelines look at one pixel of
+    a place, and what they take for outside would keep the parent's lesion."""
+    return max_pool2d(areas, side).repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
 
 
 def start_strength(settings: Settings, flow: bool) -> float:

@@ -12,8 +12,12 @@ import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from rich import get_console
 
 from skinaug.generate.families import check_pipeline, check_prompts
+from skinaug.generate.inpaint import Inpaint
+from skinaug.generate.masks import Areas, require_parents, usable_parents
 from skinaug.generate.plan import check_real, check_templates, plan, with_paths
 from skinaug.generate.pool import finish, missing
 from skinaug.generate.predict import Renderer
@@ -26,6 +30,7 @@ from skinaug.models.quantize import quantize_pipeline
 from skinaug.models.trainer import HALF
 from skinaug.models.weights import load, model_folders
 from skinaug.prompts import PromptSet
+from skinaug.store.digest import sha256_file
 
 Base = Callable[[], DiffusionPipeline]
 
@@ -46,6 +51,7 @@ def generate(
     compile: bool = False,
     quantize: int | None = None,
     offload: str | None = None,
+    inpaint: Inpaint | None = None,
     *,
     classes: Sequence[str],
     weights: Path,
@@ -67,7 +73,7 @@ def generate(
         image_size: width and height in pixels.
         batch_size: images drawn together, or "auto": what half of the free memory holds (`batches.images_at_once`).
         mode: text, from noise; image, from real training images of the same class with noise added (SDEdit; Meng et al.
-            2022), each as often as the others.
+            2022), each as often as the others; inpaint, into them: outside of a mask a picture has its parent's pixels, to the bit.
         strength: of that noise, (0, 1]; 1 keeps next to nothing of the real image. Not used in text mode.
         guidance_interval: shares of the training noise levels, from 0 (clean) to 1 (noise), inside which guidance is
             applied; outside, only the branch with the prompt is computed (Kynkaanniemi et al. 2024).
@@ -78,23 +84,31 @@ def generate(
             before; None leaves them as they are. Decides the pictures.
         offload: of `settings.OFFLOADS`: where weights wait until they are needed; None keeps them on the device.
         compile: run the denoiser through torch.compile: pays off after some hundred images on a GPU.
+        inpaint: where mode inpaint draws, and whose photographs may be parents; its default without one. The masks are written to
+            out/masks/, and the column `mask` names them.
         weights: a fine-tuning artifact (labels.json, textual_inversion/, lora/, pipeline/, or models/ with one a class).
-        real: the training images, for image mode; their ids are the column `parents`.
+        real: the training images, for the modes image and inpaint; their ids are the column `parents`.
 
     Raises InputError for bad numbers and names, prompts that do not fit the data or the text encoders, weights that do not
-    fit the base, settings that the base cannot serve, and image mode without training images.
+    fit the base, settings that the base cannot serve, image or inpaint mode without training images, and masks that cannot be used.
     """
     settings = check_settings(
         per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size, mode, strength,
-        guidance_interval, format, max_redraws, quantize, offload,
+        guidance_interval, format, max_redraws, quantize, offload, inpaint,
     )  # fmt: skip
     check_real(settings, real, classes)
     check_templates(prompts, classes)
     dtype = HALF.get(str(trainer().precision), torch.float32)
     models = _Models(base, weights, classes, settings, quantize, dtype)
-    starts = real if mode == "image" else None
-    rows = with_paths(_plan(models, prompts, per_class, seed, starts), format)
-    options = {"batch_size": batch_size, "max_redraws": max_redraws, "compile": compile, "offload": offload}
+    starts, areas = _starts(settings, real, classes)
+    rows = with_paths(_plan(models, prompts, per_class, seed, starts, areas), format)
+    options = {
+        "areas": areas,
+        "batch_size": batch_size,
+        "max_redraws": max_redraws,
+        "compile": compile,
+        "offload": offload,
+    }
     _draw(models, rows, starts, trainer, logger, out, format, options)
 
 
@@ -131,15 +145,39 @@ class _Models:
         return self.held[folder]
 
 
+def _starts(
+    settings: Settings, real: Manifest | None, classes: Sequence[str]
+) -> tuple[Manifest | None, Areas | None]:
+    """The real images that pictures start from, and where on them mode inpaint draws; it tells how many it leaves out."""
+    if real is None or not settings.from_parents:
+        return None, None
+    if not (inpaint := settings.inpaint):
+        return real, None
+    parents, areas, faults = usable_parents(real, inpaint, settings.image_size)
+    require_parents(set(parents.table["label"]), inpaint, classes)
+    if faults and rank_zero_only.rank == 0:
+        told = ", ".join(f"{fault}: {count}" for fault, count in faults.most_common())
+        text = f"{faults.total()} of {len(real)} training photographs are no parents ({told})"
+        get_console().print(text, highlight=False, markup=False)
+    return parents, areas
+
+
 def _plan(
-    models: _Models, prompts: PromptSet, per_class: int, seed: int, real: Manifest | None
+    models: _Models,
+    prompts: PromptSet,
+    per_class: int,
+    seed: int,
+    real: Manifest | None,
+    areas: Areas | None,
 ) -> pl.DataFrame:
     """The whole plan, each class's rows with the digest of the model that draws it, and its prompts checked."""
     plans = []
+    masks = {name: sha256_file(file) for name, file in areas.given.items()} if areas else {}
+    masks = {name: masks[name] for name in real.table["image_id"] if name in masks} if real else {}
     for folder, labels in models.folders:
         pipeline, digest = models.load(folder)
         phrases = {label: models.phrases[label] for label in labels}
-        rows = plan(phrases, prompts, per_class, seed, models.settings, digest, real)
+        rows = plan(phrases, prompts, per_class, seed, models.settings, digest, real, masks)
         check_prompts(pipeline, rows["prompt"].unique(maintain_order=True).to_list())
         plans.append(rows)
     return pl.concat(plans, how="diagonal_relaxed")
@@ -157,7 +195,7 @@ def _draw(
 ) -> None:
     """Draw the planned pictures that are not there yet, and write the pool's manifest.
 
-    starts: the real images that image mode starts from. options: of `Renderer`.
+    starts: the real images that pictures start from. options: of `Renderer`.
     """
     wanted = missing(rows, out)
     engine = trainer(
@@ -172,7 +210,7 @@ def _draw(
     started = time.monotonic()
     for folder, labels in models.folders:
         own = wanted.filter(pl.col("label").is_in(labels)).select(
-            "image_id", "path", "prompt", "seed", "parents"
+            "image_id", "path", "prompt", "seed", "parents", *(["mask"] if "mask" in wanted.columns else [])
         )
         if own.height:
             renderer = Renderer(models.load(folder)[0], models.settings, own.to_dicts(), parents, **options)

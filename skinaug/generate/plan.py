@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import count, islice
 
 import polars as pl
@@ -27,21 +26,25 @@ def plan(
     settings: Settings,
     weights: str,
     real: Manifest | None = None,
+    masks: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Rows of `per_class` images for each class: image_id, label, prompt, prompt_set, seed, the settings, the weights'
     digest, parents (image ids; none in text mode) and the attributes that the prompt says (null where it says none).
 
-    phrases: what stands for each class in its prompts. real: the training images that image mode starts from.
+    phrases: what stands for each class in its prompts. real: the training images that the modes image and inpaint start from.
+    masks: SHA-256 of their given masks, by image_id.
     The first n rows of a class do not depend on per_class.
     Raises InputError where the prompts cannot tell the classes apart.
     """
-    made_by = {"weights": weights, **asdict(settings)}
+    made_by = {"weights": weights, **settings.told()}
     digests = dict(real.table.select("image_id", "sha256").iter_rows()) if real else {}
+    digests |= {name: f"{digests[name]} {mask}" for name, mask in (masks or {}).items()}
     tables = []
     for label, phrase in phrases.items():
         rows = pl.from_dicts(prompts.sample(label, per_class, seed, phrase), infer_schema_length=None)
         seeds = [image_seed(seed, label, index) for index in range(per_class)]
-        parents = choose_parents(real, label, per_class, seed) if real else [""] * per_class
+        labels = settings.inpaint.labels(label, real.classes) if settings.inpaint and real else [label]
+        parents = choose_parents(real, label, per_class, seed, labels) if real else [""] * per_class
         ids = image_ids(
             made_by, rows["prompt"].to_list(), seeds, [digests.get(parent, "") for parent in parents]
         )
@@ -60,15 +63,21 @@ def plan(
 
 
 def with_paths(rows: pl.DataFrame, format: str) -> pl.DataFrame:
-    """The rows with each picture's path: images/<folder of at most FOLDER_SIZE>/<image_id>.<format>."""
+    """The rows with each picture's path: images/<folder of at most FOLDER_SIZE>/<image_id>.<format>; and in mode inpaint that of its
+    mask, masks/<folder>/<image_id>.png."""
     folder = (pl.int_range(pl.len()) // FOLDER_SIZE).cast(pl.String).str.zfill(4)
-    return rows.with_columns(path=pl.format("images/{}/{}.{}", folder, "image_id", pl.lit(format)))
+    paths = {"path": pl.format("images/{}/{}.{}", folder, "image_id", pl.lit(format))}
+    if "mask_from" in rows.columns:
+        paths["mask"] = pl.format("masks/{}/{}.png", folder, "image_id")
+    return rows.with_columns(**paths)
 
 
-def choose_parents(real: Manifest, label: str, n: int, seed: int) -> list[str]:
-    """The real image that each of n images of a class starts from: every image of the class once, in an order of that
-    round's own, then again. Image i's parent does not depend on n."""
-    ids = real.table.filter(pl.col("label") == label)["image_id"].to_list()
+def choose_parents(
+    real: Manifest, label: str, n: int, seed: int, labels: Sequence[str] | None = None
+) -> list[str]:
+    """The real image that each of n images of a class starts from: every image of the class, or of `labels`, once, in an order
+    of that round's own, then again. Image i's parent does not depend on n."""
+    ids = real.table.filter(pl.col("label").is_in(labels or [label]))["image_id"].to_list()
 
     def order(number: int) -> list[str]:
         return sorted(
@@ -120,20 +129,25 @@ def check_templates(prompts: PromptSet, classes: Sequence[str]) -> None:
 
 
 def check_real(settings: Settings, real: Manifest | None, classes: Sequence[str]) -> None:
-    """Raise InputError where image mode has no real training image of some class, or was given other images."""
-    if settings.mode != "image":
+    """Raise InputError where image or inpaint mode has no real training image for some class, or was given other images."""
+    if not settings.from_parents:
         return
     if real is None:
         raise InputError(
-            "generate.mode image starts from real images: none were given. Use mode text without them."
+            f"generate.mode {settings.mode} starts from real images: none were given. Use mode text without them."
         )
     other = real.table.filter((pl.col("split") != "train") | (pl.col("source") != "real"))
     if other.height:
         rows = other.select("image_id", "split", "source").iter_rows()
         raise InputError(
-            f"generate.mode image starts from real training images only; {other.height} of those given are not:\n"
+            f"generate.mode {settings.mode} starts from real training images only; {other.height} of those given are not:\n"
             + listing(f"{name}: {source}, split {split}" for name, split, source in rows)
         )
+    if settings.inpaint:
+        from skinaug.generate.masks import check_parents  # which loads SciPy
+
+        check_parents(real, settings.inpaint, classes, settings.image_size)
+        return
     empty = [label for label in classes if label not in set(real.table["label"])]
     if empty:
         raise InputError(
@@ -147,6 +161,7 @@ def _constants(prompts: PromptSet, made_by: Mapping[str, object]) -> list[pl.Exp
     dtypes: dict[str, pl.DataType | type[pl.DataType]] = {
         "strength": pl.Float64,
         "guidance_interval": pl.List(pl.Float64),
+        "mask_diameter": pl.List(pl.Float64),
     }
     return [pl.lit(value, dtype=dtypes.get(name)).alias(name) for name, value in values.items()]
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import polars as pl
 
-from skinaug.generate.writer import RECORD, read_part, read_picture, write_part
+from skinaug.generate.writer import RECORD, has_mask, read_part, read_picture, write_part
 from skinaug.manifest import Manifest
 from skinaug.store.digest import sha256_file
 
 
 def missing(rows: pl.DataFrame, out: Path) -> pl.DataFrame:
-    """The rows without a picture in `out`, equal prompts side by side.
+    """The rows without a picture in `out`, or without its mask where it has one, equal prompts side by side.
 
     Pictures that a part names are taken for what it says where they lie there with that content; of the others each is
     decoded once, and those that are whole become a part.
@@ -28,10 +28,13 @@ def missing(rows: pl.DataFrame, out: Path) -> pl.DataFrame:
         there = unknown.filter(pl.Series([(out / p).is_file() for p in unknown["path"]], dtype=pl.Boolean))
         found = pool.map(partial(read_picture, out), there.iter_rows(named=True))
         records = [record for record in found if record]
+        masked = pool.map(partial(has_mask, out), rows.iter_rows(named=True))
+        bare = rows.filter(~pl.Series(masked, dtype=pl.Boolean))["image_id"].to_list()
     if records:
         write_part(out, records)
-    ids = [record["image_id"] for record in records]
-    return unknown.filter(~pl.col("image_id").is_in(ids)).sort("label", "prompt", "image_id")
+    ids = {record["image_id"] for record in records} - set(bare)
+    lacking = pl.col("image_id").is_in([*unknown["image_id"], *bare]) & ~pl.col("image_id").is_in(list(ids))
+    return rows.filter(lacking).sort("label", "prompt", "image_id")
 
 
 def finish(rows: pl.DataFrame, out: Path, classes: Sequence[str]) -> Manifest:
@@ -55,7 +58,9 @@ def finish(rows: pl.DataFrame, out: Path, classes: Sequence[str]) -> Manifest:
     )
     manifest = Manifest(table.drop("image_size", "bytes"), root=out, classes=tuple(classes))
     manifest.write(out)
-    _remove_strangers(set(rows["path"]), out)
+    _remove_strangers("images", set(rows["path"]), out)
+    if "mask" in rows.columns:
+        _remove_strangers("masks", set(rows["mask"]), out)
     shutil.rmtree(out / "parts")
     return manifest
 
@@ -82,10 +87,10 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def _remove_strangers(paths: set[str], out: Path) -> None:
-    for path in (out / "images").rglob("*"):
+def _remove_strangers(folder: str, paths: set[str], out: Path) -> None:
+    for path in (out / folder).rglob("*"):
         if path.is_file() and path.relative_to(out).as_posix() not in paths:
             path.unlink()
-    for folder in (out / "images").iterdir():
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    for below in (out / folder).iterdir():
+        if below.is_dir() and not any(below.iterdir()):
+            below.rmdir()

@@ -22,6 +22,7 @@ from skinaug.generate.families import (
     picture_arguments,
 )
 from skinaug.generate.guards import flaw
+from skinaug.generate.masks import Areas, composed
 from skinaug.generate.offload import offload_pipeline
 from skinaug.generate.plan import next_seed
 from skinaug.generate.settings import AUTO, Settings
@@ -33,7 +34,8 @@ from skinaug.models.text_length import text_encoders
 
 STATES_BYTES = 2 * 2**30  # of text states that wait for their pictures
 
-Row = Mapping[str, Any]  # of the plan: prompt, seed and, in image mode, `start`, uint8 [H, W, 3]
+# Of the plan: prompt, seed, with a parent its `start`, uint8 [H, W, 3], and in mode inpaint its `area`, bool [H, W].
+Row = Mapping[str, Any]
 
 
 class Drawn(NamedTuple):
@@ -52,9 +54,10 @@ class Renderer(lightning.LightningModule):
     encoders are never on a device together with the denoiser. Both guidance branches run in one batch. Each device draws one
     stretch of the rows.
 
-    rows: of the plan. parents: files of the real images by id, in image mode. max_redraws: how often a flawed picture is
-    drawn again, with the next seed. compile: whether the denoiser runs through torch.compile. offload: one of
-    `settings.OFFLOADS`, on other devices than CPUs; None keeps the networks that draw on the device.
+    rows: of the plan. parents: files of the real images by id, where pictures start from some. areas: where on them mode inpaint
+    draws; outside, a picture has its parent's pixels. max_redraws: how often a flawed picture is drawn again, with the next
+    seed. compile: whether the denoiser runs through torch.compile. offload: one of `settings.OFFLOADS`, on other devices than
+    CPUs; None keeps the networks that draw on the device.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Renderer(lightning.LightningModule):
         settings: Settings,
         rows: Sequence[Row] = (),
         parents: Mapping[str, Path] | None = None,
+        areas: Areas | None = None,
         batch_size: int | str = AUTO,
         max_redraws: int = 3,
         compile: bool = False,
@@ -76,7 +80,7 @@ class Renderer(lightning.LightningModule):
         self.models = _networks(pipeline)
         self.on_device = torch.nn.ModuleDict(self.models)  # Lightning moves and casts what is registered
         self.settings, self.max_redraws = settings, max_redraws
-        self.rows, self.parents, self.batch_size = rows, parents or {}, batch_size
+        self.rows, self.parents, self.areas, self.batch_size = rows, parents or {}, areas, batch_size
         self.states: dict[str, States] = {}
         self.nothing: States = {}  # what it is guided away from
         self.compile_denoiser, self.offload = compile, offload
@@ -105,7 +109,7 @@ class Renderer(lightning.LightningModule):
         return self.rows[count * rank // devices : count * (rank + 1) // devices]
 
     def predict_dataloader(self) -> DataLoader:
-        rows = _Starts(self._own_rows(), self.parents, self.settings.image_size)
+        rows = _Starts(self._own_rows(), self.parents, self.settings.image_size, self.areas)
         count = images_at_once(  # the weights lie on the device by now
             self.batch_size,
             self.family.widths(self.models["vae"].config),
@@ -140,7 +144,7 @@ class Renderer(lightning.LightningModule):
             again = self.render([rows[i] for i in bad], [next_seed(rows[i]["seed"], attempt) for i in bad])
             for i, picture in zip(bad, again, strict=True):
                 pictures[i], flaws[i], redraws[i] = picture, flaw(picture), attempt
-        return Drawn(to_uint8(pictures), redraws, flaws)
+        return Drawn(self._composed(rows, to_uint8(pictures)), redraws, flaws)
 
     def render(self, rows: Sequence[Row], seeds: Sequence[int]) -> np.ndarray:
         """Pictures as the decoder gives them, clamped to [0, 1]: float32 [B, H, W, 3]; NaN where it gave NaN."""
@@ -148,7 +152,7 @@ class Renderer(lightning.LightningModule):
         with self._adapted():
             return self.pipeline(
                 **texts,
-                **picture_arguments(self.pipeline, self.family, self.settings, self._starts(rows)),
+                **picture_arguments(self.pipeline, self.family, self.settings, *self._starts(rows)),
                 **self.family.guidance_arguments(self.settings.guidance_scale),
                 **self.family.call,
                 num_inference_steps=self.settings.num_inference_steps,
@@ -170,11 +174,27 @@ class Renderer(lightning.LightningModule):
                 stack.enter_context(replaced(vae, name, exact))
         return stack
 
-    def _starts(self, rows: Sequence[Row]) -> Tensor | None:
-        if self.settings.mode == "text":
-            return None
+    def _starts(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
+        """Parents and areas, as `picture_arguments` takes them."""
+        if not self.settings.from_parents:
+            return None, None
         starts = torch.from_numpy(np.stack([row["start"] for row in rows]))
-        return starts.permute(0, 3, 1, 2).float().to(self.device) / 255
+        parents = starts.permute(0, 3, 1, 2).float().to(self.device) / 255
+        if not self.settings.inpaint:
+            return parents, None
+        areas = torch.from_numpy(np.stack([row["area"] for row in rows]))
+        return parents, areas[:, None].float().to(self.device)
+
+    def _composed(self, rows: Sequence[Row], pictures: np.ndarray) -> np.ndarray:
+        """The pictures, in mode inpaint with the parents' own pixels outside of the areas."""
+        if not (inpaint := self.settings.inpaint):
+            return pictures
+        return np.stack(
+            [
+                composed(row["start"], picture, row["area"], inpaint.feather)
+                for row, picture in zip(rows, pictures, strict=True)
+            ]
+        )
 
     def _texts(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The pipeline's arguments for the prompts, and for no prompt where it is guided away from that."""
@@ -227,10 +247,12 @@ class Renderer(lightning.LightningModule):
 
 
 class _Starts(Dataset):
-    """Rows, each with the square of the real image that it starts from where it has one."""
+    """Rows, each with the square of the real image that it starts from where it has one, and where on it is drawn."""
 
-    def __init__(self, rows: Sequence[Row], parents: Mapping[str, Path], size: int) -> None:
-        self.rows, self.parents, self.size = rows, parents, size
+    def __init__(
+        self, rows: Sequence[Row], parents: Mapping[str, Path], size: int, areas: Areas | None
+    ) -> None:
+        self.rows, self.parents, self.size, self.areas = rows, parents, size, areas
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -239,7 +261,10 @@ class _Starts(Dataset):
         row = self.rows[index]
         if not self.parents:
             return row
-        return {**row, "start": square(open_image(self.parents[row["parents"][0]]), self.size)}
+        parent = row["parents"][0]
+        start = square(open_image(self.parents[parent]), self.size)
+        area = {"area": self.areas.area(parent, start, row["seed"])} if self.areas else {}
+        return {**row, "start": start, **area}
 
 
 def to_uint8(pictures: np.ndarray) -> np.ndarray:

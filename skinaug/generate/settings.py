@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skinaug.errors import InputError
+from skinaug.generate.inpaint import Inpaint, check_rule
 from skinaug.models.base_folder import INDEX
 from skinaug.models.families.family import EMBEDDED, FLOW_SCHEDULERS, NOISE_SCHEDULERS, UNGUIDED, Family
 from skinaug.models.families.table import family_in
 from skinaug.models.quantize import check_quantize
 
-MODES = ("text", "image")
+MODES = ("text", "image", "inpaint")
 OFFLOADS = ("model", "group", "sequential")  # from the least saving and the fastest on
 FORMATS = ("png", "webp", "jpeg")
 SCHEDULERS = tuple(dict.fromkeys(NOISE_SCHEDULERS + FLOW_SCHEDULERS))
@@ -27,8 +28,8 @@ class Settings:
     """What, with weights, prompt, seed and parent, decides a picture.
 
     guidance_scale: 1 is no guidance. image_size: pixels a side. guidance_interval: shares of the training noise levels, from
-    0 (clean) to 1 (noise), inside which guidance is applied. mode: text or image. strength: how far a picture departs from
-    its parent, (0, 1]; None in text mode.
+    0 (clean) to 1 (noise), inside which guidance is applied. mode: text, image or inpaint. strength: how far a picture departs
+    from its parent, (0, 1]; None in text mode. inpaint: where it does, in mode inpaint alone.
     """
 
     guidance_scale: float
@@ -38,6 +39,17 @@ class Settings:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     mode: str = "text"
     strength: float | None = None
+    inpaint: Inpaint | None = None
+
+    @property
+    def from_parents(self) -> bool:
+        """Whether pictures are made from real training images."""
+        return self.mode != "text"
+
+    def told(self) -> dict[str, Any]:
+        """What decides a picture, as a flat table has it."""
+        values = {name: value for name, value in vars(self).items() if name != "inpaint"}
+        return values | (self.inpaint.told() if self.inpaint else {})
 
 
 def check_settings(
@@ -54,6 +66,7 @@ def check_settings(
     max_redraws: int = 3,
     quantize: int | None = None,
     offload: str | None = None,
+    inpaint: Inpaint | None = None,
     **others: object,
 ) -> Settings:
     """The settings, where a stage's values can work. Needs no model, so it can be asked before anything is trained.
@@ -89,6 +102,9 @@ def check_settings(
             f"generate.strength must be above 0 (the parent as it is) and at most 1, got {strength!r}"
         )
     problems += _interval_problems(guidance_interval)
+    where = (inpaint or Inpaint()) if mode == "inpaint" else None
+    if where and not problems:
+        problems = check_rule(where, strength, format)
     if problems:
         raise InputError("\n".join(problems))
     check_quantize(quantize, "generate.quantize")
@@ -104,7 +120,8 @@ def check_settings(
         image_size,
         (float(low), float(high)),
         mode,
-        float(strength) if mode == "image" else None,
+        None if mode == "text" else float(strength),
+        where,
     )
 
 
@@ -113,11 +130,17 @@ def check_fit(settings: Settings, family: Family, factor: int, guidance: str) ->
 
     factor: what its sizes must be multiples of, in pixels. guidance: how it is guided (`Family.guidance`).
     """
-    fitting = family.image_schedulers if settings.mode == "image" else family.schedulers
+    fitting = family.samplers[settings.mode]
     if not fitting:
+        does = {
+            "text": "draws from a text alone",
+            "image": "starts from a picture",
+            "inpaint": "draws into a picture",
+        }
+        modes = ", ".join(mode for mode in MODES if family.samplers[mode])
         raise InputError(
-            f"generate.mode={settings.mode}: diffusers cannot start {family.name} from a picture. Use generate=default, or "
-            "another base."
+            f"generate.mode={settings.mode}: no pipeline of diffusers {does[settings.mode]} with {family.name}. Modes that it has: {modes}. "
+            "Choose one of them, or another base."
         )
     if settings.scheduler not in fitting:
         learned = "learned a flow" if family.flow else "was trained to remove noise"
@@ -155,6 +178,20 @@ def check_folder(settings: Settings, folder: Path) -> None:
     vae, denoiser = (_json(folder / part / "config.json") for part in ("vae", family.denoiser))
     if vae and denoiser:
         check_fit(settings, family, family.drawn_factor(vae, denoiser), family.guidance(index, denoiser))
+        check_channels(settings, vae, denoiser)
+
+
+def check_channels(settings: Settings, vae: Mapping[str, Any], denoiser: Mapping[str, Any]) -> None:
+    """Raise InputError where a denoiser reads neither latents alone, nor four channels of them with a mask and the picture around it.
+
+    vae, denoiser: their configurations.
+    """
+    latents, reads = vae.get("latent_channels", 4), denoiser.get("in_channels", 4)
+    if settings.inpaint and reads != latents and (reads, latents) != (9, 4):
+        raise InputError(
+            f"generate.mode=inpaint: this base's UNet reads {reads} channels, and its autoencoder makes {latents}. It must read as many, or "
+            "9 of an autoencoder that makes 4."
+        )
 
 
 def _json(path: Path) -> dict[str, Any]:

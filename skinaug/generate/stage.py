@@ -54,11 +54,14 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
     if prior := plain(cfg.finetune.get("prior")):
         config = {**without_later(prior["generate"], LATER), "prompts": prior["prompts"], **base}
         yield Step("generate.prior", config, build_prior, files=files, after=["copies"], devices=SEVERAL)
+    asked = settings(cfg)
+    if asked.inpaint and asked.inpaint.folder:
+        files = files | {"masks": asked.inpaint.folder}
     yield Step(
         "generate",
         {**without_later(plain(cfg.generate), LATER), "prompts": plain(cfg.prompts), **base},
         build_drawn,
-        ["finetune", teacher(cfg)] if cfg.generate.mode == "image" else ["finetune"],
+        ["finetune", teacher(cfg)] if asked.from_parents else ["finetune"],
         files=files,
         devices=SEVERAL,
         images_per_class=cfg.generate.per_class,
@@ -68,12 +71,16 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
 def settings(cfg: DictConfig) -> Settings:
     from skinaug.generate.settings import check_settings
 
-    return check_settings(**plain(cfg.generate))
+    inpaint = cfg.generate.get("inpaint")
+    return check_settings(**{**plain(cfg.generate), "inpaint": build(inpaint) if inpaint else None})
 
 
 def check_drawn(cfg: DictConfig) -> None:
+    from skinaug.generate.inpaint import check_folder_of_masks
     from skinaug.generate.settings import check_folder
 
+    if inpaint := settings(cfg).inpaint:
+        check_folder_of_masks(inpaint)
     build(cfg.prompts)
     check_base_settings(plain(cfg.base))
     if folder := local_folder(cfg.base.path):
@@ -110,7 +117,7 @@ def build_prior(job: Build) -> None:
 
 def build_drawn(job: Build) -> None:
     data = job.manifest(teacher(job.cfg))
-    real = write_seen(data.split("train") if job.cfg.generate.mode == "image" else None, job.out)
+    real = write_seen(data.split("train") if settings(job.cfg).from_parents else None, job.out)
     weights, prompts = job.made["finetune"].path, build(job.cfg.prompts)
     draw(job, build(job.cfg.generate), classes=data.classes, real=real, weights=weights, prompts=prompts)
 

@@ -106,7 +106,8 @@ class PictureWriter(Callback):
 def save_picture(
     out: Path, format: str, row: Mapping[str, Any], picture: np.ndarray, redraws: int, flaw: str | None
 ) -> dict[str, Any]:
-    """Write uint8 [H, W, 3] to `out / row["path"]`, with what made it in its EXIF, and tell its RECORD.
+    """Write uint8 [H, W, 3] to `out / row["path"]`, with what made it in its EXIF, and tell its RECORD; the mask of a row with an
+    `area`, bool [H, W], to `out / row["mask"]`, white where it was drawn.
 
     By another name first, so that no half file stays. The digest is taken from the bytes in memory.
     """
@@ -115,12 +116,28 @@ def save_picture(
     exif[DESCRIPTION] = json.dumps(about)
     file = BytesIO()
     Image.fromarray(picture).save(file, format=format, exif=exif, **OPTIONS[format])
-    content, path = file.getvalue(), out / row["path"]
+    content = file.getvalue()
+    if "area" in row:  # first: where there is a picture, there is its mask
+        mask = BytesIO()
+        Image.fromarray(row["area"].astype(np.uint8) * 255).save(mask, format="png")
+        _write_whole(out / row["mask"], mask.getvalue())
+    _write_whole(out / row["path"], content)
+    return _record(row, content, about)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
     partial = path.with_suffix(f".{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial.write_bytes(content)
     os.replace(partial, path)
-    return _record(row, content, about)
+
+
+def has_mask(out: Path, row: Mapping[str, Any]) -> bool:
+    """Whether a row's mask lies whole at its place, or it has none."""
+    if "mask" not in row:
+        return True
+    path = out / row["mask"]
+    return path.is_file() and path.read_bytes().endswith(ENDS["PNG"])
 
 
 def read_picture(out: Path, row: Mapping[str, Any]) -> dict[str, Any] | None:

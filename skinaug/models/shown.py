@@ -110,7 +110,7 @@ def samples(artifact: Artifact, inputs: Mapping[str, Artifact], most: int, photo
         groups = ["label", "kept"]
     each = max(most // max(table.n_unique(groups), 1), 1)
     table = table.group_by(groups, maintain_order=True).head(each).head(most).select(table.columns)
-    from_photographs = pool.record["config"].get("mode") == "image"
+    from_photographs = pool.record["config"].get("mode", "text") != "text"
     if from_photographs and not photographs:
         return table
     return table.join(_files(pool), on="image_id", how="left")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from PIL import Image
 
 from skinaug.images import open_image, square
@@ -40,14 +41,20 @@ class Strip:
 def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
     """Random images of each class: one strip of real training images, one of each curated pool.
 
-    Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones. None where no data set is known.
+    Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones. Below pictures that were made from
+    photographs stand these, and their masks where they were drawn into them. None where no data set is known.
     """
     data = [artifacts.manifest(folder).split("train") for folder in study.artifacts("dataset")]
     if not data:
         return {}
     places = {"real": data[0]} | pools(study)
+    photographs = dict(zip(data[0].table["image_id"], data[0].paths(), strict=True))
     return {
-        label: [_strip(name, manifest, label, per_class) for name, manifest in places.items()]
+        label: [
+            strip
+            for name, manifest in places.items()
+            for strip in _strips(name, manifest, label, per_class, photographs)
+        ]
         for label in study.classes
     }
 
@@ -79,15 +86,35 @@ def _overrides(run: Run) -> list[tuple[str, str]]:
     return [(key, str(value)) for key, value in run.settings.items()]
 
 
-def _strip(name: str, manifest: Manifest, label: str, count: int) -> Strip:
+def _strips(
+    name: str, manifest: Manifest, label: str, count: int, photographs: Mapping[str, Path]
+) -> list[Strip]:
+    """Some images of a class; below, the photographs that they were made from and their masks, where there are any."""
     table = manifest.table.filter(manifest.table["label"] == label).sort("image_id")
     order = np.random.default_rng(0).permutation(table.height)
     chosen = table[order].unique("group_id", keep="first", maintain_order=True).head(count)
     texts = chosen["prompt"] if "prompt" in chosen.columns else [f"real photograph, {label}"] * chosen.height
     paths = manifest.with_table(chosen).paths()
-    return Strip(
-        name, table.height, [thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)]
-    )
+    shown = [thumbnail(path, str(text)) for path, text in zip(paths, texts, strict=True)]
+    return [Strip(name, table.height, shown), *_made_from(name, manifest.root, table, chosen, photographs)]
+
+
+def _made_from(
+    name: str, root: Path, table: pl.DataFrame, chosen: pl.DataFrame, photographs: Mapping[str, Path]
+) -> Iterator[Strip]:
+    """Strips of the chosen pictures' first parents and of their masks, in their order."""
+    if chosen.is_empty() or "synthetic" not in chosen["source"] or "parents" not in chosen.columns:
+        return
+    parents = chosen["parents"].cast(pl.List(pl.String)).list.first().to_list()
+    if not set(parents) <= set(photographs):
+        return  # it was drawn from noise, or made elsewhere of other photographs
+    known = table["parents"].list.explode().n_unique()
+    own = [thumbnail(photographs[parent], f"training photograph {parent}") for parent in parents]
+    yield Strip(f"{name}: the photographs that they were made from", known, own)
+    masks = [root / mask for mask in chosen["mask"].drop_nulls()] if "mask" in chosen.columns else []
+    if len(masks) == chosen.height and all(mask.is_file() for mask in masks):
+        where = [thumbnail(mask, "white where it was drawn") for mask in masks]
+        yield Strip(f"{name}: where they were drawn", table.height, where)
 
 
 def thumbnail(path: Path, text: str) -> Thumbnail:

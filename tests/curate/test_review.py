@@ -139,12 +139,16 @@ def test_keys_are_on_disk_before_the_next_picture_and_survive_a_kill(serve, open
     assert "Rejected" in page.inner_text(".picture .caption")
     assert "a photograph of a blue lesion" in page.inner_text(".prompt")
     assert "0.812" in page.inner_text(".scores")
+    loaded = "document.querySelectorAll('.origin img')[{}].naturalWidth > 0"
+    page.wait_for_function(loaded.format(0) + " && " + loaded.format(1))
 
-    assert [served.status(path) for path in ("/pool/0", "/real/8")] == [200, 200]
+    assert [served.status(path) for path in ("/pool/0", "/real/8", "/parent/8", "/mask/0")] == [200] * 4
     refused = [
         "/pool/9",
         "/pool/-1",
         "/real/99",
+        "/parent/9",
+        "/mask/9",
         "/pool/%2e%2e%2fpool",
         "/pool/etc/passwd",
         "/pool/x",

@@ -40,7 +40,7 @@ class Family:
         flow: whether it learned a flow (Lipman et al. 2023) rather than to remove noise.
         methods: of fine-tuning that it takes.
         schedulers: samplers that draw with it; image_schedulers: those that can start from a picture, none where diffusers has no
-            such pipeline.
+            such pipeline; inpaint_schedulers: those that can draw into one, likewise.
         least_steps: of denoising with which its pipeline draws.
         branches: in which order a guided pipeline asks for its predictions: a tuple a call of the denoiser.
         lora_by_pipeline: whether diffusers' pipeline reads a LoRA; else peft does, into the denoiser.
@@ -63,6 +63,7 @@ class Family:
     image_schedulers: tuple[str, ...] = FLOW_SCHEDULERS[
         :1
     ]  # others of diffusers cannot start a flow from a picture
+    inpaint_schedulers: tuple[str, ...] = ()
     least_steps: int = 1
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
     lora_by_pipeline: bool = True
@@ -72,6 +73,11 @@ class Family:
     call: Mapping[str, Any] = {}
     chats: bool = False
     unread: bool = False
+
+    @property
+    def samplers(self) -> Mapping[str, tuple[str, ...]]:
+        """Samplers by mode of drawing: text, image, inpaint."""
+        return {"text": self.schedulers, "image": self.image_schedulers, "inpaint": self.inpaint_schedulers}
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Text states of distinct texts as the pipeline itself makes them, with gradients where its encoders learn.

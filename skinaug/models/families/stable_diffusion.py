@@ -18,9 +18,10 @@ class StableDiffusion(Family):
     parts: tuple[str, ...] = ("scheduler", "text_encoder", "tokenizer", "unet", "vae")
     denoiser = "unet"
     flow = False
-    methods = (LORA, FULL, TEXTUAL_INVERSION)
-    schedulers = NOISE_SCHEDULERS
-    image_schedulers = NOISE_SCHEDULERS
+    methods: tuple[str, ...] = (LORA, FULL, TEXTUAL_INVERSION)
+    schedulers: tuple[str, ...] = NOISE_SCHEDULERS
+    image_schedulers: tuple[str, ...] = NOISE_SCHEDULERS
+    inpaint_schedulers: tuple[str, ...] = NOISE_SCHEDULERS
     lora_encoders: tuple[str, ...] = ("text_encoder",)
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:

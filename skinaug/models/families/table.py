@@ -9,6 +9,7 @@ from skinaug.errors import InputError
 from skinaug.models.families.family import Family
 from skinaug.models.families.flux import Flux
 from skinaug.models.families.flux2_klein import Flux2Klein
+from skinaug.models.families.inpainting import StableDiffusionInpainting, StableDiffusionXLInpainting
 from skinaug.models.families.pixart import PixArtAlpha, PixArtSigma
 from skinaug.models.families.qwenimage import QwenImage
 from skinaug.models.families.sana import Sana
@@ -30,6 +31,8 @@ FAMILIES: dict[str, Family] = {
         Sana(),
         PixArtSigma(),
         PixArtAlpha(),
+        StableDiffusionInpainting(),
+        StableDiffusionXLInpainting(),
     )
 }
 
