@@ -30,10 +30,21 @@ TOOLS = {
     "push": "`skinaug push <artifact> <owner>/<name>`: pictures, weights or a classifier to the Hugging Face hub",
     "predict": "`skinaug predict <classifier> <folder or images>`: a CSV of predictions; tells images unlike the training ones",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
+    "doctor": "what is installed, which devices there are, whether hub and dashboard answer, and what fits this machine",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 # Their words are no overrides.
-WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "plan", "predict", "push", "rerun", "store")
+WITHOUT_CONFIGURATION = (
+    "compare",
+    "dashboard",
+    "doctor",
+    "export",
+    "plan",
+    "predict",
+    "push",
+    "rerun",
+    "store",
+)
 SHELL = ("--install-completion", "--show-completion", "--complete")
 HELP = """\
 skinaug: what is a synthetic skin image worth?

@@ -192,7 +192,8 @@ def _values(recipe: Recipe) -> frozenset[str]:
     return frozenset(f"{name}={value}" for name, value in recipe.flat().items())
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in words: of hours, minutes or seconds, the largest of which there are two."""
     size, unit = next(
         (size, unit)
         for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
@@ -216,9 +217,7 @@ def print_plan(plan: Plan) -> None:
     known = [seconds for seconds in plan.seconds.values() if seconds is not None]
     unknown = len(plan.seconds) - len(known)
     cost = (
-        f"about {_duration(sum(known))} of computing, as earlier artifacts of this store took"
-        if known
-        else ""
+        f"about {duration(sum(known))} of computing, as earlier artifacts of this store took" if known else ""
     )
     more = f"{unknown} artifacts of which there is no earlier run" if unknown else ""
     told = " and ".join(filter(None, [cost, more])) or "nothing"
@@ -228,7 +227,7 @@ def print_plan(plan: Plan) -> None:
     if plan.folds is not None:
         alone = {key: seconds for key, seconds in plan.seconds.items() if key in plan.first_fold}
         timed = [seconds for seconds in alone.values() if seconds is not None]
-        spent = f", about {_duration(sum(timed))} of it" if timed else ""
+        spent = f", about {duration(sum(timed))} of it" if timed else ""
         console.print(
             f"{plan.folds} folds, each with data set, weights, pool, filters and classifiers of its own: the first by itself takes "
             f"{len(alone)} of the {len(plan.seconds)} artifacts{spent}.",
