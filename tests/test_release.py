@@ -94,7 +94,8 @@ def check_first_look(run: Run) -> None:
 
 def check_sweep(run: Run, folder: Path) -> None:
     """A sweep and its report, of nothing but what the wheel holds."""
-    run(*SWEEP)
+    said = run(*SWEEP)
+    assert "next: skinaug compare outputs/akrout2023/" in said
     (report,) = folder.glob("outputs/akrout2023/*/report/report.html")
     assert "hybrid" in report.read_text()
     records = [json.loads(file.read_text()) for file in folder.glob("store/*/*/artifact.json")]

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 from rich.console import Console
 
-from skinaug.cli.plan import duration, plan_of
+from skinaug.cli.plan import plan_of
 from skinaug.devices.spread import own_cores
 from skinaug.errors import InputError
 from skinaug.launch import configs
@@ -28,6 +28,7 @@ from skinaug.models.base_folder import pipeline_files, read_index, tensor_sizes
 from skinaug.pipeline import check_writable
 from skinaug.store.artifact import SCHEMA_VERSION
 from skinaug.store.provenance import PACKAGES
+from skinaug.store.timings import duration
 
 OK, NOTE, WRONG = "ok", "note", "wrong"
 COLOURS = {OK: "green", NOTE: "yellow", WRONG: "red"}
