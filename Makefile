@@ -6,6 +6,7 @@ PYTHON ?= python3
 REQUIREMENTS := requirements.txt
 ARGS ?=
 DONE := $(VENV)/.installed
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url --no-annotate --no-header pyproject.toml
 # Containers often forbid Python to keep compiled modules; without them each process compiles torch's anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -42,6 +43,18 @@ chaos: setup  ## kills, power cuts, full disks, races and hostile inputs (about 
 cluster: setup  ## the tests of sweeps through Slurm; they skip where `sinfo` finds none
 	$(BIN)/python -m pytest -q -m cluster tests/cluster
 
+requirements: setup  ## pin in requirements.txt what pyproject.toml asks for (newest versions: ARGS=--upgrade)
+	$(COMPILE) $(ARGS) -o requirements.txt
+
+# The wheel is built from the sdist, so that each shows the other to be whole; the build backend is the environment's own.
+dist: setup  ## wheel and sdist into dist/, after a look whether requirements.txt is current
+	rm -rf dist && mkdir dist
+	@cp requirements.txt dist/ && $(COMPILE) -o dist/requirements.txt
+	@diff requirements.txt dist/requirements.txt || { echo "requirements.txt is not what pyproject.toml asks for: make requirements"; exit 1; }
+	@rm dist/requirements.txt
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist
+	SKINAUG_DIST=dist $(BIN)/python -m pytest -q -p no:xdist tests/test_release.py
+
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -53,4 +66,4 @@ bench: setup  ## speed of the parts, ours against the plain way
 clean:  ## remove the environment, the store and the outputs
 	rm -rf $(VENV) .venv-* store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
 
-.PHONY: help setup demo test test-python test-lowest chaos cluster check bench clean
+.PHONY: help setup demo test test-python test-lowest chaos cluster requirements dist check bench clean

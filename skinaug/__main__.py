@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+
+from skinaug.errors import nearest
 
 STAGES = {
     "dataset": "read, check, de-duplicate and split the real photographs",
@@ -29,12 +31,14 @@ TOOLS = {
     "push": "`skinaug push <artifact> <owner>/<name>`: pictures, weights or a classifier to the Hugging Face hub",
     "predict": "`skinaug predict <classifier> <folder or images>`: a CSV of predictions; tells images unlike the training ones",
     "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
+    "doctor": "what is installed, which devices there are, whether hub and dashboard answer, and what fits this machine",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 # Their words are no overrides.
 WITHOUT_CONFIGURATION = (
     "compare",
     "dashboard",
+    "doctor",
     "export",
     "memory",
     "plan",
@@ -43,6 +47,7 @@ WITHOUT_CONFIGURATION = (
     "rerun",
     "store",
 )
+SHELL = ("--install-completion", "--show-completion", "--complete")
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 
@@ -58,8 +63,9 @@ Overrides are Hydra's: group=option, group.key=value; -m sweeps over comma-separ
   skinaug classify mix=synthetic seed=1
   skinaug classify -m mix.synthetic_ratio=0,1,2 seed=0,1
   skinaug classify experiment=akrout2023 dataset=folder dataset.root=/path/to/photographs
-  skinaug <stage> --help       all groups, options and values
+  skinaug <stage> --help       its groups, options and values, a line each
   skinaug <stage> --cfg job    the resolved configuration
+  skinaug --install-completion bash|zsh|fish    the Tab key completes all of these
 
 Research use only: not a medical device."""
 
@@ -77,13 +83,35 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(version("skinaug"))
         return 0
+    if command in SHELL:
+        return _told(lambda: _complete(command, rest))
     if command not in {**STAGES, **TOOLS}:
-        return _refuse(f"unknown stage {command!r}. Stages: {', '.join(STAGES)}. Tools: {', '.join(TOOLS)}.")
+        near = nearest(command, [*STAGES, *TOOLS])
+        return _refuse(
+            f"unknown stage {command!r}.{near} Stages: {', '.join(STAGES)}. Tools: {', '.join(TOOLS)}."
+        )
+    if {"-h", "--help"} & {*rest} and (command == "plan" or command not in WITHOUT_CONFIGURATION):
+        return _told(lambda: _help(command, rest), rest)
     if command in WITHOUT_CONFIGURATION or (command == "audit" and _names_artifacts(rest)):
-        return _told(lambda: import_module(f"skinaug.cli.{command}").main(rest))
+        return _told(lambda: import_module(f"skinaug.cli.{command}").main([*rest]), rest)
     if command == "why" and (not rest or rest[0] not in STAGES):
-        return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.")
+        near = nearest(rest[0], STAGES) if rest else ""
+        return _refuse(f"usage: skinaug why <stage> [overrides], with a stage of {', '.join(STAGES)}.{near}")
     return _hydra(command, rest)
+
+
+def _complete(option: str, words: list[str]) -> int:
+    from skinaug.cli.completion import Commands, main
+
+    return main(option, words, Commands(STAGES, TOOLS, WITHOUT_CONFIGURATION))
+
+
+def _help(command: str, words: list[str]) -> int:
+    from skinaug.cli.help import print_help
+
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    print_help(command, {**STAGES, **TOOLS}[command], overrides)
+    return 0
 
 
 def _rows(commands: dict[str, str]) -> str:
@@ -95,12 +123,12 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _told(command: Callable[[], int]) -> int:
+def _told(command: Callable[[], int], words: Sequence[str] = ()) -> int:
     """Run a command that needs no configuration; bad input is told in one message."""
     try:
         return command()
     except Exception as error:
-        if (message := _message(error)) is None:
+        if (message := _message(error, words)) is None:
             raise
         return _refuse(message)
 
@@ -131,6 +159,8 @@ def _hydra(command: str, overrides: list[str]) -> int:
     if command not in STAGES or command == "report":
         overrides = [*overrides, "hydra.mode=RUN"]  # one answer, also where the experiment is a sweep
     configs.register()
+    if (unknown := _unknown_flag(overrides)) is not None:
+        return _refuse(unknown)
     try:
         overrides = spread_sets(spelled_out(overrides))
     except InputError as error:
@@ -142,7 +172,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
         try:
             return execute(cfg, command, stage)
         except Exception as error:
-            if (message := _message(error)) is None:
+            if (message := _message(error, overrides)) is None:
                 raise
             raise Ended(2, message) from None
 
@@ -164,14 +194,29 @@ def _hydra(command: str, overrides: list[str]) -> int:
         print("skinaug: interrupted. Run the same command again to go on.", file=sys.stderr)
         return 130
     except Exception as error:
-        if (message := _message(error)) is None:
+        if (message := _message(error, overrides)) is None:
             raise
         return _refuse(message)
     return 0
 
 
-def _message(error: BaseException) -> str | None:
-    """What to tell of an error that the user may have caused; None for a fault of the program's own."""
+def _unknown_flag(words: Sequence[str]) -> str | None:
+    """What to tell of a word with a dash that is no option of Hydra's."""
+    from hydra._internal.utils import get_args_parser
+
+    flags = [*get_args_parser()._option_string_actions]
+    for word in words:
+        name = word.partition("=")[0]
+        if word.startswith("-") and not any(flag.startswith(name) for flag in flags):
+            return f"unknown option {name!r}.{nearest(name, flags)} Options: --help, --multirun, --cfg; all: --hydra-help."
+    return None
+
+
+def _message(error: BaseException, words: Sequence[str]) -> str | None:
+    """What to tell of an error that the user may have caused; None for a fault of the program's own.
+
+    words: of the command line after the command.
+    """
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -182,7 +227,11 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, InstantiationException):
         return None
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return "\n".join(dict.fromkeys(str(link).strip() for link in causes(error)))
+        from skinaug.launch.suggestions import suggestion
+
+        message = "\n".join(dict.fromkeys(str(link).strip() for link in causes(error)))
+        overrides = [word for word in words if "=" in word and not word.startswith("-")]
+        return suggestion(message, overrides) or message
     return str(error) if isinstance(error, OSError) and error.__traceback__ and _from_hydra(error) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 JOINERS = "\u200c\u200d"  # between letters of Persian and Indic scripts, and within emoji
@@ -31,6 +32,13 @@ def listing(items: Iterable[str], most: int = 20) -> str:
     if len(items) > most:
         lines.append(f"  ... and {len(items) - most} more")
     return "\n".join(lines)
+
+
+def nearest(word: str, names: Iterable[str], cutoff: float = 0.7) -> str:
+    """A sentence, with a space in front, with the names that a mistyped one is nearest to; "" where it is like none (its similarity
+    by difflib, 0 to 1, is below the cutoff)."""
+    found = difflib.get_close_matches(word, list(dict.fromkeys(names)), n=3, cutoff=cutoff)
+    return f" Nearest: {', '.join(found)}." if found else ""
 
 
 def printable(text: str) -> str:

@@ -23,6 +23,7 @@ from PIL import (
 
 from skinaug.colour_profiles import BrokenProfile, to_srgb
 from skinaug.errors import InputError, listing
+from skinaug.progress import shown
 from skinaug.store.blobs import read_blobs, write_blobs
 from skinaug.store.digest import sha256_file
 
@@ -190,7 +191,7 @@ def load_pixels(manifest: Manifest, size: int, cache: Path | None = None) -> np.
     with ThreadPoolExecutor() as pool:
         decoded = pool.map(lambda row: _decode(paths[row], digests[row], size), missing)
         bad = []
-        for row, picture in zip(missing, decoded, strict=True):
+        for row, picture in shown(zip(missing, decoded, strict=True), "reading pictures", len(missing)):
             if isinstance(picture, str):
                 bad.append(f"{paths[row]}: {picture}")
             else:

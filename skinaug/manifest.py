@@ -184,9 +184,14 @@ class Manifest:
             table = pl.DataFrame(pl.from_arrow(arrow.replace_schema_metadata(None)))
         except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             raise InputError(f"{path} is no manifest that can be read: {error}. Build it again.") from error
-        if about.get("schema_version") != SCHEMA_VERSION:
-            found = about.get("schema_version", "none")
-            raise InputError(f"{path} has manifest schema {found}; this version reads {SCHEMA_VERSION}.")
+        found = about.get("schema_version")
+        if found is None:
+            raise InputError(f"{path} tells no manifest schema: no stage has written it. Build it again.")
+        if found != SCHEMA_VERSION:
+            raise InputError(
+                f"{path} has manifest schema {found}; this version reads {SCHEMA_VERSION}. Install the skinaug that wrote it, or build "
+                "it again."
+            )
         absent = [name for name in ("root", "classes", "licence", "citation") if name not in about]
         if absent or not is_list_of_text(classes := _json(about["classes"])):
             raise InputError(

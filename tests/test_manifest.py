@@ -94,8 +94,18 @@ def test_missing_manifest_and_schema(tmp_path: Path, make_manifest):
     with pytest.raises(InputError, match="no manifest"):
         Manifest.read(tmp_path)
     make_manifest(ROWS).table.write_parquet(tmp_path / "manifest.parquet")
-    with pytest.raises(InputError, match="schema"):
+    with pytest.raises(InputError, match="no manifest schema"):
         Manifest.read(tmp_path)
+
+
+def test_a_manifest_of_a_later_schema_is_told(tmp_path: Path, make_manifest):
+    path = make_manifest(ROWS).write(tmp_path)
+    later = {**pq.read_schema(path).metadata, b"schema_version": b"2"}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(later), path)
+    with pytest.raises(
+        InputError, match=r"schema 2; this version reads 1\. Install the skinaug that wrote it"
+    ):
+        Manifest.read(path)
 
 
 def test_columns_of_other_types_are_named_at_once(make_manifest):

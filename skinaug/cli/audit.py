@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from skinaug.cli.next_step import tell_next
 from skinaug.errors import InputError
 from skinaug.leaks.certificate import print_certificate
 from skinaug.leaks.lineage import audit_artifact
@@ -66,6 +67,7 @@ def command(cfg: DictConfig, stage: str) -> None:
     made = run(cfg, "audit")
     print_audit(made["audit"].path)
     print_certificate(audit_artifact(Store(Path(cfg.store)), made["curate"]), "the curated pool")
+    tell_next("audit", made)
 
 
 def audit_of_folders(cfg: DictConfig) -> None:

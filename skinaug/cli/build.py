@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from skinaug.cli.next_step import tell_next
 from skinaug.pipeline import run
 
 
 def command(cfg: DictConfig, stage: str) -> None:
-    run(cfg, stage)
+    tell_next(stage, run(cfg, stage))

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 
+from skinaug.cli.next_step import tell_next
 from skinaug.launch.controls import refuse_without_sweep
 from skinaug.launch.overrides import by_key
 from skinaug.pipeline import run
@@ -34,7 +35,10 @@ console = Console()
 
 def command(cfg: DictConfig, stage: str) -> float:
     refuse_without_sweep(cfg)
-    return record_run(cfg, run(cfg, "classify"))
+    made = run(cfg, "classify")
+    score = record_run(cfg, made)
+    tell_next("classify", made)
+    return score
 
 
 def record_run(cfg: DictConfig, made: Mapping[str, Artifact]) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 from omegaconf import DictConfig
 
+from skinaug.cli.next_step import tell_next
 from skinaug.manifest import Manifest
 from skinaug.mix.mix import show
 from skinaug.pipeline import check, check_data, recipes_of, run, steps
@@ -21,8 +22,10 @@ def command(cfg: DictConfig, stage: str) -> None:
     if all(store.has(recipe) for name, recipe in recipes_of(plan).items() if name not in CHEAP):
         counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv", schema_overrides={"label": pl.String})
         show(counts, cfg.mix.name)
+        tell_next("mix")
         return
     check(cfg, plan)
     real = Manifest.read(run(cfg, "dataset")["dataset"].path)
     check_data(cfg, plan, real)
     show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")
+    tell_next("mix")

@@ -6,7 +6,7 @@ Keys follow from the configurations alone, so nothing is built to know them, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import initialize_config_dir
@@ -31,6 +31,7 @@ from skinaug.report.collect import Run, distinct, name_arms
 from skinaug.report.stage import report_recipe
 from skinaug.store.artifact import Recipe
 from skinaug.store.store import Store
+from skinaug.store.timings import duration, nearest_seconds, timings
 
 BASIC_LAUNCHER = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
 
@@ -156,8 +157,8 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     by_stage = {stage: list(found[stage].values()) for stage in (*STAGES, "report") if stage in found}
     every = [recipe for plans in by_stage.values() for recipe in plans]
     kept = frozenset(recipe.key for recipe in every if store.has(recipe))
-    timings = _timings(store)
-    seconds = {recipe.key: _nearest(recipe, timings) for recipe in every if recipe.key not in kept}
+    timed = timings(store)
+    seconds = {recipe.key: nearest_seconds(recipe, timed) for recipe in every if recipe.key not in kept}
     return Plan(len(jobs), by_stage, kept, seconds, refused, config.folds.count, frozenset(first_fold))
 
 
@@ -167,38 +168,6 @@ def _run(job: DictConfig, plan: Mapping[str, Recipe]) -> Run:
     return Run(
         job.name, job.mix.name, job.seed, overrides=by_key(job.hydra.overrides.task), artifacts=artifacts
     )
-
-
-def _timings(store: Store) -> dict[str, list[tuple[frozenset[str], float]]]:
-    """Of each stage's artifacts, the latest first: the values of their configs, and the seconds that they took."""
-    records = sorted(
-        (artifact.record for artifact in store.artifacts()), key=lambda record: record["created"]
-    )
-    found: dict[str, list[tuple[frozenset[str], float]]] = {}
-    for record in reversed(records):
-        values = _values(Recipe(record["stage"], record["version"], record["config"], {}))
-        found.setdefault(record["stage"], []).append((values, record["seconds"]))
-    return found
-
-
-def _nearest(recipe: Recipe, timings: Mapping[str, list[tuple[frozenset[str], float]]]) -> float | None:
-    """The seconds of the artifact of the same stage whose config differs least."""
-    values = _values(replace(recipe, inputs={}))
-    others = timings.get(recipe.stage, [])
-    return min(others, key=lambda other: len(values ^ other[0]), default=(values, None))[1]
-
-
-def _values(recipe: Recipe) -> frozenset[str]:
-    return frozenset(f"{name}={value}" for name, value in recipe.flat().items())
-
-
-def _duration(seconds: float) -> str:
-    size, unit = next(
-        (size, unit)
-        for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
-        if seconds >= 2 * size or size == 1
-    )
-    return f"{seconds / size:.0f} {unit}"
 
 
 def print_plan(plan: Plan) -> None:
@@ -216,9 +185,7 @@ def print_plan(plan: Plan) -> None:
     known = [seconds for seconds in plan.seconds.values() if seconds is not None]
     unknown = len(plan.seconds) - len(known)
     cost = (
-        f"about {_duration(sum(known))} of computing, as earlier artifacts of this store took"
-        if known
-        else ""
+        f"about {duration(sum(known))} of computing, as earlier artifacts of this store took" if known else ""
     )
     more = f"{unknown} artifacts of which there is no earlier run" if unknown else ""
     told = " and ".join(filter(None, [cost, more])) or "nothing"
@@ -228,7 +195,7 @@ def print_plan(plan: Plan) -> None:
     if plan.folds is not None:
         alone = {key: seconds for key, seconds in plan.seconds.items() if key in plan.first_fold}
         timed = [seconds for seconds in alone.values() if seconds is not None]
-        spent = f", about {_duration(sum(timed))} of it" if timed else ""
+        spent = f", about {duration(sum(timed))} of it" if timed else ""
         console.print(
             f"{plan.folds} folds, each with data set, weights, pool, filters and classifiers of its own: the first by itself takes "
             f"{len(alone)} of the {len(plan.seconds)} artifacts{spent}.",

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from skinaug.errors import InputError, listing
+from skinaug.progress import shown
 from skinaug.sources.files import list_images, refuse_names
 from skinaug.stage import build, picture_cache
 from skinaug.store.artifact import Artifact
@@ -99,7 +100,7 @@ def predict(
     trainer = partial(make_trainer, accelerator="auto", devices=1, precision=record["config"]["precision"])
     classifier = load_classifier(artifact.path, build(cfg.backbone), cfg.classify, trainer, None)
     tables = []
-    for start in range(0, len(images), AT_ONCE):
+    for start in shown(range(0, len(images), AT_ONCE), "predicting"):
         part = images.with_table(images.table.slice(start, AT_ONCE))
         p = classifier(part)
         columns = {f"{PROBABILITY}{name}": pl.Series(p[:, c]) for c, name in enumerate(classes)}

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.cli.next_step import tell_next
 from skinaug.manifest import Manifest
 from skinaug.pipeline import run
 from skinaug.prompts import preview
@@ -20,3 +21,4 @@ def command(cfg: DictConfig, stage: str) -> None:
     for row in preview(prompts, data.classes, cfg.preview, cfg.generate.seed):
         table.add_row(escape(row["label"]), escape(row["prompt"]))
     Console().print(table)
+    tell_next("prompts")

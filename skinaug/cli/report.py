@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
+from skinaug.cli.next_step import tell_after_report
 from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
 from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
@@ -104,6 +105,8 @@ def write(cfg: DictConfig, runs: Sequence[Run], beside: Path) -> None:
     with telling_full_disk(beside):
         shutil.copytree(artifact.path, folder, dirs_exist_ok=True)
     print_report(folder)
+    if any(beside.rglob(RUN_FILE)):
+        tell_after_report(beside)
 
 
 def newest_sweep(cfg: DictConfig) -> Path:

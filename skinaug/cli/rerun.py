@@ -40,7 +40,15 @@ PROVENANCE = (
     "host",
     "python",
 )  # told where they are others, and no verdict
-LEFT_OUT = ("created", "seconds", "threads", *PROVENANCE, "job", "runs")  # of a record, in the comparison
+LEFT_OUT = (
+    "schema_version",
+    "created",
+    "seconds",
+    "threads",
+    *PROVENANCE,
+    "job",
+    "runs",
+)  # of a record, in the comparison
 NO_LOGGER = {"_target_": "skinaug.models.tracking.track_none", "_partial_": True}
 
 console = Console()

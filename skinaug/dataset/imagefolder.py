@@ -10,6 +10,7 @@ import polars as pl
 
 from skinaug.errors import InputError, listing
 from skinaug.manifest import Manifest, is_list_of_text
+from skinaug.progress import shown
 
 WHOLE = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 DTYPES = {  # of exported columns, by their names
@@ -34,7 +35,7 @@ def to_imagefolder(manifest: Manifest, folder: Path) -> Path:
     for split in manifest.table["split"].unique(maintain_order=True):
         part = manifest.split(split)
         names = file_names(part)
-        for name, source in zip(names, part.paths(), strict=True):
+        for name, source in shown(zip(names, part.paths(), strict=True), f"copying {split}", len(names)):
             (folder / split / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, folder / split / name)
         rows = (

@@ -23,7 +23,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from skinaug import termination
 from skinaug.errors import Ended
@@ -110,7 +117,7 @@ class SweepLauncher(Launcher):
                 results[number] = refusal(fault)
                 self.tell_end(number, results[number], "refused", None)
         with Progress(
-            TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[told]}"),
+            TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
             console=console, transient=True, disable=not self.has_logs,
         ) as progress:  # fmt: skip
             bar = progress.add_task("jobs", total=len(jobs), told="")

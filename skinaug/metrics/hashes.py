@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from scipy.fft import dctn
 
+from skinaug.progress import shown
+
 COMPARED_AT_ONCE = 1_000_000  # pairs of hashes: 8 MB, and up to 50 MB where all are near
 
 
@@ -78,7 +80,7 @@ def match_blocks(
 def _blocks(count: int, others: int) -> Iterator[tuple[int, slice]]:
     """Rows that are compared with all others at once: all pairs would not fit the memory."""
     block = max(1, COMPARED_AT_ONCE // max(others, 1))
-    for start in range(0, count, block):
+    for start in shown(range(0, count, block), "comparing hashes"):
         yield start, slice(start, start + block)
 
 

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from skinaug.errors import InputError
+from skinaug.progress import shown
 
 BLOCK = 2048  # vectors a side of a product: its float32 result, 17 MB, stays in a processor's cache
 EXACT = 20_000  # up to so many vectors are multiplied in float32: seconds
 SPARE = 12  # neighbours beyond k that the bfloat16 search proposes
+NEIGHBOURS = "looking for neighbours"  # before the bar
 AT_ONCE = 256  # vectors whose proposed neighbours are copied at a time, to measure them exactly
 
 
@@ -36,7 +38,7 @@ def nearest(queries: np.ndarray, references: np.ndarray, k: int) -> tuple[np.nda
     unit = _unit(references)
     similarities = np.empty((len(queries), k), np.float32)
     rows = np.empty((len(queries), k), np.int64)
-    for block in _blocks(len(queries), BLOCK):
+    for block in shown(_blocks(len(queries), BLOCK), NEIGHBOURS):
         similarities[block], rows[block] = (_unit(queries[block]) @ unit.T).topk(k)
     return similarities.clip(-1, 1), rows
 
@@ -55,7 +57,7 @@ def nearest_of_other_groups(vectors: np.ndarray, groups: np.ndarray, k: int) -> 
         )
     unit, member = _unit(vectors), torch.from_numpy(group)
     similarities = np.empty((len(vectors), k), np.float32)
-    for block in _blocks(len(vectors), BLOCK):
+    for block in shown(_blocks(len(vectors), BLOCK), NEIGHBOURS):
         product = unit[block] @ unit.T
         product.masked_fill_(member[block, None] == member, -torch.inf)
         similarities[block] = product.topk(k).values
@@ -67,7 +69,7 @@ def squared_distances(queries: np.ndarray, references: np.ndarray) -> Iterator[t
     centre = _centre(references)
     fixed = _centred(references, centre)
     fixed_squares = fixed.square().sum(1)
-    for block in _blocks(len(queries), BLOCK):
+    for block in shown(_blocks(len(queries), BLOCK), NEIGHBOURS):
         moving = _centred(queries[block], centre)
         squares = torch.add(fixed_squares, moving @ fixed.T, alpha=-2).add_(
             moving.square().sum(1, keepdim=True)
@@ -96,7 +98,7 @@ def radii(vectors: np.ndarray, k: int) -> np.ndarray:
         points[block] = _as_left(_centred(vectors[block], centre), dtype)
     proposed = _propose(points, min(k + SPARE, count - 1)).numpy()
     found = np.empty(count, np.float32)
-    for block in _blocks(count, AT_ONCE):
+    for block in shown(_blocks(count, AT_ONCE), NEIGHBOURS):
         apart = torch.from_numpy(np.asarray(vectors[proposed[block]] - vectors[block, None], np.float32))
         found[block] = torch.linalg.vector_norm(apart, dim=2).kthvalue(k).values
     return found
@@ -133,7 +135,7 @@ def _propose(points: Tensor, k: int) -> Tensor:
         rows[at] = names.gather(1, kept)
 
     blocks = _blocks(len(points), BLOCK)
-    for number, right in enumerate(blocks):
+    for number, right in enumerate(shown(blocks, NEIGHBOURS)):
         columns = _as_right(points[right])
         for left in blocks[: number + 1]:
             closeness = points[left] @ columns

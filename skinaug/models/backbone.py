@@ -277,9 +277,12 @@ def hub_switched_off() -> bool:
 
 def hub_reachable() -> bool:
     """Whether the Hugging Face hub answers within two seconds; the hub's own client retries for half a minute."""
-    if hub_switched_off():
-        return False
-    request = urllib.request.Request(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), method="HEAD")
+    return not hub_switched_off() and answers(os.environ.get("HF_ENDPOINT", "https://huggingface.co"))
+
+
+def answers(address: str) -> bool:
+    """Whether a server answers within two seconds, with whatever."""
+    request = urllib.request.Request(address, method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
     except urllib.error.HTTPError:

@@ -197,6 +197,14 @@ def _repositories(hub_ids: Sequence[str], revision: str | None) -> list[tuple[st
     return [(hub_id, commit or revision) for hub_id, _, commit in split]
 
 
+def folder_at_hand(path: str | None, hub_ids: Sequence[str], revision: str | None = None) -> Path | None:
+    """The folder of a base's weights on this machine; None where they would have to be downloaded, or lie nowhere."""
+    folder = local_folder(path)
+    if folder is not None:
+        return folder if (folder / INDEX).is_file() else None
+    return next(filter(None, (_cached(*repository) for repository in _repositories(hub_ids, revision))), None)
+
+
 def _cached(hub_id: str, revision: str | None) -> Path | None:
     """The folder of a repository in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache

@@ -11,6 +11,7 @@ import polars as pl
 
 from skinaug.manifest import FILE_NAME, Manifest
 from skinaug.report.collect import Run
+from skinaug.store.artifact import read_record
 
 NAMES = {"label": pl.String, "set": pl.String, "prompt_set": pl.String}  # which may be digits
 
@@ -116,4 +117,4 @@ def holds(folder: Path) -> bool:
 
 def record(folder: Path) -> dict[str, Any]:
     """An artifact's artifact.json."""
-    return json.loads((folder / "artifact.json").read_text())
+    return read_record(folder)

@@ -11,6 +11,7 @@ import polars as pl
 
 from skinaug.metrics import calibration
 from skinaug.metrics.operating_points import verdict_terms, youden_thresholds
+from skinaug.progress import shown
 from skinaug.report import folds, plots, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.measure import Draws, known_variance, share_interval
@@ -54,7 +55,7 @@ def calibration_frame(study: Study, draws: Draws) -> pl.DataFrame:
     """One row an arm: `ece`, `overconfidence`, `brier` and `aurc`, each with low and high (95 %, over seeds and test
     patients), and `ece_chance`, the calibration error of true probabilities on as many images."""
     rows = []
-    for arm in study.arms:
+    for arm in shown(study.arms, "calibration"):
         runs = [predictions for _, predictions in _of(study, arm)]
         sums = [draws.sums(predictions, calibration_terms(predictions)) for predictions in runs]
         on_test, on_drawn = (calibration_scores(found) for found in draws.resample(sums))

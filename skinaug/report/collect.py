@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError, listing
+from skinaug.progress import shown
 from skinaug.report.run import FILE_NAME, GIVEN, Run
 from skinaug.report.units import jobs_of, kind, together
 
@@ -198,7 +199,7 @@ class Study:
 
     @cached_property
     def _tables(self) -> list[pl.DataFrame]:
-        return [predictions_of(run) for run in self.runs]
+        return [predictions_of(run) for run in shown(self.runs, "reading predictions")]
 
     @property
     def classes(self) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from skinaug.errors import InputError
+from skinaug.progress import shown
 from skinaug.report import artifacts, folds, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.statistics import Estimate, Sums, Variance
@@ -138,7 +139,8 @@ def measure(study: Study, num_resamples: int, seed: int) -> Measured:
     """Score every run on its test images and on `num_resamples` test sets whose patients are drawn with replacement."""
     draws = draw(study.predictions, num_resamples, seed)
     scores, resampled, by_fold = {}, {}, {}
-    for run, predictions in zip(study.runs, study.predictions, strict=True):
+    pairs = zip(study.runs, study.predictions, strict=True)
+    for run, predictions in shown(pairs, "scoring runs", len(study.runs)):
         sums = draws.sums(predictions, folds.terms(predictions))
         if found := folds.fold_scores(run, predictions):
             by_fold[run.arm, run.seed] = found
@@ -200,7 +202,7 @@ def arms_frame(study: Study, measured: Measured) -> pl.DataFrame:
 
     `real` images are distinct photographs; copies of them that stand in for synthetic images are `repeated`.
     """
-    return pl.DataFrame([_arm_row(study, measured, arm) for arm in study.arms])
+    return pl.DataFrame([_arm_row(study, measured, arm) for arm in shown(study.arms, "intervals of arms")])
 
 
 def _arm_row(study: Study, measured: Measured, arm: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from skinaug.progress import shown
 from skinaug.report import artifacts, statistics
 from skinaug.report.collect import GIVEN, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
@@ -89,7 +90,7 @@ def subgroups_frame(
     inside = [every[:, scored] for every in inside]
     baseline = _top1(study, draws, inside, study.baseline)
     scores, pairs = [], []
-    for arm in study.arms:
+    for arm in shown(study.arms, "subgroups"):
         own = baseline if arm == study.baseline else _top1(study, draws, inside, arm)
         scores.append(_scores(arm, keys, own))
         if arm != study.baseline and set(own.seeds) & set(baseline.seeds):

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skinaug.errors import InputError
+
 RECORD = "artifact.json"
+SCHEMA_VERSION = (
+    1  # of RECORD, raised when its form changes; records of before there was a number have the first form
+)
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 
@@ -54,14 +59,30 @@ class Artifact:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What `artifact.json` tells: config, inputs, packages, git revision, device, seconds, created."""
-        return json.loads((self.path / RECORD).read_text())
+        """What `artifact.json` tells (`read_record`)."""
+        return read_record(self.path)
 
     @property
     def recipe(self) -> Recipe:
         """What it was made of, as its record tells."""
         record = self.record
         return Recipe(record["stage"], record["version"], record["config"], record["inputs"])
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `artifact.json` of a folder tells: config, inputs, packages, git revision, device, seconds, created.
+
+    Raises:
+        InputError: a later version of skinaug wrote it, in a form that this one does not know.
+    """
+    record = json.loads((folder / RECORD).read_text())
+    if (schema := record.get("schema_version", 1)) != SCHEMA_VERSION:
+        by = record.get("packages", {}).get("skinaug", "of another version")
+        raise InputError(
+            f"{folder / RECORD} was written by skinaug {by} in form {schema}; this version reads form {SCHEMA_VERSION}. Install that "
+            "skinaug, or work in a store of its own: store=<folder>."
+        )
+    return record
 
 
 def _flatten(prefix: str, value: Any) -> dict[str, Any]:

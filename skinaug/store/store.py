@@ -20,7 +20,7 @@ from typing import Any
 from filelock import SoftFileLease
 
 from skinaug.errors import InputError
-from skinaug.store.artifact import KEY, RECORD, Artifact, Recipe, changes
+from skinaug.store.artifact import KEY, RECORD, SCHEMA_VERSION, Artifact, Recipe, changes, read_record
 from skinaug.store.files import flush, flush_one, telling_full_disk
 from skinaug.store.lease import hold, is_busy
 from skinaug.store.provenance import provenance
@@ -113,7 +113,7 @@ class Store:
         """
         folder = Path(name)
         if (folder / RECORD).is_file():
-            record = json.loads((folder / RECORD).read_text())
+            record = read_record(folder)
             return Artifact(record["stage"], record["key"], Path(os.path.abspath(folder)))
         match = [artifact for artifact in self.artifacts() if artifact.key == name.rpartition("/")[2]]
         if not match:
@@ -205,7 +205,14 @@ class Store:
         if lease.compromise:
             raise RuntimeError(f"{artifact.stage} {artifact.key} was taken over by another process.")
         spent.unlink()
-        record = {**asdict(recipe), "key": recipe.key, **about, **provenance(), "seconds": round(seconds, 3)}
+        record = {
+            "schema_version": SCHEMA_VERSION,
+            **asdict(recipe),
+            "key": recipe.key,
+            **about,
+            **provenance(),
+            "seconds": round(seconds, 3),
+        }
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         flush(work)  # so that after a power cut a published artifact is whole
         if artifact.path.exists():  # a removal that was killed half-way left it without its record

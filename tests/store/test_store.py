@@ -114,6 +114,23 @@ def test_record_tells_what_a_rerun_needs(tmp_path: Path):
     assert {"git_revision", "device", "host", "python", "created"} <= record.keys()
 
 
+def test_a_record_without_a_schema_is_of_the_first_and_a_later_one_is_told(tmp_path: Path):
+    store = Store(tmp_path)
+    artifact = store.get(RECIPE, lambda out: None)
+    written = artifact.record
+    assert written["schema_version"] == 1
+    file = artifact.path / "artifact.json"
+    older = {name: value for name, value in written.items() if name != "schema_version"}
+    file.write_text(json.dumps(older))
+    assert store.find(RECIPE.key) == artifact
+    assert artifact.record == older
+    assert store.why(replace(RECIPE, version=2)) == ["version: 1 -> 2"]
+    file.write_text(json.dumps(written | {"schema_version": 2, "packages": {"skinaug": "9.1"}}))
+    for read in (lambda: artifact.record, lambda: store.find(str(artifact.path)), lambda: store.unused(30)):
+        with pytest.raises(InputError, match=r"written by skinaug 9\.1 in form 2; this version reads form 1"):
+            read()
+
+
 def test_failed_build_publishes_nothing_and_its_work_is_there_for_the_next(tmp_path: Path):
     store = Store(tmp_path)
 
