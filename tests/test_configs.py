@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", list(overrides))
 
 
+@cache
+def with_option(option: str) -> DictConfig:
+    """For tests that only read it."""
+    return composed(option)
+
+
 def targets(node: Any) -> Iterator[dict[str, Any]]:
     """Every config node with a `_target_`."""
     if isinstance(node, dict):
@@ -86,7 +93,7 @@ def check(cfg: DictConfig) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_fits_its_target(option: str):
-    check(composed(option))
+    check(with_option(option))
 
 
 # Mappings whose names the code chooses, or that are groups of options.
@@ -186,7 +193,7 @@ def needs_a_folder(option: str) -> bool:
 
 @pytest.mark.parametrize("option", [option for option in OPTIONS if not needs_a_folder(option)])
 def test_every_option_has_keys(option: str):
-    plan = recipes(composed(option), "classify")
+    plan = recipes(with_option(option), "classify")
     assert all(recipe.key for recipe in plan.values())
     assert len({recipe.key for recipe in plan.values()}) == len(plan)
 
@@ -237,6 +244,17 @@ def test_a_users_own_folder_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     cfg = composed("prompts=mine", "experiment=own")
     assert (cfg.prompts.name, cfg.name, cfg.seed) == ("mine", "own", 5)
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And what one composition was given, another finds as it was."""
+    file = tmp_path / "conf" / "prompts" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for template in ("a photo", "a drawing"):
+        file.write_text(f"_target_: skinaug.prompts.PromptSet\nname: mine\ntemplates: [{template}]\n")
+        composed("prompts=mine", "prompts.templates=[overridden]")
+        assert composed("prompts=mine").prompts.templates == [template]
 
 
 def test_another_projects_configuration_is_not_ours(

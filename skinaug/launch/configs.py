@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,27 @@ def folder(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
+_read: dict[
+    tuple[Any, ...], ConfigResult
+] = {}  # each file once a process: every job of a sweep is composed of the same
+
+
 class CheckedSource(FileConfigSource):
-    """Hydra's folders of YAML files, each checked before it is read."""
+    """Hydra's folders of YAML files, each checked before it is read, and read again when it has changed."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         file = Path(self.path) / self._normalize_file_name(config_path)
-        if file.is_file():
+        if not file.is_file():
+            return self._load(file, config_path)
+        state = file.stat()
+        version = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        key = (self.scheme(), self.provider, str(file.absolute()), config_path, version)
+        if key not in _read:
             check_yaml(file)
+            _read[key] = self._load(file, config_path)
+        return deepcopy(_read[key])  # Hydra changes what it is given
+
+    def _load(self, file: Path, config_path: str) -> ConfigResult:
         try:
             loaded = super().load_config(config_path)
         except (yaml.YAMLError, OSError, ValueError, LookupError, TypeError) as error:
