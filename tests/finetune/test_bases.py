@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache, partial
 from pathlib import Path
 from unittest.mock import patch
@@ -20,6 +22,7 @@ from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.stage import check_family
+from skinaug.finetune.text import text_digest
 from skinaug.generate.families import check_pipeline
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_folder
@@ -145,6 +148,17 @@ def skip_without(method: str, name: str, folders) -> None:
         pytest.skip(f"takes no {method}")
 
 
+def test_texts_are_cached_apart_where_they_are_read_to_another_length(folders):
+    """dev and schnell have the same text encoders, and T5 reads half as much for schnell."""
+    dev, schnell = (plain_pipeline(folders(name)) for name in ("flux1_dev", "flux1_schnell"))
+    digest = text_digest(dev)
+    for name in ("text_encoder", "text_encoder_2"):
+        getattr(schnell, name).load_state_dict(getattr(dev, name).state_dict())
+    assert text_digest(schnell) != digest
+    schnell.transformer.register_to_config(guidance_embeds=True)
+    assert text_digest(schnell) == digest
+
+
 class FixedLoss(Callback):
     """Notes the loss of the first batch before and after training."""
 
@@ -215,3 +229,45 @@ def test_what_a_base_does_not_take_is_refused_with_the_way_out(name: str, folder
             Lora(text_encoder=True).prepare(pipeline, ["a"], 0)
     assert cut_off(pipeline, [PROMPTS[0]]) == []
     assert cut_off(pipeline, ["a photo of skin " * 600])
+
+
+RUN = """
+import sys
+from functools import partial
+from pathlib import Path
+import torch
+from skinaug.finetune.finetune import Finetune
+from skinaug.finetune.methods.lora import Lora
+from skinaug.manifest import Manifest
+from skinaug.models.base import load_pipeline
+from skinaug.models.trainer import make_trainer
+from skinaug.prompts import PromptSet
+base, photographs, out, size, devices = sys.argv[1:]
+out = Path(out)
+out.mkdir(exist_ok=True)
+Finetune(
+    method=Lora(rank=2, alpha=8), captions=PromptSet("plain", ["a photo of {label}"]), image_size=int(size), steps=2, batch_size=4,
+    optimizer=partial(torch.optim.SGD, lr=1.0), warmup_steps=1, caption_dropout=0.2, flip=True, accumulate_grad_batches=1,
+    sample_every_num_steps=100, checkpoint_every_minutes=9, seed=0, sample_prompts=["a photo of red"],
+)(
+    manifest=Manifest.read(Path(photographs)), prior_images=None, base=partial(load_pipeline, base), base_name="tiny",
+    licence="none", trainer=partial(make_trainer, "cpu", int(devices), "32-true", enable_progress_bar=False),
+    cache=out / "encoded", logger=False, out=out,
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TAUGHT)
+def test_two_devices_learn_what_one_learns(name: str, folders, photographs, tmp_path: Path):
+    skip_without("lora", name, folders)
+    photographs.write(tmp_path)
+    script = tmp_path / "run.py"  # each further device starts it anew
+    script.write_text(RUN)
+    for devices in ("1", "2"):
+        given = [folders(name), tmp_path, tmp_path / devices, TINY[name].size, devices]
+        subprocess.run([sys.executable, str(script), *map(str, given)], check=True)
+    one, two = (load_file(next((tmp_path / devices / "lora").iterdir())) for devices in ("1", "2"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
