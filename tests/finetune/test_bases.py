@@ -11,9 +11,10 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusion_components import plain_pipeline, save_tiny
 from lightning import Callback
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_bases.table import TINY, save_tiny_base
 
@@ -55,20 +56,27 @@ def settings(name: str, **changes) -> Settings:
     return Settings(**{**values, "image_size": tiny.size, **changes})
 
 
-def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int) -> np.ndarray:
+def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int, **image) -> np.ndarray:
     """A picture by diffusers alone, float32 [S, S, 3]."""
     tiny = TINY[name]
     size = {"height": tiny.size, "width": tiny.size, "num_inference_steps": STEPS, "output_type": "np"}
-    return pipeline(
-        prompt=prompt, **size, **tiny.plain, **tiny.reading, generator=torch.Generator().manual_seed(seed)
-    ).images[0]
+    generator = torch.Generator().manual_seed(seed)
+    return pipeline(prompt=prompt, **size, **tiny.plain, **tiny.reading, **image, generator=generator).images[
+        0
+    ]
+
+
+def parents(name: str) -> np.ndarray:
+    """Pictures to start from, uint8 [3, S, S, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (3, TINY[name].size, TINY[name].size, 3), np.uint8)
 
 
 def rendered(name: str, pipeline: DiffusionPipeline, **changes) -> np.ndarray:
     """Pictures as the stage generate draws them, float32 [3, S, S, 3]."""
     model = Renderer(pipeline, settings(name, **changes), max_redraws=0).eval()
     with torch.inference_mode():
-        return model.render([{"prompt": prompt} for prompt in PROMPTS], SEEDS)
+        starts = zip(PROMPTS, parents(name), strict=True)
+        return model.render([{"prompt": prompt, "start": start} for prompt, start in starts], SEEDS)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -123,6 +131,23 @@ def test_pictures_are_those_of_one_plain_call_each(name: str, folders):
             picture, plainly(name, plain_pipeline(folders(name)), prompt, seed), atol=2e-3
         )
     assert np.abs(ours[0] - ours[2]).max() > 0.02, "equal prompts have noise of their own"
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_pictures_that_start_from_others_are_those_of_one_plain_call_each(name: str, folders):
+    asked = settings(name, mode="image", strength=0.7)
+    pipeline = plain_pipeline(folders(name))
+    if not family_of(pipeline).image_schedulers:
+        with pytest.raises(InputError, match="diffusers cannot start"):
+            check_folder(asked, folders(name))
+        return
+    ours = rendered(name, load_pipeline(str(folders(name))), mode="image", strength=0.7)
+    plain = AutoPipelineForImage2Image.from_pipe(pipeline)
+    plain.set_progress_bar_config(disable=True)
+    for picture, prompt, seed, start in zip(ours, PROMPTS, SEEDS, parents(name), strict=True):
+        image = {"image": Image.fromarray(start), "strength": 0.7}
+        wanted = plainly(name, plain, prompt, seed, **image)
+        np.testing.assert_allclose(picture, wanted, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", TINY)
