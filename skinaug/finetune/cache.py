@@ -66,7 +66,8 @@ def encode_moments(
 
     Crop 0 is the central square (`images.square`), others are `random_square`s. Processes that start together share the
     work. The precision of the network's arithmetic is part of an entry's name; the device is not, which changes less than
-    float16 keeps. An autoencoder that overflows in float16 (`force_upcast`) works in its own dtype there.
+    float16 keeps. An autoencoder that overflows in float16 (`force_upcast`), or does not say, works in its own dtype
+    there.
 
     Args:
         vae: an autoencoder; moved to `device` if there is something to encode.
@@ -150,7 +151,7 @@ def _autocast_dtype(vae: Any, device: torch.device) -> torch.dtype | None:
     if not torch.is_autocast_enabled(device.type):
         return None
     dtype = torch.get_autocast_dtype(device.type)
-    return None if dtype == torch.float16 and vae.config.get("force_upcast") else dtype
+    return None if dtype == torch.float16 and vae.config.get("force_upcast", True) else dtype
 
 
 def _missing_rows(moments: Moments) -> list[int]:

@@ -16,6 +16,7 @@ from skinaug.models.base import PACKAGE
 from skinaug.models.base_folder import INDEX, read_index
 from skinaug.models.cards import code, data_digest, licence_fields, table
 from skinaug.models.families.table import family_in
+from skinaug.models.layouts import PEFT_FILE
 
 KINDS = ("textual_inversion", "lora")  # folders, and tags by which hubs file adapters
 TOKENS = [
@@ -178,7 +179,10 @@ def token_code(folder: Path) -> list[str]:
 
 
 def lora_code(folder: Path) -> list[str]:
-    """The line that loads the artifact's LoRA, if it has one."""
+    """The line that loads the artifact's LoRA, if it has one: by the pipeline, or by peft where that reads none."""
+    if (folder / "lora" / PEFT_FILE).is_file():
+        adapted = 'PeftModel.from_pretrained(pipeline.transformer, folder / "lora")'
+        return ["from peft import PeftModel", f"pipeline.transformer = {adapted}.merge_and_unload()"]
     found = [path.name for path in (folder / "lora").glob("*.safetensors")]
     return [f'pipeline.load_lora_weights(str(folder / "lora"), weight_name="{name}")' for name in found]
 

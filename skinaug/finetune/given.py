@@ -18,13 +18,21 @@ from skinaug.labels import by_class
 from skinaug.leaks.lineage import check_given
 from skinaug.manifest import Manifest
 from skinaug.models.base_folder import CONVERT, INDEX, PICKLES, check_configuration, is_whole, tensor_names
-from skinaug.models.layouts import DRAWS_NOTHING, ENCODERS, LORA_FILE, is_single_file, layout_of
+from skinaug.models.families.table import family_of
+from skinaug.models.layouts import (
+    DRAWS_NOTHING,
+    ENCODERS,
+    LORA_FILE,
+    PEFT_CONFIG,
+    PEFT_FILE,
+    is_single_file,
+    layout_of,
+)
 from skinaug.models.phrases import write_phrases
 from skinaug.prompts import PromptSet
 
 PIPELINE, CHECKPOINT, LORA = "pipeline", "checkpoint in one file", "LoRA"
 PEFT, TOKEN = "LoRA in peft's layout", "textual inversion"
-PEFT_CONFIG, PEFT_FILE = "adapter_config.json", "adapter_model.safetensors"
 A1111 = "emb_params"  # what that program calls a token's vectors, whatever the token
 Paths = str | Mapping[str, str]
 
@@ -164,8 +172,11 @@ def _take(path: Path, out: Path, pipeline: Any, configuration: Path | None) -> N
     (out / "lora").mkdir(parents=True)
     if kind == LORA:
         shutil.copyfile(path, out / "lora" / LORA_FILE)
-    else:
+    elif family_of(pipeline).lora_by_pipeline:
         _from_peft(path, out / "lora" / LORA_FILE, pipeline)
+    else:
+        for name in (PEFT_CONFIG, PEFT_FILE):
+            shutil.copyfile(path / name, out / "lora" / name)
 
 
 def _from_single_file(path: Path, folder: Path, base: Any, configuration: Path | None) -> None:
@@ -188,8 +199,6 @@ def _from_single_file(path: Path, folder: Path, base: Any, configuration: Path |
 def _from_peft(folder: Path, file: Path, pipeline: Any) -> None:
     """A LoRA that peft has saved, under diffusers' names; its scale alpha / rank goes into the second matrix."""
     from safetensors.torch import load_file, save_file
-
-    from skinaug.models.families.table import family_of
 
     config = json.loads((folder / PEFT_CONFIG).read_text())
     if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_dora"):

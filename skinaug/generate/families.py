@@ -102,10 +102,10 @@ def _fault(scheduler: SchedulerMixin) -> str | None:
 
 def _scheduler(name: str, config: Mapping[str, Any], flow: bool) -> SchedulerMixin:
     kind, options = KINDS[name]
-    if flow and name != "flow":
+    if flow:  # each kind of sampler has its own word for the shift
         shift = config.get("shift", config.get("flow_shift", 1.0))
         sigmas = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": shift}
-        options = options | sigmas
+        options = options | ({"shift": shift} if name == "flow" else sigmas)
     return kind.from_config(config, **options)
 
 

@@ -127,7 +127,7 @@ class Renderer(lightning.LightningModule):
         stack, vae = ExitStack(), self.models["vae"]
         call = adapted(self.denoise, interval, num_train_timesteps, self.family)
         stack.enter_context(replaced(self.network, "forward", call))
-        if vae.config.get("force_upcast") and _autocast_to_half(self.device.type):
+        if vae.config.get("force_upcast", True) and _autocast_to_half(self.device.type):
             for name in ("encode", "decode"):
                 exact = without_autocast(getattr(vae, name), self.device.type)
                 stack.enter_context(replaced(vae, name, exact))

@@ -115,6 +115,11 @@ def check_fit(settings: Settings, family: Family, factor: int, guidance: str) ->
             f"generate.scheduler '{settings.scheduler}' does not suit {family.name}, which {learned}, in mode '{settings.mode}'. "
             f"Those that do: {', '.join(fitting)}."
         )
+    if settings.num_inference_steps < family.least_steps:
+        raise InputError(
+            f"generate.num_inference_steps={settings.num_inference_steps}: diffusers draws with {family.name} in at least "
+            f"{family.least_steps} steps."
+        )
     if guidance == UNGUIDED and settings.guidance_scale != 1:
         raise InputError(
             f"generate.guidance_scale={settings.guidance_scale:g}: this base was distilled and is not guided when it draws. Set it to 1."

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import util
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -174,7 +175,10 @@ def _undescribed(part: str, names: Sequence[str]) -> str | None:
         return "missing"
     if part.startswith("tokenizer"):
         known = ("tokenizer.json", "vocab.json", "spiece.model")
-        return None if any(name in names for name in known) else f"none of {', '.join(known)}"
+        found = [name for name in known if name in names]
+        if found == ["spiece.model"] and util.find_spec("sentencepiece") is None:
+            return "only spiece.model, which SentencePiece reads: pip install 'skinaug[sentencepiece]'"
+        return None if found else f"none of {', '.join(known)}"
     config = "scheduler_config.json" if part == "scheduler" else "config.json"
     return None if config in names else f"no {config}"
 

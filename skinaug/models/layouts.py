@@ -10,6 +10,7 @@ from pathlib import Path
 from skinaug.errors import InputError
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+PEFT_CONFIG, PEFT_FILE = "adapter_config.json", "adapter_model.safetensors"
 # Of a token's vectors for SDXL: its two text encoders and their tokenizers.
 ENCODERS = {"clip_l": ("text_encoder", "tokenizer"), "clip_g": ("text_encoder_2", "tokenizer_2")}
 

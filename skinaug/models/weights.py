@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import diffusers
 import torch
 import transformers
 from diffusers import DiffusionPipeline
+from peft import PeftModel
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,8 +20,8 @@ from skinaug.errors import InputError, listing
 from skinaug.models.base import load_folder
 from skinaug.models.base_folder import CONVERT, PICKLES
 from skinaug.models.families.family import TEXTUAL_INVERSION
-from skinaug.models.families.table import FAMILIES, family_of
-from skinaug.models.layouts import ENCODERS, LORA_FILE
+from skinaug.models.families.table import FAMILIES, denoiser, family_of
+from skinaug.models.layouts import ENCODERS, LORA_FILE, PEFT_FILE
 from skinaug.models.phrases import all_phrases, read_phrases
 
 
@@ -57,12 +58,9 @@ def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[Diffusion
     pipeline = load_folder(folder / "pipeline") if (folder / "pipeline").is_dir() else base()
     if (folder / "textual_inversion").is_dir():
         _add_tokens(pipeline, folder)
-    if (folder / "lora").is_dir():
-        _add_lora(pipeline, folder / "lora" / LORA_FILE)
+    merge = _add_any_lora(pipeline, folder / "lora") if (folder / "lora").is_dir() else lambda: None
     identity = digest(pipeline)
-    if (folder / "lora").is_dir():
-        pipeline.fuse_lora()
-        pipeline.unload_lora_weights()
+    merge()
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, identity
 
@@ -146,6 +144,37 @@ def _add_token(
         raise InputError(f"{path} was loaded, but the base model does not hold its vectors for {names}.")
 
 
+def _add_any_lora(pipeline: DiffusionPipeline, folder: Path) -> Callable[[], object]:
+    """Load the LoRA in a folder by what reads it in the pipeline's family; returns what merges it into the layers."""
+    family = family_of(pipeline)
+    own, other = (LORA_FILE, PEFT_FILE) if family.lora_by_pipeline else (PEFT_FILE, LORA_FILE)
+    if (folder / other).is_file() and not (folder / own).exists():
+        raise InputError(
+            f"The LoRA in {folder / other} does not fit this base model: {family.name} takes a LoRA as {own}. Use the base that it "
+            "was trained on."
+        )
+    if not family.lora_by_pipeline:
+        return _add_lora_by_peft(pipeline, folder / own)
+    _add_lora(pipeline, folder / own)
+
+    def merge() -> None:
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+
+    return merge
+
+
+def _add_lora_by_peft(pipeline: DiffusionPipeline, path: Path) -> Callable[[], object]:
+    """Load LoRA weights into a denoiser whose pipeline reads none, checked as `_add_lora` does; returns what merges them."""
+    taught = _read(path)
+    try:
+        model = PeftModel.from_pretrained(denoiser(pipeline), path.parent)
+    except (ValueError, RuntimeError, LookupError, AttributeError, TypeError, OSError) as error:
+        raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
+    _check_arrived(pipeline, path, taught)
+    return model.merge_and_unload
+
+
 def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
     """Load LoRA weights, and check that every tensor arrived: diffusers and transformers drop what they do not know."""
     taught = _read(path)
@@ -160,6 +189,11 @@ def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
         pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
     except (ValueError, RuntimeError, LookupError, AttributeError) as error:  # diffusers checks little itself
         raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
+    _check_arrived(pipeline, path, taught)
+
+
+def _check_arrived(pipeline: DiffusionPipeline, path: Path, taught: Mapping[str, Tensor]) -> None:
+    """Refuse a LoRA of which a tensor found no layer, or whose layers hold what is not in it."""
     models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]
     loaded = _contents(
         tensor for model in models for name, tensor in model.named_parameters() if ".lora_" in name

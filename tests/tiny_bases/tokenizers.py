@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import string
+
 from diffusion_components import CORPUS, clip_tokenizer
-from transformers import Qwen2Tokenizer, T5Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import GemmaTokenizer, Qwen2Tokenizer, T5Tokenizer
 
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -29,4 +32,21 @@ def qwen_tokenizer() -> Qwen2Tokenizer:
     )
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = CHAT
+    return tokenizer
+
+
+def gemma_tokenizer() -> GemmaTokenizer:
+    """Bytes, letters and the corpus's words, each built up from its left; a text starts with <bos> and has no end."""
+    specials = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    vocabulary = [*specials, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.printable]
+    merges = []
+    for word in dict.fromkeys(CORPUS.replace(",", " , ").split()):
+        for end in range(1, len(word) + 1):
+            merges.append((f"▁{word[: end - 1]}", word[end - 1]))
+            vocabulary.append(f"▁{word[:end]}")
+    numbers = {token: number for number, token in enumerate(dict.fromkeys(vocabulary))}
+    tokenizer = GemmaTokenizer(vocab=numbers, merges=list(dict.fromkeys(merges)))
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<bos> $A", special_tokens=[("<bos>", numbers["<bos>"])]
+    )
     return tokenizer

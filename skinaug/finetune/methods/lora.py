@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skinaug.errors import InputError
@@ -18,6 +19,7 @@ from skinaug.finetune.export import sort_metadata
 from skinaug.finetune.suits import check_method
 from skinaug.models.families.family import LORA
 from skinaug.models.families.table import denoiser, family_of
+from skinaug.models.layouts import PEFT_FILE
 from skinaug.models.text_length import text_encoders
 
 # Settings of peft's LoraConfig with which an exported file draws, read by diffusers alone, what was taught.
@@ -104,7 +106,10 @@ class Lora:
             torch.manual_seed(seed)
             for network, targets in self._changed(pipeline):
                 try:
-                    network.add_adapter(self.config(targets))
+                    if hasattr(network, "add_adapter"):
+                        network.add_adapter(self.config(targets))
+                    else:
+                        inject_adapter_in_model(self.config(targets), network)
                 except ValueError as error:
                     raise InputError(f"finetune.method.target_modules={list(targets)}: {error}") from error
         return [
@@ -125,7 +130,11 @@ class Lora:
                     yield network, TEXT_LAYERS
 
     def save(self, pipeline: Any, classes: Sequence[str], out: Path) -> None:
-        """Write out/lora/pytorch_lora_weights.safetensors, as `load_lora_weights` of the pipeline's class reads."""
+        """Write out/lora: pytorch_lora_weights.safetensors, as `load_lora_weights` of the pipeline's class reads, or where it reads none
+        adapter_config.json and adapter_model.safetensors, as peft does."""
+        if not family_of(pipeline).lora_by_pipeline:
+            _save_by_peft(denoiser(pipeline), out / "lora")
+            return
         # peft's names: diffusers' older ones would lose convolutions on loading.
         name, network = family_of(pipeline).denoiser, denoiser(pipeline)
         layers = {f"{name}_lora_layers": _matrices(network)}
@@ -137,6 +146,14 @@ class Lora:
         type(pipeline).save_lora_weights(out / "lora", safe_serialization=True, **layers)
         for file in (out / "lora").glob("*.safetensors"):
             sort_metadata(file)
+
+
+def _save_by_peft(network: Any, folder: Path) -> None:
+    """The adapter in peft's layout: its settings, and its weights under the names that they have in peft's own model."""
+    folder.mkdir(parents=True)
+    LoraConfig(**_settings(network)).save_pretrained(folder)
+    weights = {f"base_model.model.{name}": weight for name, weight in _matrices(network).items()}
+    save_file(weights, folder / PEFT_FILE, {"format": "pt"})
 
 
 def _matrices(network: nn.Module) -> dict[str, Tensor]:

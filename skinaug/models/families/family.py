@@ -41,7 +41,9 @@ class Family:
         methods: of fine-tuning that it takes.
         schedulers: samplers that draw with it; image_schedulers: those that can start from a picture, none where diffusers has no
             such pipeline.
+        least_steps: of denoising with which its pipeline draws.
         branches: in which order a guided pipeline asks for its predictions: a tuple a call of the denoiser.
+        lora_by_pipeline: whether diffusers' pipeline reads a LoRA; else peft does, into the denoiser.
         lora_encoders: text encoders whose LoRA diffusers saves and loads.
         lora_layers: what layers of a usual name are called in this family besides: LoRA changes those too.
         arguments: the pipeline's argument for each of the text states.
@@ -59,7 +61,9 @@ class Family:
     image_schedulers: tuple[str, ...] = FLOW_SCHEDULERS[
         :1
     ]  # others of diffusers cannot start a flow from a picture
+    least_steps: int = 1
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
+    lora_by_pipeline: bool = True
     lora_encoders: tuple[str, ...] = ()
     lora_layers: Mapping[str, tuple[str, ...]] = {}
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds"}

@@ -9,6 +9,8 @@ from skinaug.errors import InputError
 from skinaug.models.families.family import Family
 from skinaug.models.families.flux import Flux
 from skinaug.models.families.flux2_klein import Flux2Klein
+from skinaug.models.families.pixart import PixArtAlpha, PixArtSigma
+from skinaug.models.families.sana import Sana
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
 from skinaug.models.families.stable_diffusion import StableDiffusion
@@ -21,6 +23,9 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion3(),
         Flux(),
         Flux2Klein(),
+        Sana(),
+        PixArtSigma(),
+        PixArtAlpha(),
     )
 }
 
