@@ -151,7 +151,12 @@ class Lora:
 def _save_by_peft(network: Any, folder: Path) -> None:
     """The adapter in peft's layout: its settings, and its weights under the names that they have in peft's own model."""
     folder.mkdir(parents=True)
-    LoraConfig(**_settings(network)).save_pretrained(folder)
+    settings = _settings(network)
+    config = LoraConfig(**settings)
+    config.target_modules = settings[
+        "target_modules"
+    ]  # made a set again, whose order differs from process to process
+    config.save_pretrained(folder)
     weights = {f"base_model.model.{name}": weight for name, weight in _matrices(network).items()}
     save_file(weights, folder / PEFT_FILE, {"format": "pt"})
 
