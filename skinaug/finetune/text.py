@@ -100,4 +100,6 @@ def text_digest(pipeline: Any) -> str:
         parts += [module_digest(network), family.limit(pipeline, name), sorted(tokenizer.get_vocab().items())]
         if template := getattr(tokenizer, "chat_template", None):
             parts.append(template)
+        if around := family.spelled(pipeline, name, ""):
+            parts.append(around)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
