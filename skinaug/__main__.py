@@ -23,6 +23,7 @@ TOOLS = {
     "compare": "`skinaug compare <runs> <runs> ...`: sweeps or runs beside each other, with a paired test",
     "why": "`skinaug why <stage> ...`: what would run, and which value changed",
     "plan": "`skinaug plan [stage] ...`: what a command would build, reuse and cost",
+    "memory": "what each base takes of a GPU's memory for training and drawing, and which holds it (docs/memory.md)",
     "rerun": "`skinaug rerun <artifact> ...`: build artifacts of the store again, and compare them file by file",
     "export": "`skinaug export <artifact or sweep> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
     "push": "`skinaug push <artifact> <owner>/<name>`: pictures, weights or a classifier to the Hugging Face hub",
@@ -31,7 +32,17 @@ TOOLS = {
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }
 # Their words are no overrides.
-WITHOUT_CONFIGURATION = ("compare", "dashboard", "export", "plan", "predict", "push", "rerun", "store")
+WITHOUT_CONFIGURATION = (
+    "compare",
+    "dashboard",
+    "export",
+    "memory",
+    "plan",
+    "predict",
+    "push",
+    "rerun",
+    "store",
+)
 HELP = """\
 skinaug: what is a synthetic skin image worth?
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from skinaug.finetune.cache import seen
-from skinaug.finetune.latents import Batch, captioned_batch
+from skinaug.finetune.latents import Batch, captioned_batch, drawn
 from skinaug.finetune.masks import open_mask
 from skinaug.finetune.moments import Moments
 from skinaug.finetune.text import Caption
@@ -46,6 +46,11 @@ class Photographs:
         if self.masks:
             batch["lesions"] = self.cover(rows, views, batch["moments"].shape[-1])
         return {**batch, "sizes": self.sizes[rows], "weights": torch.full((batch_size,), 1 / batch_size)}
+
+    def captions(self, number: int, batch_size: int, caption_dropout: float, seed: int) -> list[str]:
+        """Those of batch `number`."""
+        views = self.moments.views
+        return drawn(number, views, self.labels, self.caption, batch_size, caption_dropout, seed)[2]
 
     def cover(self, rows: np.ndarray, views: np.ndarray, side: int) -> Tensor:
         """Share of each place that lesions cover, by the mask of each view: float32 [B, 1, side, side] in [0, 1]."""
@@ -84,3 +89,19 @@ def training_batch(
         "sizes": torch.cat([batch["sizes"], other["sizes"]]),
         "weights": torch.cat([batch["weights"], prior_weight * other["weights"]]),
     }
+
+
+def training_captions(
+    number: int,
+    shown: Photographs,
+    prior: Photographs | None,
+    batch_size: int,
+    caption_dropout: float,
+    seed: int,
+    **_: object,
+) -> list[str]:
+    """The captions of `training_batch`, of the same arguments."""
+    captions = shown.captions(number, batch_size, caption_dropout, seed)
+    if prior is not None:
+        captions += prior.captions(number, batch_size, caption_dropout, seed + 1)
+    return captions

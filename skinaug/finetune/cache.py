@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, islice
@@ -223,6 +223,14 @@ class TextStates:
         states = {text: self.recent.get(text) or read(self.path(text)) for text in distinct}
         self.recent = dict(islice((states | self.recent).items(), RECENT_TEXTS))
         return stacked([states[text] for text in texts])
+
+    def encode_all(self, texts: Iterable[str]) -> None:
+        """Encode those that nobody has, each alone: what stands beside a text decides the last bits of some kernels. Processes that
+        start together share the work."""
+        absent = [text for text in dict.fromkeys(texts) if not is_whole(self.path(text))]
+        for number in np.random.default_rng().permutation(len(absent)):
+            if not is_whole(self.path(absent[number])):
+                self._encode([absent[number]])
 
     @torch.no_grad()
     def _encode(self, texts: list[str]) -> None:

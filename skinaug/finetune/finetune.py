@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -18,7 +19,7 @@ from torch.optim import Optimizer
 from skinaug.errors import InputError
 from skinaug.finetune import resume
 from skinaug.finetune.average import AveragedWeights
-from skinaug.finetune.batches import Photographs, training_batch
+from skinaug.finetune.batches import Photographs, training_batch, training_captions
 from skinaug.finetune.cache import encode_moments
 from skinaug.finetune.card import write_card
 from skinaug.finetune.latents import Batch
@@ -31,10 +32,12 @@ from skinaug.finetune.samples import SampleGrids, examples
 from skinaug.finetune.scope import SCOPES, folder_names, only
 from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
 from skinaug.finetune.suits import check_image_size, check_lengths
-from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions
+from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions, read_ahead
 from skinaug.manifest import Manifest
-from skinaug.models.families.table import family_of
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.phrases import write_phrases
+from skinaug.models.quantize import check_quantize, quantize_pipeline
+from skinaug.models.trainer import HALF
 from skinaug.prompts import PromptSet
 from skinaug.store.files import flush
 
@@ -83,6 +86,7 @@ class Finetune:
         ema_decay: of the average of the learning weights over steps, which is saved; None saves the last weights.
         gradient_checkpointing: compute activations again in the backward pass: less memory, about a third more time.
         compile: the denoiser by torch.compile.
+        quantize: bits of the base's frozen weights, 8 or 4 (`models.quantize`); None leaves them as they are.
         sample_prompts: of the sample grids; None takes one a class.
 
     Raises:
@@ -109,6 +113,7 @@ class Finetune:
     ema_decay: float | None = None
     gradient_checkpointing: bool = False
     compile: bool = False
+    quantize: int | None = None
     sample_prompts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
@@ -137,6 +142,17 @@ class Finetune:
             problems.append(f"finetune.scope={self.scope!r}: choose {' or '.join(SCOPES)}.")
         if problems:
             raise InputError("\n".join(problems))
+        check_quantize(self.quantize, "finetune.quantize")
+        if self.quantize and self.method.changes_base:
+            raise InputError(
+                f"finetune.quantize={self.quantize}: weights of {self.quantize} bits cannot learn, and this method changes the base's own. "
+                "Choose finetune=lora, or finetune.quantize=null."
+            )
+        if self.quantize and self.ema_decay is not None:
+            raise InputError(
+                f"finetune.quantize={self.quantize} and finetune.ema_decay exclude each other: quantised weights are not copied for an "
+                "average. Set one of them to null."
+            )
 
     def __call__(
         self,
@@ -200,15 +216,22 @@ class Finetune:
         out.mkdir(parents=True, exist_ok=True)
         pipeline = base()
         check_image_size(self.image_size, pipeline)
+        if self.quantize:
+            dtype = HALF.get(str(trainer().precision), torch.float32)
+            quantize_pipeline(pipeline, denoiser(pipeline), self.quantize, dtype)
         parameters = self.method.prepare(pipeline, manifest.classes, self.seed)
         caption = caption_rows(manifest, self.captions, phrases)
         check_lengths(pipeline, many_captions(caption, manifest, self.captions))
         fitter = self.trainer(trainer, pipeline, phrases, logger, out)
+        make_batch = self.batches(pipeline, fitter, manifest, caption, prior_images, cache)
+        text = frozen_text(pipeline, parameters, fitter.strategy.root_device, cache)
+        if text is not None:
+            read_ahead(text, self.texts(make_batch, phrases), pipeline, keep=self.method.changes_base)
         module = learner(
             pipeline,
             parameters,
-            make_batch=self.batches(pipeline, fitter, manifest, caption, prior_images, cache),
-            frozen_text=frozen_text(pipeline, parameters, cache),
+            make_batch=make_batch,
+            frozen_text=text,
             objective=self.objective,
             optimizer=self.optimizer,
             num_steps=self.steps,
@@ -237,7 +260,7 @@ class Finetune:
         caption: Caption,
         prior_images: Manifest | None,
         cache: Path,
-    ) -> Callable[[int], Batch]:
+    ) -> partial[Batch]:
         """What a training step sees, by its number: images are encoded here, and the autoencoder leaves the device."""
         encode = partial(
             encode_moments,
@@ -272,6 +295,17 @@ class Finetune:
             seed=self.seed,
         )
 
+    def texts(self, make_batch: partial[Batch], phrases: Mapping[str, str]) -> Iterator[str]:
+        """All that is read during a training: captions of its batches, prompts of its sample grids, and no text."""
+        for number in range(self.steps * self.accumulate_grad_batches):
+            yield from training_captions(number, **make_batch.keywords)
+        yield from self.prompts(phrases)
+        yield ""
+
+    def prompts(self, phrases: Mapping[str, str]) -> Sequence[str]:
+        """Of the sample grids."""
+        return self.sample_prompts or examples(self.captions, phrases, self.seed)
+
     def check_lesion_weight(self, manifest: Manifest) -> None:
         """Refuse to weigh lesions that no mask shows, or that the base's own pictures lack."""
         check_masks(manifest, "finetune.objective.lesion_weight", self.objective.lesion_weight)
@@ -288,6 +322,10 @@ class Finetune:
                 "trainer=fsdp: weights in pieces are for finetune=lora and finetune=full, and are not averaged. Set "
                 "finetune.ema_decay=null, or another trainer."
             )
+        if is_sharded(fitter) and self.quantize:
+            raise InputError(
+                f"trainer=fsdp and finetune.quantize={self.quantize} exclude each other: weights in pieces are not quantised."
+            )
 
     def trainer(
         self,
@@ -298,11 +336,15 @@ class Finetune:
         out: Path,
     ) -> Trainer:
         """A Trainer with checkpoints, sample grids and averaged weights."""
-        prompts = self.sample_prompts or examples(self.captions, phrases, self.seed)
         callbacks: list[Callback] = [
             resume.checkpoints(out / "checkpoints", every_minutes=self.checkpoint_every_minutes),
             SampleGrids(
-                pipeline, prompts, out / "samples", self.image_size, self.sample_every_num_steps, self.seed
+                pipeline,
+                self.prompts(phrases),
+                out / "samples",
+                self.image_size,
+                self.sample_every_num_steps,
+                self.seed,
             ),
         ]
         if self.ema_decay is not None:
@@ -328,6 +370,7 @@ class Finetune:
             "learning rate": options.get("lr"),
             "objective": str(self.objective),
             "prior weight": self.prior.weight if self.prior else None,
+            **({"bits of the base's weights": self.quantize} if self.quantize else {}),
         }
 
 

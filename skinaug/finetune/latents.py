@@ -56,10 +56,7 @@ def captioned_batch(
 
     A share of captions is empty, for guidance.
     """
-    rng = np.random.default_rng([seed, number])
-    rows = balanced_rows(labels, number * batch_size, batch_size, seed)
-    views = rng.integers(moments.views, size=batch_size)
-    captions = ["" if rng.random() < caption_dropout else caption(int(row), rng) for row in rows]
+    rows, views, captions = drawn(number, moments.views, labels, caption, batch_size, caption_dropout, seed)
     return {
         "number": number,
         "rows": rows,
@@ -67,6 +64,22 @@ def captioned_batch(
         "moments": moments.take(rows, views),
         "captions": captions,
     }
+
+
+def drawn(
+    number: int,
+    num_views: int,
+    labels: Sequence[int],
+    caption: Callable[[int, np.random.Generator], str],
+    batch_size: int,
+    caption_dropout: float,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows, views and captions of batch `number`, without its moments."""
+    rng = np.random.default_rng([seed, number])
+    rows = balanced_rows(labels, number * batch_size, batch_size, seed)
+    views = rng.integers(num_views, size=batch_size)
+    return rows, views, ["" if rng.random() < caption_dropout else caption(int(row), rng) for row in rows]
 
 
 class NumberedBatches(IterableDataset):

@@ -6,8 +6,7 @@ import torch
 from lightning import Trainer
 
 from skinaug.finetune.module import DiffusionFinetuner
-
-HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
+from skinaug.models.trainer import HALF
 
 
 def lighten(module: DiffusionFinetuner, fitter: Trainer, gradient_checkpointing: bool, compile: bool) -> None:
@@ -16,7 +15,7 @@ def lighten(module: DiffusionFinetuner, fitter: Trainer, gradient_checkpointing:
     gradient_checkpointing, compile: as in `finetune.Finetune`.
     """
     for parameter in module.denoiser.parameters():
-        if not parameter.requires_grad:
+        if not parameter.requires_grad and parameter.is_floating_point():  # others are quantised
             parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
     module.denoiser.to(memory_format=torch.channels_last)
     if gradient_checkpointing:

@@ -100,7 +100,8 @@ class DiffusionFinetuner(LightningModule):
         self.objective, self.optimizer, self.seed = objective, optimizer, seed
         self.num_steps, self.warmup_steps = num_steps, warmup_steps
         self.family, self.denoiser = family_of(pipeline), denoiser(pipeline)
-        self.text_encoders = nn.ModuleDict({name: net for name, net, _ in text_encoders(pipeline)})
+        read_now = text_encoders(pipeline) if frozen_text is None else ()  # others stay where they are
+        self.text_encoders = nn.ModuleDict({name: net for name, net, _ in read_now})
         schedule = NoiseSchedule.of(pipeline.scheduler)
         self.prediction_type = schedule.prediction_type
         if self.prediction_type == "flow" and objective.min_snr_gamma is not None:
@@ -208,14 +209,13 @@ class DiffusionFinetuner(LightningModule):
         return numbered_loader(self, self.make_batch)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        learning = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        learning |= {name for name, _ in self.named_buffers()}
         for state in {
             "state_dict",
             "current_model_state",
         } & checkpoint.keys():  # the second where weights are averaged
-            checkpoint[state] = {
-                name: value for name, value in checkpoint[state].items() if name not in frozen
-            }
+            checkpoint[state] = {name: value for name, value in checkpoint[state].items() if name in learning}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> DiffusionFinetuner:
         """For averaged weights: the networks are copied, what feeds them is shared."""

@@ -72,6 +72,10 @@ class PartOfTheWay:
     start: list[Tensor] = field(default_factory=list)
     learned: list[nn.Parameter] = field(default_factory=list)
 
+    @property
+    def changes_base(self) -> bool:
+        return self.method.changes_base
+
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         return self.method.phrases(classes)
 

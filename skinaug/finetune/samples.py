@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
 
-from skinaug.models.families.family import TWO_PREDICTIONS, UNGUIDED, guidance_of
-from skinaug.models.families.table import denoiser, family_of
+from skinaug.models.aside import without_encoders
+from skinaug.models.families.family import TWO_PREDICTIONS, UNGUIDED, States, guidance_of
+from skinaug.models.families.table import family_of
 from skinaug.prompts import PromptSet
 
 
@@ -27,6 +28,7 @@ def examples(captions: PromptSet, phrases: Mapping[str, str], seed: int) -> list
 def draw_images(
     pipeline: Any,
     prompts: Sequence[str],
+    read: Callable[[Sequence[str]], States],
     seed: int,
     image_size: int,
     guidance_scale: float,
@@ -34,15 +36,15 @@ def draw_images(
 ) -> np.ndarray:
     """One image a prompt, uint8 [N, S, S, 3]; image i has the noise of (seed, i), whatever the batch.
 
-    guidance_scale: for denoisers that can be guided.
+    read: text states. guidance_scale: for denoisers that can be guided.
     """
     generators = [torch.Generator().manual_seed((seed << 32) + i) for i in range(len(prompts))]
-    family, device = family_of(pipeline), denoiser(pipeline).device
+    family = family_of(pipeline)
     guidance = guidance_of(family, pipeline)
     scale = 1.0 if guidance == UNGUIDED else guidance_scale
-    untold = family.encode(pipeline, [""] * len(prompts), device) if guidance == TWO_PREDICTIONS else None
+    untold = read([""] * len(prompts)) if guidance == TWO_PREDICTIONS else None
     images = pipeline(
-        **family.text_arguments(family.encode(pipeline, prompts, device), untold),
+        **family.text_arguments(read(prompts), untold),
         **family.guidance_arguments(scale),
         **family.call,
         height=image_size,
@@ -108,10 +110,13 @@ class SampleGrids(Callback):
             return
         with (
             trainer.precision_plugin.forward_context(),
+            without_encoders(self.pipeline) if module.frozen_text is not None else nullcontext(),
             at_rest(self.pipeline, module.device),
             torch.compiler.set_stance("force_eager"),  # compiling for these shapes takes longer than drawing
         ):
-            images = draw_images(self.pipeline, self.prompts, self.seed, self.image_size, 2.5, 20)
+            images = draw_images(
+                self.pipeline, self.prompts, module.states, self.seed, self.image_size, 2.5, 20
+            )
         picture = grid(images, self.images_a_prompt)
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path.with_suffix(".part"), format="png")

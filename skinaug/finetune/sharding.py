@@ -49,4 +49,5 @@ def put_weights(pipeline: DiffusionPipeline, weights: dict[str, Any]) -> None:
             for name, value in weights.items()
             if name.startswith(f"{prefix}.")
         }
-        network.load_state_dict(own)
+        if own:  # encoders that do not learn are no part of what was trained
+            network.load_state_dict(own)

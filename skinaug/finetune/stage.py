@@ -10,14 +10,20 @@ from omegaconf import DictConfig
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
 from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
-from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain, teacher
+from skinaug.models.quantize import check_quantize
+from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain, teacher, without_later
 
 TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
+LATER = {"quantize": None, "prior.generate.quantize": None, "prior.generate.offload": None}
 
 
 def steps(cfg: DictConfig) -> Iterator[Step]:
     """The weights. Pictures of the base's own, where prior preservation asks for them, are a step of `generate`."""
-    config = {**plain(cfg.finetune), "base": plain(cfg.base), "precision": cfg.trainer.precision}
+    config = {
+        **without_later(plain(cfg.finetune), LATER),
+        "base": plain(cfg.base),
+        "precision": cfg.trainer.precision,
+    }
     learned = teacher(cfg)
     inputs = [learned, "generate.prior"] if cfg.finetune.get("prior") else [learned]
     yield Step(
@@ -35,6 +41,7 @@ def check(cfg: DictConfig) -> None:
     if cfg.base["_target_"] in RENDERERS:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
     check_base_settings(plain(cfg.base))
+    check_quantize(cfg.finetune.get("quantize"), "finetune.quantize")
     if (folder := local_folder(cfg.base.path)) and cfg.finetune.get("method"):
         check_family(cfg.finetune.method["_target_"], folder)
     if is_given(cfg):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
 from skinaug.models.families.family import States
-from skinaug.models.families.table import denoiser, family_of
+from skinaug.models.families.table import family_of
 from skinaug.models.text_length import text_encoders
 from skinaug.prompts import PromptSet, slots
 from skinaug.sources.vocabulary import scale_of, titles_of
@@ -62,19 +62,33 @@ def many_captions(caption: Caption, manifest: Manifest, captions: PromptSet) -> 
     return sorted({caption(row, np.random.default_rng([row, draw])) for row in rows for draw in draws})
 
 
-def frozen_text(pipeline: Any, parameters: Sequence[nn.Parameter], cache: Path) -> TextStates | None:
-    """Text states that are computed once for good, in float32; None where a text encoder learns."""
+def frozen_text(
+    pipeline: Any, parameters: Sequence[nn.Parameter], device: torch.device, cache: Path
+) -> TextStates | None:
+    """Text states that are computed once for good, in float32 on a device, while the denoiser is not there; None where a text
+    encoder learns."""
     learning = {id(parameter) for parameter in parameters}
-    encoders = list(text_encoders(pipeline))
-    if any(id(parameter) in learning for _, network, _ in encoders for parameter in network.parameters()):
+    encoders = [network for _, network, _ in text_encoders(pipeline)]
+    if any(id(parameter) in learning for network in encoders for parameter in network.parameters()):
         return None
 
     def encode(texts: list[str]) -> States:
-        device = denoiser(pipeline).device
+        for _, network, _ in text_encoders(pipeline):
+            network.eval().to(device)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return family_of(pipeline).encode(pipeline, texts, device)
 
     return TextStates(encode, text_digest(pipeline), cache)
+
+
+def read_ahead(text: TextStates, captions: Iterable[str], pipeline: Any, keep: bool) -> None:
+    """Encode all captions that a training will see, so that its text encoders need not share a device with the denoiser: they
+    leave it, and where they are not to be kept, the pipeline and memory."""
+    text.encode_all(captions)
+    for name, network, _ in list(text_encoders(pipeline)):
+        network.to("cpu")
+        if not keep:
+            pipeline.register_modules(**{name: None})
 
 
 def text_digest(pipeline: Any) -> str:

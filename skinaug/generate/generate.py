@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from diffusers import DiffusionPipeline
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
@@ -23,7 +24,10 @@ from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_settings
 from skinaug.generate.writer import PictureWriter
 from skinaug.manifest import Manifest
+from skinaug.models.families.table import denoiser
 from skinaug.models.phrases import read_phrases
+from skinaug.models.quantize import quantize_pipeline
+from skinaug.models.trainer import HALF
 from skinaug.models.weights import load, model_folders
 from skinaug.prompts import PromptSet
 from skinaug.store.digest import sha256_file
@@ -45,6 +49,8 @@ def generate(
     format: str = "png",
     max_redraws: int = 3,
     compile: bool = False,
+    quantize: int | None = None,
+    offload: str | None = None,
     inpaint: Inpaint | None = None,
     *,
     classes: Sequence[str],
@@ -74,6 +80,9 @@ def generate(
         format: png, webp (lossless) or jpeg (quality 95); the EXIF description tells prompt, seed, redraws and flaw as JSON.
         max_redraws: how often a picture that is broken, black, blank or colour-cast is drawn again, with the next seed.
             Columns `redraws` and `flaw` tell how often it was, and what is wrong with it still (guards.FLAWS, or null).
+        quantize: bits of the denoiser's and of large text encoders' weights, 8 or 4 (`models.quantize`), with what was taught merged in
+            before; None leaves them as they are. Decides the pictures.
+        offload: of `settings.OFFLOADS`: where weights wait until they are needed; None keeps them on the device.
         compile: run the denoiser through torch.compile: pays off after some hundred images on a GPU.
         inpaint: where mode inpaint draws, and whose photographs may be parents; its default without one. The masks are written to
             out/masks/, and the column `mask` names them.
@@ -85,14 +94,21 @@ def generate(
     """
     settings = check_settings(
         per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size, mode, strength,
-        guidance_interval, format, max_redraws, inpaint,
+        guidance_interval, format, max_redraws, quantize=quantize, offload=offload, inpaint=inpaint,
     )  # fmt: skip
     check_real(settings, real, classes)
     check_templates(prompts, classes)
-    models = _Models(base, weights, classes, settings)
+    dtype = HALF.get(str(trainer().precision), torch.float32)
+    models = _Models(base, weights, classes, settings, quantize, dtype)
     starts, areas = _starts(settings, real, classes)
     rows = with_paths(_plan(models, prompts, per_class, seed, starts, areas), format)
-    options = {"areas": areas, "batch_size": batch_size, "max_redraws": max_redraws, "compile": compile}
+    options = {
+        "areas": areas,
+        "batch_size": batch_size,
+        "max_redraws": max_redraws,
+        "compile": compile,
+        "offload": offload,
+    }
     _draw(models, rows, starts, trainer, logger, out, format, options)
 
 
@@ -102,10 +118,18 @@ class _Models:
     phrases: what stands for each class in a prompt, in the classes' order.
     """
 
-    def __init__(self, base: Base, weights: Path, classes: Sequence[str], settings: Settings) -> None:
+    def __init__(
+        self,
+        base: Base,
+        weights: Path,
+        classes: Sequence[str],
+        settings: Settings,
+        bits: int | None,
+        dtype: torch.dtype,
+    ) -> None:
         self.phrases = read_phrases(weights, classes)
         self.folders = model_folders(weights, classes)
-        self.base, self.settings = base, settings
+        self.base, self.settings, self.bits, self.dtype = base, settings, bits, dtype
         self.held: dict[Path, tuple[DiffusionPipeline, str]] = {}
 
     def load(self, folder: Path) -> tuple[DiffusionPipeline, str]:
@@ -114,6 +138,9 @@ class _Models:
             self.held.clear()
             pipeline, digest = load(self.base, folder)
             check_pipeline(pipeline, self.settings)
+            if self.bits is not None:
+                quantize_pipeline(pipeline, denoiser(pipeline), self.bits, self.dtype)
+                digest = f"{digest}-{self.bits}bit"  # other weights, and so other pictures
             self.held[folder] = pipeline, digest
         return self.held[folder]
 

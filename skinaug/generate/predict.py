@@ -11,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
+from rich import get_console
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,11 +23,16 @@ from skinaug.generate.families import (
 )
 from skinaug.generate.guards import flaw
 from skinaug.generate.masks import Areas, composed
+from skinaug.generate.offload import offload_pipeline
 from skinaug.generate.plan import next_seed
 from skinaug.generate.settings import AUTO, Settings
 from skinaug.images import open_image, square
+from skinaug.models.aside import without_encoders
 from skinaug.models.families.family import TWO_PREDICTIONS, States, guidance_of, stacked
 from skinaug.models.families.table import denoiser, family_of
+from skinaug.models.text_length import text_encoders
+
+STATES_BYTES = 2 * 2**30  # of text states that wait for their pictures
 
 # Of the plan: prompt, seed, with a parent its `start`, uint8 [H, W, 3], and in mode inpaint its `area`, bool [H, W].
 Row = Mapping[str, Any]
@@ -43,13 +49,15 @@ class Drawn(NamedTuple):
 class Renderer(lightning.LightningModule):
     """predict_step draws a batch of planned rows.
 
-    Every image owns its noise, made on the CPU from its seed, so batch, order and device decide nothing. Text states are
-    encoded once a prompt where equal prompts follow each other. Both guidance branches run in one batch. Each device draws
-    one stretch of the rows.
+    Every image owns its noise, made on the CPU from its seed, so batch, order and device decide nothing. All prompts are read
+    before anything is drawn (where their states would take more than STATES_BYTES, before each stretch of them), and the text
+    encoders are never on a device together with the denoiser. Both guidance branches run in one batch. Each device draws one
+    stretch of the rows.
 
     rows: of the plan. parents: files of the real images by id, where pictures start from some. areas: where on them mode inpaint
     draws; outside, a picture has its parent's pixels. max_redraws: how often a flawed picture is
-    drawn again, with the next seed. compile: whether the denoiser runs through torch.compile.
+    drawn again, with the next seed. compile: whether the denoiser runs through torch.compile. offload: one of
+    `settings.OFFLOADS`, on other devices than CPUs; None keeps the networks that draw on the device.
     """
 
     def __init__(
@@ -62,24 +70,46 @@ class Renderer(lightning.LightningModule):
         batch_size: int | str = AUTO,
         max_redraws: int = 3,
         compile: bool = False,
+        offload: str | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True  # few rows are left after a kill
         self.family, self.network = family_of(pipeline), denoiser(pipeline)
         self.guidance = guidance_of(self.family, pipeline)
         self.pipeline = drawing_pipeline(pipeline, settings)
-        self.models = torch.nn.ModuleDict(_models(pipeline))  # Lightning moves and casts what is registered
+        self.models = _networks(pipeline)
+        self.on_device = torch.nn.ModuleDict(self.models)  # Lightning moves and casts what is registered
         self.settings, self.max_redraws = settings, max_redraws
         self.rows, self.parents, self.areas, self.batch_size = rows, parents or {}, areas, batch_size
         self.states: dict[str, States] = {}
         self.nothing: States = {}  # what it is guided away from
-        self.compile_denoiser = compile
+        self.compile_denoiser, self.offload = compile, offload
         self.denoise = self.network.forward
 
-    def predict_dataloader(self) -> DataLoader:
+    def setup(self, stage: str) -> None:
+        """Read the prompts while nothing else is on the device."""
+        device = self.trainer.strategy.root_device
+        if self.offload and device.type == "cpu":
+            if self.trainer.is_global_zero:
+                get_console().print(
+                    f"generate.offload={self.offload}: a CPU draws, there is nothing to offload.",
+                    highlight=False,
+                )
+            self.offload = None
+        with self.trainer.precision_plugin.forward_context():
+            self._read([row["prompt"] for row in self._own_rows()[:1]], device)
+        if self.offload:
+            del self.on_device  # diffusers moves them
+
+    def _own_rows(self) -> Sequence[Row]:
+        """Those that this device draws."""
+        if self._trainer is None:
+            return self.rows
         count, rank, devices = len(self.rows), self.trainer.global_rank, self.trainer.world_size
-        own = self.rows[count * rank // devices : count * (rank + 1) // devices]
-        rows = _Starts(own, self.parents, self.settings.image_size, self.areas)
+        return self.rows[count * rank // devices : count * (rank + 1) // devices]
+
+    def predict_dataloader(self) -> DataLoader:
+        rows = _Starts(self._own_rows(), self.parents, self.settings.image_size, self.areas)
         count = images_at_once(  # the weights lie on the device by now
             self.batch_size,
             self.family.widths(self.models["vae"].config),
@@ -96,6 +126,11 @@ class Renderer(lightning.LightningModule):
                     weight.ndim < 5 for weight in model.parameters()
                 ):  # those of videos have no such layout
                     model.to(memory_format=torch.channels_last)
+        if self.offload:
+            self.trainer.precision_plugin.convert_module(torch.nn.ModuleDict(self.models))
+            with without_encoders(self.pipeline):
+                offload_pipeline(self.pipeline, self.offload, self.device)
+            self.denoise = self.network.forward  # which fetches the weights
         if self.compile_denoiser:
             self.denoise = torch.compile(self.denoise)
 
@@ -113,9 +148,10 @@ class Renderer(lightning.LightningModule):
 
     def render(self, rows: Sequence[Row], seeds: Sequence[int]) -> np.ndarray:
         """Pictures as the decoder gives them, clamped to [0, 1]: float32 [B, H, W, 3]; NaN where it gave NaN."""
+        texts = self._texts([row["prompt"] for row in rows])
         with self._adapted():
             return self.pipeline(
-                **self._texts([row["prompt"] for row in rows]),
+                **texts,
                 **picture_arguments(self.pipeline, self.family, self.settings, *self._starts(rows)),
                 **self.family.guidance_arguments(self.settings.guidance_scale),
                 **self.family.call,
@@ -129,6 +165,7 @@ class Renderer(lightning.LightningModule):
         interval = self.settings.guidance_interval if guided else (0.0, 1.0)
         num_train_timesteps = self.pipeline.scheduler.config.num_train_timesteps
         stack, vae = ExitStack(), self.models["vae"]
+        stack.enter_context(without_encoders(self.pipeline))
         call = adapted(self.denoise, interval, num_train_timesteps, self.family)
         stack.enter_context(replaced(self.network, "forward", call))
         if vae.config.get("force_upcast") and _autocast_to_half(self.device.type):
@@ -161,25 +198,52 @@ class Renderer(lightning.LightningModule):
 
     def _texts(self, prompts: Sequence[str]) -> dict[str, Any]:
         """The pipeline's arguments for the prompts, and for no prompt where it is guided away from that."""
-        if self.guidance == TWO_PREDICTIONS and not self.nothing:
-            self.nothing = self.family.encode(self.pipeline, [""], self.device)
-        untold = {name: value.expand(len(prompts), *value.shape[1:]) for name, value in self.nothing.items()}
-        return self.family.text_arguments(stacked(self._encode(prompts)), untold)
+        if not self.states.keys() >= set(prompts):
+            self._read(prompts, self.device)
+        told = stacked([self.states[prompt] for prompt in prompts])
+        untold = {name: value.expand(len(prompts), *value.shape) for name, value in self.nothing.items()}
+        return self.family.text_arguments(self._moved(told), self._moved(untold))
 
-    def _encode(self, prompts: Sequence[str]) -> list[States]:
-        """Text states of each prompt; only new prompts meet the encoders."""
-        wanted = list(dict.fromkeys(prompts))
-        known = {prompt: self.states[prompt] for prompt in wanted if prompt in self.states}
-        new = [prompt for prompt in wanted if prompt not in known]
-        if new:
-            states = self.family.encode(self.pipeline, new, self.device)
-            known |= {
-                prompt: {name: value[row] for name, value in states.items()} for row, prompt in enumerate(new)
-            }
-            self.states = (
-                known  # no more than this batch's: rows are sorted by prompt, so none comes back later
-            )
-        return [known[prompt] for prompt in prompts]
+    def _moved(self, states: States) -> States:
+        """On the device; where its weights are of half precision, so are they."""
+        real = self.network.dtype
+        return {
+            name: value.to(self.device, real if value.is_floating_point() else value.dtype)
+            for name, value in states.items()
+        }
+
+    @torch.no_grad()
+    def _read(self, prompts: Sequence[str], device: torch.device) -> None:
+        """Keep the states of the prompts, and of those that come after them, as many as STATES_BYTES hold; the denoiser leaves the device
+        for as long.
+
+        Each text is read alone: what stands beside it decides the last bits of some kernels.
+        """
+        encoders = [network for _, network, _ in text_encoders(self.pipeline)]
+        place = self.network.device
+        if not self.offload:
+            self.network.to("cpu")
+        for network in encoders:
+            network.to(device)
+        if self.guidance == TWO_PREDICTIONS and not self.nothing:
+            self.nothing = self._state("", device)
+        known, self.states, size = self.states, {}, 0
+        planned = [row["prompt"] for row in self._own_rows()]
+        later = planned[planned.index(prompts[0]) :] if prompts and prompts[0] in planned else []
+        for prompt in dict.fromkeys([*prompts, *later]):
+            if size > STATES_BYTES and prompt not in prompts:
+                break
+            self.states[prompt] = state = known.get(prompt) or self._state(prompt, device)
+            size += sum(value.nbytes for value in state.values())
+        for network in encoders:
+            network.to("cpu")
+        if not self.offload:
+            self.network.to(place)
+
+    def _state(self, text: str, device: torch.device) -> States:
+        """A text's states on the CPU, without a batch's dimension."""
+        states = self.family.encode(self.pipeline, [text], device)
+        return {name: value[0].cpu() for name, value in states.items()}
 
 
 class _Starts(Dataset):
@@ -208,8 +272,11 @@ def to_uint8(pictures: np.ndarray) -> np.ndarray:
     return (np.nan_to_num(pictures) * 255).round().astype(np.uint8)
 
 
-def _models(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
-    return {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
+def _networks(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
+    """Those that draw, without those that read."""
+    readers = {name for name, *_ in text_encoders(pipeline)}
+    parts = pipeline.components.items()
+    return {name: part for name, part in parts if isinstance(part, torch.nn.Module) and name not in readers}
 
 
 def _autocast_to_half(device: str) -> bool:

@@ -14,8 +14,10 @@ from skinaug.generate.inpaint import Inpaint, check_rule
 from skinaug.models.base_folder import INDEX
 from skinaug.models.families.family import EMBEDDED, FLOW_SCHEDULERS, NOISE_SCHEDULERS, UNGUIDED, Family
 from skinaug.models.families.table import family_in
+from skinaug.models.quantize import check_quantize
 
 MODES = ("text", "image", "inpaint")
+OFFLOADS = ("model", "group", "sequential")  # from the least saving and the fastest on
 FORMATS = ("png", "webp", "jpeg")
 SCHEDULERS = tuple(dict.fromkeys(NOISE_SCHEDULERS + FLOW_SCHEDULERS))
 AUTO = "auto"
@@ -62,6 +64,8 @@ def check_settings(
     guidance_interval: Sequence[float] = (0.0, 1.0),
     format: str = "png",
     max_redraws: int = 3,
+    quantize: int | None = None,
+    offload: str | None = None,
     inpaint: Inpaint | None = None,
     **others: object,
 ) -> Settings:
@@ -84,11 +88,12 @@ def check_settings(
     if not (_number(guidance_scale) and guidance_scale >= 1):
         problems.append(f"generate.guidance_scale must be 1 (no guidance) or more, got {guidance_scale!r}")
     problems += [
-        f"generate.{name} must be one of {', '.join(words)}, got {value!r}"
+        f"generate.{name} must be one of {', '.join(str(word or 'null') for word in words)}, got {value!r}"
         for name, value, words in (
             ("scheduler", scheduler, SCHEDULERS),
             ("mode", mode, MODES),
             ("format", format, FORMATS),
+            ("offload", offload, (None, *OFFLOADS)),
         )
         if value not in words
     ]
@@ -102,6 +107,11 @@ def check_settings(
         problems = check_rule(where, strength, format)
     if problems:
         raise InputError("\n".join(problems))
+    check_quantize(quantize, "generate.quantize")
+    if quantize and offload not in (None, OFFLOADS[0]):
+        raise InputError(
+            f"generate.offload={offload} moves layers apart from their scales: with generate.quantize={quantize}, choose model or null."
+        )
     low, high = guidance_interval
     return Settings(
         float(guidance_scale),

@@ -26,12 +26,14 @@ from skinaug.stage import (
     named_files,
     plain,
     teacher,
+    without_later,
 )
 
 if TYPE_CHECKING:
     from skinaug.generate.settings import Settings
 
 TAKES_POOL = "skinaug.generate.given.take_pool"
+LATER = {"quantize": None, "offload": None}
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,14 @@ def drawn_steps(cfg: DictConfig) -> Iterator[Step]:
     base = {"base": plain(cfg.base), "precision": cfg.trainer.precision}
     files = local_files(cfg.base.get("path"))
     if prior := plain(cfg.finetune.get("prior")):
-        config = {**prior["generate"], "prompts": prior["prompts"], **base}
+        config = {**without_later(prior["generate"], LATER), "prompts": prior["prompts"], **base}
         yield Step("generate.prior", config, build_prior, files=files, after=["copies"], devices=SEVERAL)
     asked = settings(cfg)
     if asked.inpaint and asked.inpaint.folder:
         files = files | {"masks": asked.inpaint.folder}
     yield Step(
         "generate",
-        {**plain(cfg.generate), "prompts": plain(cfg.prompts), **base},
+        {**without_later(plain(cfg.generate), LATER), "prompts": plain(cfg.prompts), **base},
         build_drawn,
         ["finetune", teacher(cfg)] if asked.from_parents else ["finetune"],
         files=files,

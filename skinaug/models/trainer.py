@@ -31,6 +31,8 @@ from skinaug import termination
 from skinaug.errors import InputError
 from skinaug.models.devices import device_count, device_numbers
 
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
+
 
 def make_trainer(
     accelerator: str = "auto",

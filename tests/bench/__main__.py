@@ -17,6 +17,7 @@ from tests.bench import (
     bases,
     finetuning,
     measure,
+    memory,
     neighbours,
     parts,
     process,
@@ -105,6 +106,8 @@ def main(
         other.add_row(*row)
     other.add_row(*reporting.row(run, **size["reporting"]))
     for row in sweeping.rows(run, **size["sweeping"]):
+        other.add_row(*row)
+    for row in memory.rows(run, **size["memory"]):
         other.add_row(*row)
     console.print(other)
 

@@ -23,7 +23,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import bases, measure, neighbours, parts, process, sweeping
+from tests.bench import bases, measure, memory, neighbours, parts, process, sweeping
 from tests.bench.__main__ import drawing_row, main, training_rows
 
 MATMUL = {"side": 64, "seconds": 0.01}
@@ -33,6 +33,7 @@ SMALLEST: dict[str, dict[str, Any]] = {
     "generation": {"per_class": 1, "steps": 2},
     "parts": {"phantom_count": 2, "picture_count": 2, "epochs": 2, "row_count": 6000},
     "neighbours": {"full": (24, 16), "small": (16, 12), "dimensions": 8, **MATMUL},
+    "memory": {"channels": (8, 16, 16), "layers": 1, "side": 8, "batch": 1, "steps": 1},
     "reporting": {"real": (10,), "synthetic": (0, 10), "seeds": 1, "tests": 4},
     "sweeping": {
         "images": 2,
@@ -69,6 +70,7 @@ ROWS = [
     "report of 2 runs",
     "sweep of 2 ratios, one pool of 12 images (no fine-tuning, no filter)",
     "a job of it beyond its training",
+    *(f"memory of a LoRA on 0 M, {name}" for name in memory.WAYS),
 ]
 NO_PARTS = {"__main__", "bases", "measure", "process", "test_bench"}
 
@@ -208,6 +210,18 @@ def test_phantoms_and_mixes_take_time(tmp_path: Path):
     taken = parts.mixing(tmp_path, 6000)
     assert taken.keys() == parts.MIXES.keys()
     assert min(taken.values()) > 0
+
+
+def test_fewer_bits_and_recomputed_activations_change_little_of_what_is_learned(bench: Bench):
+    losses = {
+        (asked.get("bits"), asked.get("checkpointing", False), asked.get("keep", False)): figures["losses"]
+        for part, _, asked, figures in bench.runs
+        if part == "memory"
+    }
+    plain = losses.pop((None, False, False))
+    assert losses.pop((None, True, False)) == pytest.approx(plain, rel=1e-5)
+    assert losses.pop((None, False, True)) == plain
+    assert all(other == pytest.approx(plain, rel=0.05) for other in losses.values())
 
 
 def test_a_sweep_has_one_pool_and_a_run_alone_its_own(bench: Bench):

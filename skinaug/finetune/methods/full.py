@@ -26,6 +26,11 @@ class Full:
 
     text_encoder: bool = False
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether the base\'s own weights learn, so that the whole pipeline is saved."""
+        return True
+
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """Classes keep the words that the prompts have for them."""
         return {}

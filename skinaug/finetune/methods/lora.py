@@ -79,6 +79,11 @@ class Lora:
                 f"finetune.method.options={dict(self.options)}: peft refuses them: {error}"
             ) from error
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether the base\'s own weights learn, so that the whole pipeline is saved."""
+        return False
+
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """Classes keep the words that the prompts have for them."""
         return {}

@@ -13,6 +13,10 @@ from torch import nn
 class FinetuneMethod(Protocol):
     """What of a pipeline learns, and how it is saved."""
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether the base's own weights learn, so that the whole pipeline is saved."""
+
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """What stands for each class in captions and prompts; a class that is not named keeps the prompts' own words."""
 

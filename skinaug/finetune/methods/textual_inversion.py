@@ -65,6 +65,11 @@ class TextualInversion:
         if self.noise < 0:
             raise InputError(f"finetune.method.noise={self.noise}: it is a deviation, at least 0.")
 
+    @property
+    def changes_base(self) -> bool:
+        """Whether the base\'s own weights learn, so that the whole pipeline is saved."""
+        return False
+
     def phrases(self, classes: Sequence[str]) -> dict[str, str]:
         """What stands for each class in a prompt: its token, of Latin letters and digits, with a digest of the name where those
         are none or another class's."""
