@@ -168,9 +168,8 @@ def to_csv(manifest: Manifest, folder: Path) -> None:
         shutil.copyfile(source, folder / name)
     lists = [name for name, dtype in table.schema.items() if dtype.is_nested()]
     flat = table.with_columns(pl.col(name).cast(pl.List(pl.String)).list.join(";") for name in lists)
-    flat = flat.drop(
-        "path", "mask", strict=False
-    )  # masks stay behind: read as photographs, they would be pictures of the class
+    # Masks stay behind: whoever reads the folder would take them for pictures of the class.
+    flat = flat.drop("path", "mask", strict=False)
     flat.insert_column(0, pl.Series("file_name", names)).write_csv(folder / "metadata.csv")
 
 

@@ -94,7 +94,7 @@ def generate(
     """
     settings = check_settings(
         per_class, guidance_scale, num_inference_steps, scheduler, image_size, batch_size, mode, strength,
-        guidance_interval, format, max_redraws, quantize, offload, inpaint,
+        guidance_interval, format, max_redraws, quantize=quantize, offload=offload, inpaint=inpaint,
     )  # fmt: skip
     check_real(settings, real, classes)
     check_templates(prompts, classes)
