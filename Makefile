@@ -23,7 +23,8 @@ $(DONE): pyproject.toml $(REQUIREMENTS)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	@touch $@
 
-demo: setup  ## the study in small: four training sets, five seeds, a report (about a quarter of an hour on two cores)
+demo: setup  ## the study in small: four training sets, five seeds, a report (about a quarter of an hour on two cores; it tells the time left)
+	@echo "Renders photographs, teaches a small diffusion model the classes, draws and filters a pool, trains 20 classifiers, and reports."
 	$(BIN)/skinaug classify experiment=akrout2023 scale=demo
 
 test: setup  ## the tests (ARGS="..." are pytest's own)

@@ -40,6 +40,8 @@ def tell_next(command: str, made: Mapping[str, Artifact] | None = None) -> None:
     for name, artifact in (made or {}).items():
         if name.partition(".")[0] == command:
             _print(f"{name}: {contents(artifact.path)}{os.path.relpath(artifact.path)}")
+    if command not in NEXT:
+        return  # a stage of somebody's own
     follower, does = NEXT[command]
     _print(f"next: skinaug {follower} {_words(hydra.overrides.task, follower)}".rstrip() + f"   # {does}")
 
