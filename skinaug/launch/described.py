@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -38,35 +39,17 @@ class Value:
     written: str | None
 
 
-@dataclass(frozen=True)
-class Comments:
-    """Of one YAML file.
-
-    Attributes:
-        headline: the comment above everything.
-        values: by dotted name.
-    """
-
-    headline: str
-    values: dict[str, Value]
-
-    @property
-    def sentence(self) -> str:
-        """The first sentence of the headline."""
-        return SENTENCE.split(self.headline)[0].rstrip(".")
+def sentence(text: str) -> str:
+    """The first sentence of the comment above everything else of a YAML file, which is not read as such: it may be anything."""
+    above = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    told = [line.removeprefix("#").strip() for line in above if not line.startswith("# @package")]
+    return SENTENCE.split(" ".join(told))[0].rstrip(".")
 
 
-def read_comments(text: str) -> Comments:
-    """The comments of a YAML file that is known to be one."""
-    lines = text.splitlines()
-    above: list[str] = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            above.append(line.removeprefix("#").strip())
+def read_values(text: str) -> dict[str, Value]:
+    """The values of a YAML file that has been checked (`yaml_check`), by dotted name."""
     root = yaml.compose(text, yaml.SafeLoader)
-    return Comments(" ".join(above), dict(_values(root, lines)) if root else {})
+    return dict(_values(root, text.splitlines())) if root else {}
 
 
 def _values(node: yaml.Node, lines: Sequence[str], prefix: str = "") -> Iterator[tuple[str, Value]]:
@@ -106,7 +89,7 @@ def groups() -> dict[str, str]:
 def options(group: str) -> dict[str, str]:
     """The options of a group, one's own among them, with the first sentence of what their files say."""
     names = {file.stem for place in places(group) for file in place.glob("[!_]*.yaml")}
-    return {name: read_comments(_text(f"{group}/{name}")).sentence for name in sorted(names)}
+    return {name: sentence(_text(f"{group}/{name}")) for name in sorted(names)}
 
 
 def places(group: str) -> list[Path]:
@@ -120,7 +103,9 @@ def _text(config_path: str) -> str:
     """The YAML that Hydra takes for `<group>/<name>`; "" of what is in none of these folders, such as a timm name."""
     group, _, name = config_path.rpartition("/")
     files = (place / f"{name}.yaml" for place in places(group))
-    return next((file.read_text(encoding="utf-8-sig") for file in files if file.is_file()), "")
+    return next(
+        (file.read_text(encoding="utf-8-sig", errors="replace") for file in files if file.is_file()), ""
+    )
 
 
 def values(loader: ConfigLoader, overrides: Sequence[str]) -> dict[str, Value]:
@@ -131,7 +116,7 @@ def values(loader: ConfigLoader, overrides: Sequence[str]) -> dict[str, Value]:
         if part.config_path.startswith("hydra/"):
             continue
         package = f"{part.package}." if part.package else ""
-        for name, value in read_comments(_text(part.config_path)).values.items():
+        for name, value in read_values(_text(part.config_path)).items():
             earlier = found.get(f"{package}{name}", value)
             found[f"{package}{name}"] = replace(value, comment=value.comment or earlier.comment)
     return found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,14 +13,17 @@ from omegaconf import OmegaConf
 from skinaug.__main__ import STAGES, main
 from skinaug.cli.help import GROUPS
 from skinaug.launch import configs
-from skinaug.launch.described import choices, groups, options, read_comments, settings
+from skinaug.launch.described import choices, groups, options, read_values, sentence, settings
 
 CONF = configs.folder("conf")
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)  # commands have one of their own
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
@@ -50,9 +55,9 @@ def test_values_are_those_of_what_is_chosen(capsys: pytest.CaptureFixture[str]):
 def test_every_option_and_every_group_says_what_it_is():
     for group, comment in groups().items():
         assert comment, group
-        for name, sentence in options(group).items():
-            assert sentence, f"{group}={name}"
-            assert not sentence.endswith("."), "one sentence"
+        for name, line in options(group).items():
+            assert line, f"{group}={name}"
+            assert not line.endswith("."), "one sentence"
 
 
 def test_comments_are_read_where_they_stand():
@@ -68,14 +73,21 @@ d:             # of a mapping
   # of nothing
   f: x#y       # one | two (said of it) | three: third
 """
-    comments = read_comments(text)
-    assert comments.sentence == "What this is"
-    assert {name: value.comment for name, value in comments.values.items()} == {
+    assert sentence(text) == "What this is"
+    values = read_values(text)
+    assert {name: value.comment for name, value in values.items()} == {
         "a": "first", "b": "second, which goes on", "b.c": "", "d": "of a mapping", "d.e": "", "d.f": "one | two (said of it) | three: third",
     }  # fmt: skip
-    assert comments.values["d"].written is None
-    assert comments.values["d.e"].written == "[1, 2]"
-    assert choices(comments.values["d.f"].comment) == ["one", "two", "three"]
+    assert values["d"].written is None
+    assert values["d.e"].written == "[1, 2]"
+    assert choices(values["d.f"].comment) == ["one", "two", "three"]
+
+
+def test_a_broken_file_of_ones_own_stops_no_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "conf" / "mix").mkdir(parents=True)
+    (tmp_path / "conf" / "mix" / "mine.yaml").write_bytes(b"# Of mine, \xff.\na: [1\n")
+    assert "  mine " in told(capsys, "mix", "--help")
+    assert "mine.yaml cannot be used" in told(capsys, "mix", "mix=mine", "--help", status=2)
 
 
 def test_settings_are_those_of_the_composed_configuration():
