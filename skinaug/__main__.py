@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -71,9 +72,18 @@ Research use only: not a medical device."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command line; returns the exit status: 0 done, 1 a job of a sweep failed, 2 bad input, 130 interrupted, 143 ended
-    by SIGTERM."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    """Run a command line; returns the exit status: 0 done, 1 a job of a sweep failed, 2 bad input, 130 interrupted, 141 nobody
+    reads on, 143 ended by SIGTERM."""
+    try:
+        status = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as `| head` leaves it; Python itself would write once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(stages=_rows(STAGES), tools=_rows(TOOLS)))
         return 0
