@@ -32,7 +32,7 @@ def train(
     bits: int | None = None,
     checkpointing: bool = False,
     keep: bool = False,
-    channels: Sequence[int] = (160, 320, 640),
+    channels: Sequence[int] = (128, 256, 512),
     layers: int = 8,
     side: int = 32,
     batch: int = 2,
