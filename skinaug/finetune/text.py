@@ -92,8 +92,12 @@ def read_ahead(text: TextStates, captions: Iterable[str], pipeline: Any, keep: b
 
 
 def text_digest(pipeline: Any) -> str:
-    """All that makes a text's states: networks, tokenizers, and how the family reads an empty text. 16 hexadecimal digits."""
+    """All that makes a text's states: networks, tokenizers, how many tokens they read, what is put around a text, and how the family
+    reads an empty one. 16 hexadecimal digits."""
+    family = family_of(pipeline)
     parts = [type(pipeline).__name__, getattr(pipeline.config, "force_zeros_for_empty_prompt", None)]
-    for _, network, tokenizer in text_encoders(pipeline):
-        parts += [module_digest(network), tokenizer.model_max_length, sorted(tokenizer.get_vocab().items())]
+    for name, network, tokenizer in text_encoders(pipeline):
+        parts += [module_digest(network), family.limit(pipeline, name), sorted(tokenizer.get_vocab().items())]
+        if template := getattr(tokenizer, "chat_template", None):
+            parts.append(template)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -62,8 +62,8 @@ def generate(
     do not change the pool: images that lie whole in out/images/ are not drawn again.
 
     Args:
-        guidance_scale: weight of classifier-free guidance (Ho and Salimans 2022); 1 is none.
-        scheduler: dpmsolver++, unipc, ddim or euler; over SD 3 flow, dpmsolver++ or unipc.
+        guidance_scale: weight of classifier-free guidance (Ho and Salimans 2022), or what a base is told of it; 1 is none.
+        scheduler: dpmsolver++, unipc, ddim or euler; over a flow those of its family (`Family.schedulers`).
         image_size: width and height in pixels.
         batch_size: images drawn together, or "auto": what half of the free memory holds (`batches.images_at_once`).
         mode: text, from noise; image, from real training images of the same class with noise added (SDEdit; Meng et al.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from diffusion_components import plain_pipeline, save_tiny
+from diffusers import AutoPipelineForImage2Image, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from diffusion_components import plain_pipeline
 from lightning import Callback
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_bases.table import TINY, save_tiny_base
 
@@ -20,6 +24,7 @@ from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.stage import check_family
+from skinaug.finetune.text import text_digest
 from skinaug.generate.families import check_pipeline
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings, check_folder
@@ -52,20 +57,27 @@ def settings(name: str, **changes) -> Settings:
     return Settings(**{**values, "image_size": tiny.size, **changes})
 
 
-def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int) -> np.ndarray:
+def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int, **image) -> np.ndarray:
     """A picture by diffusers alone, float32 [S, S, 3]."""
     tiny = TINY[name]
     size = {"height": tiny.size, "width": tiny.size, "num_inference_steps": STEPS, "output_type": "np"}
-    return pipeline(
-        prompt=prompt, **size, **tiny.plain, **tiny.reading, generator=torch.Generator().manual_seed(seed)
-    ).images[0]
+    generator = torch.Generator().manual_seed(seed)
+    return pipeline(prompt=prompt, **size, **tiny.plain, **tiny.reading, **image, generator=generator).images[
+        0
+    ]
+
+
+def parents(name: str) -> np.ndarray:
+    """Pictures to start from, uint8 [3, S, S, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (3, TINY[name].size, TINY[name].size, 3), np.uint8)
 
 
 def rendered(name: str, pipeline: DiffusionPipeline, **changes) -> np.ndarray:
     """Pictures as the stage generate draws them, float32 [3, S, S, 3]."""
     model = Renderer(pipeline, settings(name, **changes), max_redraws=0).eval()
     with torch.inference_mode():
-        return model.render([{"prompt": prompt} for prompt in PROMPTS], SEEDS)
+        starts = zip(PROMPTS, parents(name), strict=True)
+        return model.render([{"prompt": prompt, "start": start} for prompt, start in starts], SEEDS)
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -123,6 +135,23 @@ def test_pictures_are_those_of_one_plain_call_each(name: str, folders):
 
 
 @pytest.mark.parametrize("name", TINY)
+def test_pictures_that_start_from_others_are_those_of_one_plain_call_each(name: str, folders):
+    asked = settings(name, mode="image", strength=0.7)
+    pipeline = plain_pipeline(folders(name))
+    if not family_of(pipeline).image_schedulers:
+        with pytest.raises(InputError, match="diffusers cannot start"):
+            check_folder(asked, folders(name))
+        return
+    ours = rendered(name, load_pipeline(str(folders(name))), mode="image", strength=0.7)
+    plain = AutoPipelineForImage2Image.from_pipe(pipeline)
+    plain.set_progress_bar_config(disable=True)
+    for picture, prompt, seed, start in zip(ours, PROMPTS, SEEDS, parents(name), strict=True):
+        image = {"image": Image.fromarray(start), "strength": 0.7}
+        wanted = plainly(name, plain, prompt, seed, **image)
+        np.testing.assert_allclose(picture, wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", TINY)
 def test_guidance_outside_of_the_interval_is_none(name: str, folders):
     pipeline = plain_pipeline(folders(name))
     if guidance_of(family_of(pipeline), pipeline) != TWO_PREDICTIONS:
@@ -143,6 +172,23 @@ def cheap(name: str, steps: int) -> dict:
 def skip_without(method: str, name: str, folders) -> None:
     if method not in family_in(base_folder.read_index(folders(name))).methods:
         pytest.skip(f"takes no {method}")
+
+
+def test_texts_are_cached_apart_where_they_are_read_to_another_length(folders):
+    """dev and schnell have the same text encoders, and T5 reads half as much for schnell."""
+    dev, schnell = (plain_pipeline(folders(name)) for name in ("flux1_dev", "flux1_schnell"))
+    digest = text_digest(dev)
+    for name in ("text_encoder", "text_encoder_2"):
+        getattr(schnell, name).load_state_dict(getattr(dev, name).state_dict())
+    assert text_digest(schnell) != digest
+    schnell.transformer.register_to_config(guidance_embeds=True)
+    assert text_digest(schnell) == digest
+
+
+def another(name: str, folders) -> Path:
+    """The folder of a base of another family."""
+    family = {other: base_folder.read_index(folders(other))["_class_name"] for other in TAUGHT}
+    return folders(next(other for other in TAUGHT if family[other] != family[name]))
 
 
 class FixedLoss(Callback):
@@ -175,6 +221,8 @@ def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach
     weights, again = (load_file(next((tmp_path / out / "lora").iterdir())) for out in ("whole", "killed"))
     assert weights.keys() == again.keys()
     assert all(torch.equal(again[key], value) for key, value in weights.items())
+    layers = family_of(taught).lora_layers
+    assert all(any(f".{layer}." in key for key in weights) for layer in chain(*layers.values()))
     plain = base()
     before = plainly(name, plain, PROMPTS[0], 0)
     plain.load_lora_weights(str(tmp_path / "whole" / "lora"))
@@ -183,7 +231,7 @@ def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach
     pipeline, _ = load(partial(load_pipeline, str(folders(name))), tmp_path / "whole")
     np.testing.assert_allclose(rendered(name, pipeline)[0], drawn, atol=5e-3)
     with pytest.raises(InputError, match="does not fit this base model"):
-        load(partial(load_pipeline, str(save_tiny(tmp_path / "sd3", "sd3"))), tmp_path / "whole")
+        load(partial(load_pipeline, str(another(name, folders))), tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -215,3 +263,45 @@ def test_what_a_base_does_not_take_is_refused_with_the_way_out(name: str, folder
             Lora(text_encoder=True).prepare(pipeline, ["a"], 0)
     assert cut_off(pipeline, [PROMPTS[0]]) == []
     assert cut_off(pipeline, ["a photo of skin " * 600])
+
+
+RUN = """
+import sys
+from functools import partial
+from pathlib import Path
+import torch
+from skinaug.finetune.finetune import Finetune
+from skinaug.finetune.methods.lora import Lora
+from skinaug.manifest import Manifest
+from skinaug.models.base import load_pipeline
+from skinaug.models.trainer import make_trainer
+from skinaug.prompts import PromptSet
+base, photographs, out, size, devices = sys.argv[1:]
+out = Path(out)
+out.mkdir(exist_ok=True)
+Finetune(
+    method=Lora(rank=2, alpha=8), captions=PromptSet("plain", ["a photo of {label}"]), image_size=int(size), steps=2, batch_size=4,
+    optimizer=partial(torch.optim.SGD, lr=1.0), warmup_steps=1, caption_dropout=0.2, flip=True, accumulate_grad_batches=1,
+    sample_every_num_steps=100, checkpoint_every_minutes=9, seed=0, sample_prompts=["a photo of red"],
+)(
+    manifest=Manifest.read(Path(photographs)), prior_images=None, base=partial(load_pipeline, base), base_name="tiny",
+    licence="none", trainer=partial(make_trainer, "cpu", int(devices), "32-true", enable_progress_bar=False),
+    cache=out / "encoded", logger=False, out=out,
+)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TAUGHT)
+def test_two_devices_learn_what_one_learns(name: str, folders, photographs, tmp_path: Path):
+    skip_without("lora", name, folders)
+    photographs.write(tmp_path)
+    script = tmp_path / "run.py"  # each further device starts it anew
+    script.write_text(RUN)
+    for devices in ("1", "2"):
+        given = [folders(name), tmp_path, tmp_path / devices, TINY[name].size, devices]
+        subprocess.run([sys.executable, str(script), *map(str, given)], check=True)
+    one, two = (load_file(next((tmp_path / devices / "lora").iterdir())) for devices in ("1", "2"))
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
