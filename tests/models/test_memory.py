@@ -21,7 +21,7 @@ PUBLISHED = {  # of the files on the hub: denoiser, autoencoder, text encoders
     "sd15": (859_520_964, 83_653_863, [CLIP_L]),
     "sd21": (865_910_724, 83_653_863, [340_387_840]),
     "sdxl": (2_567_463_684, 83_653_863, [CLIP_L, CLIP_G]),
-    "flux1-dev": (11_901_408_320, 83_819_683, [CLIP_L, T5]),
+    "flux1_dev": (11_901_408_320, 83_819_683, [CLIP_L, T5]),
 }
 
 
@@ -89,8 +89,8 @@ def test_weights_of_few_bits_take_what_the_formula_says(bits: int):
     scales = [weight.SCB if bits == 8 else weight.quant_state.absmax for weight in state]
     rest = [network[0].bias, *network[1].parameters()]
     held = sum(tensor.nbytes for tensor in (*(weight.data for weight in state), *scales, *rest))
-    assert needs.weights(sizes, 4, bits) == held
-    assert needs.weights(sizes, 2) == 2 * sum(nn_size for nn_size in (256 * 128 + 128, 256, 128 * 64))
+    assert needs.weights(sizes, 4, bits) == pytest.approx(held, rel=1e-3)  # scales of scales are few
+    assert needs.weights(sizes, 2) == 2 * (256 * 128 + 128 + 256 + 128 * 64)
 
 
 SMALL = {
@@ -109,7 +109,12 @@ SMALL = {
 def test_parts_add_up():
     assert needs.lora(SMALL) == {"denoiser": 2000, "learning": 160, "activations": 7000, "unpacked": 0}
     few = needs.lora(SMALL, bits=4, checkpointed=True)
-    assert few == {"denoiser": 320 + 40 + 720, "learning": 160, "activations": 900, "unpacked": 640}
+    assert few == {
+        "denoiser": 320 + 10 * (1 + 4 / 256) + 720,
+        "learning": 160,
+        "activations": 900,
+        "unpacked": 640,
+    }
     assert sum(needs.full(SMALL).values()) == 1000 * (4 + 4 + 8 + 4 + 2) + 7000
     decoding = 4 * 4 * 2 * 16**2
     assert sum(needs.drawing(SMALL).values()) == 4000 + 640 + 200 + decoding
