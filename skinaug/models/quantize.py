@@ -71,7 +71,7 @@ def quantize(network: nn.Module, bits: int, dtype: torch.dtype) -> None:
     """Put layers of 8 or 4 bits in the place of a network's linear layers, on the CPU; they move to other devices as they are.
 
     Layers that the architecture itself keeps in float32 (`_keep_in_fp32_modules`) stay. Blocks of 64 weights of 4 bits share a
-    scale, rows of 8 bits another; scales are float32.
+    scale of 8 bits, rows of 8 bits one of float32.
 
     dtype: that products with weights of 4 bits are computed in; those of 8 bits are whole numbers, but for outliers in float16.
     """

@@ -3,7 +3,9 @@ with the text encoder kept or let go. Of no published base: ratios are what carr
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +34,7 @@ def train(
     bits: int | None = None,
     checkpointing: bool = False,
     keep: bool = False,
-    channels: Sequence[int] = (160, 320, 640),
+    channels: Sequence[int] = (128, 256, 512),
     layers: int = 8,
     side: int = 32,
     batch: int = 2,
@@ -69,7 +71,6 @@ def train(
     denoiser.add_adapter(LoraConfig(r=16, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
     learning = [weight for weight in denoiser.train().parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(learning, lr=1e-4)
-    gc.collect()
     forget_peak()
     losses, start = [], time.perf_counter()
     for _ in range(steps):
@@ -84,7 +85,13 @@ def train(
 
 
 def forget_peak() -> None:
-    """From here on a process's peak memory is that of what comes; on Linux, and of the GPU."""
+    """From here on a process's peak memory is that of what comes; on Linux, and of the GPU.
+
+    What was freed is given back before: the C library would keep the weights that were quantised for itself.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     if (file := Path("/proc/self/clear_refs")).exists():

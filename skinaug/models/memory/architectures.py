@@ -141,7 +141,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
         VAE_16, _SD3_ENCODERS, _SD3_STATES, left_out=("text_encoder_3",),
     ),
-    "flux1-dev": Architecture(
+    "flux1_dev": Architecture(
         "FluxPipeline", 1024,
         (
             "FluxTransformer2DModel",

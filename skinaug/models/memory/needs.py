@@ -10,7 +10,10 @@ from typing import Any
 
 FULL, HALF = 4, 2  # bytes of a number
 BITS: dict[int, tuple[float, float]] = {8: (1, FULL), 4: (0.5, 0)}  # bytes of a weight, and of a row beside
-BLOCK = 64  # weights of 4 bits that share a scale
+BLOCK, SCALES = (
+    64,
+    256,
+)  # weights of 4 bits that share a scale of a byte, and scales that share one of float32
 DECODER_MAPS = 4  # widest maps at full resolution: as in generate/batches.py
 DEVICES = (12, 24, 80)  # GB
 SPARE = 0.9  # of a device's memory that can be had: the rest is CUDA's own, the workspaces' and lost between blocks
@@ -30,7 +33,7 @@ def weights(part: Mapping[str, int], rest: float, bits: int | None = None) -> fl
     if bits is None:
         return part["parameters"] * rest
     each, row = BITS[bits]
-    scales = part["rows"] * row + (part["linear"] / BLOCK * FULL if bits == 4 else 0)
+    scales = part["rows"] * row + (part["linear"] / BLOCK * (1 + FULL / SCALES) if bits == 4 else 0)
     return part["linear"] * each + scales + (part["parameters"] - part["linear"]) * rest
 
 
