@@ -16,6 +16,7 @@ from PIL import Image
 from rendered import SIZES, only, rendered_study
 
 from skinaug.audit.copies import find_held_out_copies
+from skinaug.cli.export import to_csv
 from skinaug.dataset.imagefolder import to_imagefolder
 from skinaug.errors import InputError
 from skinaug.generate.given import given_table, take_pool
@@ -248,3 +249,13 @@ def test_what_is_no_pool_is_told_before_anything_is_made_of_it(study: Path, opti
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("export", [to_imagefolder, to_csv])
+def test_masks_stay_behind_in_an_export(make_manifest, tmp_path: Path, export):
+    """In the folder of a class they would be pictures of it, and a path to what is not there helps nobody."""
+    pool = make_manifest([{"label": "acne", "mask": "0.png"}, {"label": "acne", "mask": None}])
+    export(pool, tmp_path / "out")
+    (told,) = (tmp_path / "out").rglob("metadata.*")
+    assert "mask" not in told.read_text()
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 2
