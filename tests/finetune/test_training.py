@@ -59,7 +59,8 @@ def trainer(callbacks=(), **options):
 Finetune(
     method=eval(method), captions=PromptSet("plain", ["a photo of {label}", "a close up of {label}"]), image_size=16, steps=8,
     batch_size=3, optimizer=partial(torch.optim.AdamW, lr=0.05), warmup_steps=2, caption_dropout=0.2, flip=True,
-    accumulate_grad_batches=1, sample_every_num_steps=100, checkpoint_every_minutes=0, seed=0, ema_decay=0.5,
+    accumulate_grad_batches=1, sample_every_num_steps=100, sample_prompts=["a photo of skin"],
+    checkpoint_every_minutes=0, seed=0, ema_decay=0.5,
     objective=Objective(offset_noise=0.1, input_perturbation=0.1),
 )(
     manifest=Manifest.read(Path(photographs)), prior_images=None, base=partial(load_pipeline, base), base_name="tiny",

@@ -22,6 +22,7 @@ SWEEP = [
     ),
     *(size for size in SIZES if not size.startswith("mix.") and "phantom_per_class" not in size),
     *("scale.phantom_per_class=24", "classify.steps=20"),
+    "audit.pool.obedience=null",
 ]
 
 

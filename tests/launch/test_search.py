@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,14 +15,13 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 JOB = """
-import json, os, sys, time
+import json, time
 from pathlib import Path
 import hydra
 from skinaug.launch import configs
 from skinaug.errors import Ended
 
 configs.register()
-sys.argv = ["job", *sys.argv[1:]]
 
 def task(cfg):
     ratio, guidance = cfg.mix.synthetic_ratio, cfg.generate.guidance_scale
@@ -45,10 +42,8 @@ QUIET = ["logger=none", "hydra.callbacks.report._target_=hydra.experimental.call
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.seeds=[0,1]", *QUIET]
 
 
-def start(folder: Path, *overrides: str) -> subprocess.Popen[str]:
-    (folder / "job.py").write_text(JOB)
-    command = [sys.executable, "job.py", *SEARCH, *overrides]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(folder: Path, *overrides: str) -> commands.Command:
+    return commands.Command(*SEARCH, *overrides, code=JOB, cwd=folder, piped=True)
 
 
 def search(folder: Path, *overrides: str) -> str:

@@ -201,7 +201,7 @@ def test_a_builder_that_sleeps_is_replaced_and_stopped_when_it_wakes(tmp_path: P
     first = start(tmp_path / "store", tmp_path / "log", 0.2, lease=2)
     wait_for_line(first, "5")
     os.kill(first.pid, signal.SIGSTOP)
-    second = start(tmp_path / "store", tmp_path / "log", 1, lease=2)
+    second = start(tmp_path / "store", tmp_path / "log", 0.5, lease=2)
     wait_for_line(second, "7")
     os.kill(first.pid, signal.SIGCONT)
     assert first.wait(60) == -signal.SIGTERM
