@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -197,16 +198,23 @@ def clip_text_encoder(vocab_size: int, width: int = WIDTH_L, pooled: int | None 
 def clip_tokenizer(pad_token: str = "<|endoftext|>") -> CLIPTokenizer:
     """CLIP's byte-level BPE with the corpus's words as tokens, in the order of the corpus."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = CORPUS.replace(",", " , ").split()
+    merges = merges_of([*word[:-1], f"{word[-1]}</w>"] for word in words)
+    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
+    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)]))
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77, pad_token=pad_token)
+
+
+def merges_of(words: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
+    """Merges of byte-pair encoding that make a token of each word, which is given in pieces."""
     merges: dict[tuple[str, str], int] = {}
-    for word in CORPUS.replace(",", " , ").split():
-        pieces = [*word[:-1], f"{word[-1]}</w>"]
+    for word in words:
+        pieces = list(word)
         while len(pieces) > 1:
             pairs = list(pairwise(pieces))
             first = min(pairs, key=lambda pair: merges.get(pair, len(merges)))
             merges.setdefault(first, len(merges))
             at = pairs.index(first)
             pieces[at : at + 2] = ["".join(first)]
-    tokens = ["<|startoftext|>", "<|endoftext|>", *alphabet, *(f"{letter}</w>" for letter in alphabet)]
-    tokens = list(dict.fromkeys([*tokens, *("".join(merge) for merge in merges)]))
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    return CLIPTokenizer(vocab=vocabulary, merges=list(merges), model_max_length=77, pad_token=pad_token)
+    return list(merges)

@@ -44,6 +44,7 @@ def adapted(forward: Call, interval: tuple[float, float], num_train_timesteps: i
     def call(*args: Any, **others: Any) -> tuple[Output, ...]:
         nonlocal told
         branches = next(turns)
+        others["return_dict"] = False  # some pipelines leave it out, and take the first of whatever comes
         sample = args[0] if args else others["hidden_states"]
         timestep = args[1] if len(args) > 1 else others["timestep"]
         level = family.share(float(timestep.reshape(-1)[0]), num_train_timesteps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def load(base: Callable[[], DiffusionPipeline], folder: Path) -> tuple[Diffusion
 
 def digest(pipeline: DiffusionPipeline) -> str:
     """SHA-256 of all that makes the pictures besides prompt, seed and settings: every parameter of every model, the
-    tokens that were added and the noise schedule. 16 hexadecimal digits; the same whatever the folder, device or name."""
+    tokens that were added, templates of chats and the noise schedule. 16 hexadecimal digits; the same whatever the folder,
+    device or name."""
     total = hashlib.sha256()
     for name, component in sorted(pipeline.components.items()):
         if isinstance(component, torch.nn.Module):
@@ -78,6 +80,7 @@ def digest(pipeline: DiffusionPipeline) -> str:
                 total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         elif hasattr(component, "get_added_vocab"):
             total.update(json.dumps(component.get_added_vocab(), sort_keys=True).encode())
+            total.update((component.chat_template or "").encode())
     schedule = {key: value for key, value in pipeline.scheduler.config.items() if not key.startswith("_")}
     total.update(json.dumps(schedule, sort_keys=True, default=str).encode())
     return total.hexdigest()[:16]
@@ -157,7 +160,15 @@ def _add_lora(pipeline: DiffusionPipeline, path: Path) -> None:
             f"{own}. Use the base that it was trained on."
         )
     try:
-        pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+        with warnings.catch_warnings():
+            # Layers of one name in two families can be as wide: then the LoRA's own settings name more than it has weights for.
+            warnings.filterwarnings("error", "While injecting the PEFT adapters", RuntimeWarning)
+            pipeline.load_lora_weights(str(path.parent), weight_name=path.name)
+    except RuntimeWarning as error:
+        raise InputError(
+            f"The LoRA in {path} does not fit this base model: it has weights for other layers than its settings name here. Use the "
+            "base that it was trained on."
+        ) from error
     except (ValueError, RuntimeError, LookupError, AttributeError) as error:  # diffusers checks little itself
         raise InputError(f"The LoRA in {path} does not fit this base model: {error}") from error
     models = [model for model in pipeline.components.values() if isinstance(model, torch.nn.Module)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from tiny_bases import flux, flux2_klein
+from tiny_bases import flux, flux2_klein, qwenimage, zimage
 from tiny_bases.tiny import Tiny
 
 TINY: dict[str, Tiny] = {
@@ -13,6 +13,8 @@ TINY: dict[str, Tiny] = {
     "flux1_schnell": flux.SCHNELL,
     "flux2_klein": flux2_klein.DISTILLED,
     "flux2_klein_base": flux2_klein.BASE,
+    "zimage": zimage.ZIMAGE,
+    "qwenimage": qwenimage.QWENIMAGE,
 }
 
 

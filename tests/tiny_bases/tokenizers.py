@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from diffusion_components import CORPUS, clip_tokenizer
+from diffusion_components import CORPUS, merges_of
+from tokenizers import pre_tokenizers
 from transformers import Qwen2Tokenizer, T5Tokenizer
 
 CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+# Of Qwen-Image's pipeline, which leaves out as many tokens as it has: a token a word, as the real tokenizer reads it.
+QUESTION = "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the objects and background:"
 
 
 def t5_tokenizer() -> T5Tokenizer:
@@ -20,13 +23,13 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
-    """Bytes and the corpus's words, with a template of chats."""
-    clip = clip_tokenizer()
-    ends = {token: token.removesuffix("</w>") for token in clip.get_vocab()}
-    tokens = list(dict.fromkeys(ends[token] for token in sorted(ends, key=clip.get_vocab().get)))
-    tokenizer = Qwen2Tokenizer(
-        vocab={token: number for number, token in enumerate(["<|endoftext|>", *tokens])}, merges=[]
+    """Bytes, and the words of the corpus and of pipelines' own sentences as tokens; with a template of chats."""
+    words = f"{CORPUS} {QUESTION} system user assistant".replace(",", " ").replace(":", " ").split()
+    merges = merges_of(f"{space}{word}" for word in words for space in ("", "Ġ"))
+    tokens = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, merges)])
+    return Qwen2Tokenizer(
+        vocab={token: number for number, token in enumerate(tokens)},
+        merges=merges,
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+        chat_template=CHAT,
     )
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.chat_template = CHAT
-    return tokenizer

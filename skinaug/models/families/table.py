@@ -9,9 +9,11 @@ from skinaug.errors import InputError
 from skinaug.models.families.family import Family
 from skinaug.models.families.flux import Flux
 from skinaug.models.families.flux2_klein import Flux2Klein
+from skinaug.models.families.qwenimage import QwenImage
 from skinaug.models.families.sd3 import StableDiffusion3
 from skinaug.models.families.sdxl import StableDiffusionXL
 from skinaug.models.families.stable_diffusion import StableDiffusion
+from skinaug.models.families.zimage import ZImage
 
 FAMILIES: dict[str, Family] = {
     family.pipeline: family
@@ -21,6 +23,8 @@ FAMILIES: dict[str, Family] = {
         StableDiffusion3(),
         Flux(),
         Flux2Klein(),
+        ZImage(),
+        QwenImage(),
     )
 }
 
