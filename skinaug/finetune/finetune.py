@@ -29,7 +29,7 @@ from skinaug.finetune.methods.textual_inversion import TextualInversion
 from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.samples import SampleGrids, examples
 from skinaug.finetune.scope import SCOPES, folder_names, only
-from skinaug.finetune.sharding import is_sharded, put_weights, whole_weights
+from skinaug.finetune.sharding import is_sharded, patient, put_weights, whole_weights
 from skinaug.finetune.suits import check_image_size, check_lengths
 from skinaug.finetune.text import Caption, caption_rows, frozen_text, many_captions
 from skinaug.manifest import Manifest
@@ -307,7 +307,10 @@ class Finetune:
         ]
         if self.ema_decay is not None:
             callbacks.insert(0, AveragedWeights(self.ema_decay))
+        # Of some text encoders that learn, the last layers are not read either.
+        unread = family_of(pipeline).unread or getattr(self.method, "text_encoder", False)
         return trainer(
+            **(patient(trainer().strategy) if unread else {}),
             max_steps=self.steps,
             accumulate_grad_batches=self.accumulate_grad_batches,
             callbacks=callbacks,

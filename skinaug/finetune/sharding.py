@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer states in pieces on several devices (FSDP), for bases that one device cannot hold."""
+"""Fine-tuning on several devices: weights, gradients and optimizer states in pieces (FSDP), for bases that one device cannot hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import DiffusionPipeline
 from lightning import Trainer
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
@@ -18,6 +18,12 @@ from skinaug.models.text_length import text_encoders
 def is_sharded(trainer: Trainer) -> bool:
     """Whether the trainer's strategy has each device hold a piece of every weight."""
     return isinstance(trainer.strategy, ModelParallelStrategy)
+
+
+def patient(strategy: Strategy) -> dict[str, Any]:
+    """Options of a Trainer, for weights of which some reach no prediction: devices that each hold all of them would wait for their
+    gradients."""
+    return {"strategy": DDPStrategy(find_unused_parameters=True)} if isinstance(strategy, DDPStrategy) else {}
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:

@@ -31,7 +31,7 @@ def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] =
 
     Raises:
         InputError: no index, a pipeline of another family, parts or weights that are missing, pickled or truncated: all at
-            once.
+            once. Or a tokenizer without the template that the family's pipeline needs.
     """
     index = read_index(folder)
     names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*")]
@@ -43,6 +43,11 @@ def check_folder(folder: Path, variant: str | None = None, drop: Sequence[str] =
     if torn:
         raise InputError(
             f"{folder} cannot be used as a base. Truncated or no safetensors:\n{listing(torn)}\nCopy or download them again."
+        )
+    if family_in(index).chats and not _has_template(folder / "tokenizer"):
+        raise InputError(
+            f"{folder} cannot be used as a base: its tokenizer has no template of chats, by which a {family_in(index).pipeline} reads texts. "
+            "Copy tokenizer/chat_template.jinja, or a tokenizer_config.json with a chat_template, from where the base was published."
         )
 
 
@@ -177,6 +182,13 @@ def _undescribed(part: str, names: Sequence[str]) -> str | None:
         return None if any(name in names for name in known) else f"none of {', '.join(known)}"
     config = "scheduler_config.json" if part == "scheduler" else "config.json"
     return None if config in names else f"no {config}"
+
+
+def _has_template(tokenizer: Path) -> bool:
+    """Whether a tokenizer's folder tells how a chat is written, in a file of its own or among the settings."""
+    config = tokenizer / "tokenizer_config.json"
+    told = json.loads(config.read_text()) if config.is_file() else {}
+    return (tokenizer / "chat_template.jinja").is_file() or bool(told.get("chat_template"))
 
 
 def _weightless(part: str, names: Sequence[str], weights: Sequence[str]) -> str | None:

@@ -46,6 +46,8 @@ class Family:
         lora_layers: what layers of a usual name are called in this family besides: LoRA changes those too.
         arguments: the pipeline's argument for each of the text states.
         call: further arguments of the pipeline.
+        chats: whether the pipeline speaks to its text encoder by the tokenizer's own template of chats.
+        unread: whether some of the denoiser's weights reach no prediction, such as those of words behind the last attention.
     """
 
     name: str
@@ -64,6 +66,8 @@ class Family:
     lora_layers: Mapping[str, tuple[str, ...]] = {}
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds"}
     call: Mapping[str, Any] = {}
+    chats: bool = False
+    unread: bool = False
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Text states of distinct texts as the pipeline itself makes them, with gradients where its encoders learn.

@@ -20,6 +20,7 @@ class Flux2Klein(Family):
     schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     image_schedulers = ()  # its pipeline takes pictures as examples, not as starts
     branches = ((TOLD,), (UNTOLD,))
+    chats = True
     # Most of its blocks have one layer for query, key, value and what a perceptron would have.
     lora_layers: Mapping[str, tuple[str, ...]] = {**OF_WORDS, "to_q": (*OF_WORDS["to_q"], "to_qkv_mlp_proj")}
 

@@ -22,6 +22,7 @@ class QwenImage(Family):
     schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     branches = ((TOLD,), (UNTOLD,))
     lora_layers = OF_WORDS
+    unread = True
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "mask": "prompt_embeds_mask"}
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:

@@ -18,6 +18,7 @@ class ZImage(Family):
     parts = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
     schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     branches = ((TOLD, UNTOLD),)
+    chats = True
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Words by a language model that reads them as a user's message; `mask` is where there are any."""
