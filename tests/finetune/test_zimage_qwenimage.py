@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 import torch
 from diffusers import AutoPipelineForImage2Image, QwenImageImg2ImgPipeline, ZImagePipeline
 from diffusion_components import plain_pipeline
+from lightning.pytorch.strategies import DDPStrategy
 from safetensors.torch import load_file
 from tiny_bases.table import TINY, save_tiny_base
 
@@ -22,13 +24,16 @@ from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.module import DiffusionFinetuner, Objective
 from skinaug.finetune.schedule import NoiseSchedule
+from skinaug.finetune.sharding import patient
 from skinaug.finetune.text import frozen_text, text_digest
+from skinaug.generate.families import check_scheduler
 from skinaug.generate.predict import Renderer
 from skinaug.generate.settings import Settings
 from skinaug.models.base import check_base
 from skinaug.models.base_folder import check_folder
 from skinaug.models.families.table import FAMILIES, denoiser, family_of
 from skinaug.models.text_length import cut_off
+from skinaug.models.trainer import make_trainer
 from skinaug.models.weights import digest
 
 NAMES = ("zimage", "qwenimage")
@@ -261,3 +266,34 @@ def test_pipelines_of_the_same_parts_that_edit_are_refused(folders, tmp_path: Pa
             check_folder(tmp_path / name)
         with pytest.raises(InputError, match=name):
             check_base(str(tmp_path / name), ())
+
+
+def test_a_tokenizer_that_cannot_write_a_chat_is_refused_before_anything_is_loaded(folders, tmp_path: Path):
+    folder = shutil.copytree(folders["zimage"], tmp_path / "base")
+    template = folder / "tokenizer" / "chat_template.jinja"
+    told = template.read_text()
+    template.unlink()
+    with pytest.raises(InputError, match=r"no template of chats.*ZImagePipeline"):
+        check_folder(folder)
+    config = folder / "tokenizer" / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"chat_template": told}))
+    check_folder(folder)
+
+
+def test_one_step_of_qwenimage_is_refused(folders):
+    """Its schedule, which does not end at noise 0, has no number for it."""
+    check_scheduler(folders["qwenimage"], Settings(2.5, 2, "flow", 16))
+    with pytest.raises(InputError, match="with 1 steps: some of its noise levels are no finite numbers"):
+        check_scheduler(folders["qwenimage"], Settings(2.5, 1, "flow", 16))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_devices_are_told_of_weights_that_reach_no_prediction(name: str, folders):
+    pipeline = plain_pipeline(folders[name])
+    network, family = denoiser(pipeline), family_of(pipeline)
+    states = family.encode(pipeline, ["acne"], CPU)
+    noisy, sizes = torch.zeros(1, 4, 8, 8), torch.full((1, 3), 16)
+    family.denoise(network, noisy, torch.ones(1), states, sizes).sum().backward()
+    assert family.unread == any(weight.grad is None for weight in network.parameters())
+    assert patient(make_trainer("cpu", 1).strategy) == {}
+    assert isinstance(patient(make_trainer("cpu", 2, strategy="ddp").strategy)["strategy"], DDPStrategy)
