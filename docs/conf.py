@@ -26,7 +26,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 default_role = "literal"  # a docstring's `word` is code
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", ".*")]  # what docstrings call types is prose: "pl.DataFrame", "one row an image"
+nitpick_ignore_regex = [
+    ("py:.*", ".*")
+]  # what docstrings call types is prose: "pl.DataFrame", "one row an image"
 
 
 def bring_studies() -> None:
@@ -39,7 +41,9 @@ def bring_studies() -> None:
         if old.name not in pages:
             old.unlink()
     for name, text in pages.items():
-        if not (place / name).is_file() or (place / name).read_text() != text:  # else a build would read it anew
+        if (
+            not (place / name).is_file() or (place / name).read_text() != text
+        ):  # else a build would read it anew
             (place / name).write_text(text)
 
 

@@ -115,9 +115,19 @@ class Options(SphinxDirective):
     def of_file(self, group: str, file: Path, told: dict[str, str]) -> list[nodes.Node]:
         text = file.read_text()
         comments = read_comments(text)
-        prefix = "" if "@package _global_" in text else f"{group.split('/')[-1] if '/' not in group else group.replace('/', '.')}."
+        prefix = (
+            ""
+            if "@package _global_" in text
+            else f"{group.split('/')[-1] if '/' not in group else group.replace('/', '.')}."
+        )
         shared = file.stem.startswith("_")
-        title = "Shared by all" if shared else f"{group}=[{file.stem}]" if group in SELECTED else f"{group}={file.stem}"
+        title = (
+            "Shared by all"
+            if shared
+            else f"{group}=[{file.stem}]"
+            if group in SELECTED
+            else f"{group}={file.stem}"
+        )
         anchor = make_id(self.env, self.state.document, "", title)
         section = nodes.section("", ids=[anchor])
         section += nodes.title("", "", nodes.Text(title) if shared else nodes.literal("", title))
