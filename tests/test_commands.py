@@ -29,6 +29,7 @@ OPTIONS = {
     "generate": ("stylegan", "noise", "rendered"),
     "backbone": ("mine", "other", "vit", "derm"),
     "features": ("derm",),
+    "base": ("ours",),
     "filter": ("brightness",),
 }
 SPEAKS_OF = {
