@@ -56,6 +56,9 @@ dist: setup  ## wheel and sdist into dist/, after a look whether requirements.tx
 	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --out-dir dist
 	SKINAUG_DIST=dist $(BIN)/python -m pytest -q -p no:xdist tests/test_release.py
 
+docs: setup  ## this documentation as a site with search: build/docs/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -n -b html docs build/docs
+
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,6 +68,6 @@ bench: setup  ## speed of the parts, ours against the plain way
 	$(BIN)/python -m tests.bench
 
 clean:  ## remove the environment, the store and the outputs
-	rm -rf $(VENV) .venv-* store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist
+	rm -rf $(VENV) .venv-* store outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis dist build docs/studies
 
-.PHONY: help setup demo test test-python test-lowest chaos cluster requirements dist check bench clean
+.PHONY: help setup demo test test-python test-lowest chaos cluster requirements dist docs check bench clean

@@ -21,7 +21,7 @@ from skinaug.launch.selections import spread_sets
 ROOT = Path(__file__).parents[1]
 TEXTS = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted(set((ROOT / "docs").rglob("*.md")) - set((ROOT / "docs/studies").glob("*.md"))),
     *sorted((ROOT / "experiments").glob("*.md")),
 ]
 # What the texts have their reader write, and which settings their sentences speak of.
@@ -29,6 +29,7 @@ OPTIONS = {
     "generate": ("stylegan", "noise", "rendered"),
     "backbone": ("mine", "other", "vit", "derm"),
     "features": ("derm",),
+    "base": ("ours",),
     "filter": ("brightness",),
 }
 SPEAKS_OF = {

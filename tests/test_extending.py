@@ -1,4 +1,4 @@
-"""The README's instructions for extending skinaug, followed to the letter: its code blocks are what is run."""
+"""The pages' instructions for extending skinaug, followed to the letter: their code blocks are what is run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,11 @@ from skinaug.models.single_file import save_configuration
 from skinaug.models.weights import digest
 from skinaug.store.digest import folder_digest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGES = "".join(
+    file.read_text()
+    for folder in ("tutorials", "how-to")
+    for file in sorted((Path(__file__).parents[1] / "docs" / folder).glob("*.md"))
+)
 SMALL = [
     "scale.phantom_per_class=20",
     "scale.phantom_test_fraction=0.6",
@@ -55,10 +59,10 @@ SMALL = [
 
 
 def block(after: str, language: str) -> str:
-    """The first code block of a language after some words of the README."""
-    text = README[README.index(after) :]
+    """The first code block of a language after some words of docs/tutorials or docs/how-to."""
+    text = PAGES[PAGES.index(after) :]
     found = re.search(rf"```{language}\n(.*?)```", text, re.DOTALL)
-    assert found, f"the README has no {language} block after {after!r}"
+    assert found, f"no page has a {language} block after {after!r}"
     return found[1]
 
 
@@ -73,7 +77,7 @@ def write(path: Path, text: str) -> None:
 
 
 def test_networks_of_all_kinds_are_one_yaml_each(tmp_path: Path):
-    """README's sweep: one of timm, one of torchvision, one of transformers and one of open_clip, and one of one's own code."""
+    """The page's sweep: one of timm, one of torchvision, one of transformers and one of open_clip, and one of one's own code."""
     write(
         tmp_path / "networks.py",
         "from torch import nn\n"
@@ -118,7 +122,7 @@ RENDERED = [
 
 @pytest.fixture(scope="module")
 def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """README's way up to a file of features: pictures out, and vectors of them by one's own code."""
+    """The page's way up to a file of features: pictures out, and vectors of them by one's own code."""
     folder = tmp_path_factory.mktemp("featured")
     build, *exports = block("**Features of your own.**", "sh").splitlines()
     skinaug(*shlex.split(build, comments=True)[1:], *RENDERED, cwd=folder)
@@ -140,7 +144,7 @@ PROBES = (
 
 
 def test_features_of_ones_own_are_a_file(featured: Path):
-    """README's sweep, with a control that repeats photographs; what was learned gives the predictions of the file's vectors."""
+    """The page's sweep, with a control that repeats photographs; what was learned gives the predictions of the file's vectors."""
     skinaug(*PROBES, *RENDERED, "controls=[duplicated_real]", cwd=featured)
     assert len(classifiers(featured)) == 3
     vectors = dict(zip(*np.load(featured / "features.npz").values(), strict=True))
@@ -291,7 +295,7 @@ def test_a_stage_is_one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_pools_made_elsewhere_are_one_yaml_each(tmp_path: Path):
-    """README's sweep: a pool of rendered pictures and one of noise, in one report that says who has seen what."""
+    """The page's sweep: a pool of rendered pictures and one of noise, in one report that says who has seen what."""
     rng = np.random.default_rng(0)
     for label in CONDITIONS:
         for name in ("stylegan", "noise"):
@@ -319,7 +323,7 @@ def test_pools_made_elsewhere_are_one_yaml_each(tmp_path: Path):
 
 
 def test_weights_made_elsewhere_draw_the_pool(tmp_path: Path):
-    """README's command, with a LoRA that diffusers saved for the tiny base."""
+    """The page's command, with a LoRA that diffusers saved for the tiny base."""
     pipeline = load_pipeline("package://tiny")
     pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     layers = get_peft_model_state_dict(pipeline.unet)
@@ -332,7 +336,7 @@ def test_weights_made_elsewhere_draw_the_pool(tmp_path: Path):
 
 
 def test_a_checkpoint_in_one_file_draws_the_pool(tmp_path: Path):
-    """README's command, with a folder of JSON files beside the file."""
+    """The page's command, with a folder of JSON files beside the file."""
     theirs = plain_pipeline(save_tiny_pipeline(tmp_path / "theirs", size=64))
     save_file(single_file(theirs), tmp_path / "checkpoint.safetensors")
     save_configuration(theirs, tmp_path / "configuration")

@@ -23,9 +23,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_id
 
-from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.launch.described import MACHINERY, Value, choices, read_comments
+from skinaug.launch.failures import fault_of_input
 from skinaug.pipeline import STAGES
 
 CONF = configs.folder("conf")
@@ -74,10 +74,8 @@ def accepted(name: str) -> str:
 def refusals(stage: str, cfg: DictConfig) -> list[str]:
     try:
         STAGES[stage].check(cfg)
-    except InputError as refusal:
-        return str(refusal).splitlines()
-    except Exception:  # nonsense need not be foreseen everywhere
-        return []
+    except Exception as error:  # a fault that is not the input's: nonsense need not be foreseen everywhere
+        return (fault_of_input(error) or "").splitlines()
     return []
 
 

@@ -113,7 +113,7 @@ def test_predictions_and_a_submission(study: Path):
 
 
 def test_exported_predictions_give_the_sweeps_own_report(study: Path):
-    """README's commands, with the folders of this study."""
+    """The page's commands, with the folders of this study."""
     export(study, key(study, "classify"), "theirs")
     (command, baseline) = block("**Predictions.**", "sh").partition("#")[0].rsplit(maxsplit=1)
     skinaug(*command.split()[1:], baseline.replace("=real", "=hybrid"), *SIZES, cwd=study, check=True)
@@ -126,7 +126,7 @@ def test_exported_predictions_give_the_sweeps_own_report(study: Path):
 
 
 def test_two_folders_are_audited(study: Path):
-    """README's command: photographs and pool of this study as folders of files."""
+    """The page's command: photographs and pool of this study as folders of files."""
     for stage, folder in (("dataset", "photographs"), ("generate", "pools/stylegan")):
         export(study, key(study, stage), folder)
     command = block("**Any two folders**", "sh").split()
@@ -419,9 +419,9 @@ def test_weights_go_without_what_tells_of_patients(study: Path, hub: Hub, tmp_pa
     assert repository.files == {name: text.encode() for name, text in files.items() if name != "seen.parquet"}
 
 
-def test_the_readmes_commands(study: Path):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    text = readme[readme.index("**To a model hub.**") :]
+def test_the_pages_commands(study: Path):
+    page = (Path(__file__).parents[2] / "docs/how-to/export.md").read_text()
+    text = page[page.index("**To a model hub.**") :]
     commands = text[text.index("```sh\n") + 6 :].partition("```")[0].splitlines()
     for command in commands:
         words = [

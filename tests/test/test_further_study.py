@@ -1,4 +1,4 @@
-"""Further test sets through the command line, as the README tells: judged without training, reported, audited; and `predict`."""
+"""Further test sets through the command line, as docs/how-to/test_sets.md tells: judged without training, reported, audited; and `predict`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/how-to/test_sets.md").read_text()
 SIZES = [
     *(
         "scale.phantom_per_class=60",
@@ -42,9 +42,8 @@ WIDE = {**os.environ, "COLUMNS": "200"}
 
 
 def blocks(language: str) -> list[str]:
-    """The README's blocks about further test sets and predictions."""
-    part = README[README.index("## Test sets from elsewhere") :]
-    return re.findall(rf"```{language}\n(.*?)```", part[: part.index("\n## ", 3)], re.DOTALL)
+    """The page's blocks about further test sets and predictions."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 def hospital(root: Path) -> Path:
@@ -64,7 +63,7 @@ def hospital(root: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two finished classifiers; then judged once more by README's command."""
+    """A folder with two finished classifiers; then judged once more by the page's command."""
     folder = tmp_path_factory.mktemp("study")
     yaml, command = blocks("yaml")[0], shlex.split(blocks("sh")[0], comments=True)
     hospital(folder / "hospital_b")
@@ -177,7 +176,7 @@ def key(study: Path, stage: str = "classify") -> str:
 
 
 def test_predictions_of_a_folder(study: Path):
-    """README's command: the store's classifier says what it said, warns of what is no photograph, and names what it cannot read."""
+    """The page's command: the store's classifier says what it said, warns of what is no photograph, and names what it cannot read."""
     classifier = study / "store" / key(study)
     test = data(study).split("test").table.head(20)
     folder = study / "new"
