@@ -17,6 +17,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 exclude_patterns = ["extensions"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -152,7 +152,9 @@ class Options(SphinxDirective):
         return nodes.definition_list_item("", term, body)
 
     def facts(self, name: str, value: Value) -> Iterable[nodes.Node]:
-        if value.written is not None:
+        if value.written == "???":
+            yield nodes.Text("It has to be given")
+        elif value.written is not None:
             yield nodes.Text("Default: ")
             yield nodes.literal("", value.written or "...")
         words = choices(value.comment)
