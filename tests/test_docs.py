@@ -10,7 +10,7 @@ import commands
 import pytest
 
 from skinaug.launch import configs
-from skinaug.launch.described import MACHINERY, read_comments
+from skinaug.launch.described import MACHINERY, read_values
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -42,7 +42,7 @@ def test_every_option_of_a_stage_is_told(site: Path):
     text = {page.stem: page.read_text() for page in (site / "stages").glob("*.html")}
     for group in ("finetune", "generate", "curate", "audit", "mix", "classify", "report"):
         for name, value in (
-            read_comments((configs.folder("conf") / f"{group}/default.yaml").read_text()).values.items()
+            read_values((configs.folder("conf") / f"{group}/default.yaml").read_text()).items()
             if (configs.folder("conf") / f"{group}/default.yaml").is_file()
             else ()
         ):

@@ -24,7 +24,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import make_id
 
 from skinaug.launch import configs
-from skinaug.launch.described import MACHINERY, Value, choices, read_comments
+from skinaug.launch.described import MACHINERY, Value, choices, read_values, sentence
 from skinaug.launch.failures import fault_of_input
 from skinaug.pipeline import STAGES
 
@@ -112,7 +112,6 @@ class Options(SphinxDirective):
 
     def of_file(self, group: str, file: Path, told: dict[str, str]) -> list[nodes.Node]:
         text = file.read_text()
-        comments = read_comments(text)
         prefix = (
             ""
             if "@package _global_" in text
@@ -129,9 +128,9 @@ class Options(SphinxDirective):
         anchor = make_id(self.env, self.state.document, "", title)
         section = nodes.section("", ids=[anchor])
         section += nodes.title("", "", nodes.Text(title) if shared else nodes.literal("", title))
-        if comments.headline:
-            section += nodes.paragraph("", comments.headline)
-        rows = [self.row(prefix + name, value, told) for name, value in settings(comments.values)]
+        if headline := sentence(text):
+            section += nodes.paragraph("", f"{headline}.")
+        rows = [self.row(prefix + name, value, told) for name, value in settings(read_values(text))]
         if rows:
             section += nodes.definition_list("", *rows, classes=["options"])
         return [section]
