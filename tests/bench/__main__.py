@@ -15,6 +15,7 @@ from rich.table import Table
 from skinaug.models.trainer import pick_precision
 from tests.bench import (
     bases,
+    classifying,
     finetuning,
     measure,
     memory,
@@ -101,6 +102,8 @@ def main(
     console.print(table)
     other = Table("what", "figure")
     for row in parts.rows(**size["parts"]):
+        other.add_row(*row)
+    for row in classifying.rows(run, **size["classifying"]):
         other.add_row(*row)
     for row in neighbours.rows(run, **size["neighbours"]):
         other.add_row(*row)
