@@ -129,7 +129,11 @@ def readers_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def check(overrides: list[str]) -> None:
     """Compose a job of each value that is swept."""
     loader = GlobalHydra.instance().config_loader()
-    own = spread_sets(spelled_out([word for word in overrides if word not in ("-m", "--multirun", "--help")]))
+    words = [word for word in overrides if word not in ("-m", "--multirun", "--help")]
+    if "--cfg" in words:  # prints the job that is composed here
+        start = words.index("--cfg")
+        del words[start : start + 2]
+    own = spread_sets(spelled_out(words))
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(own)
     swept = {o.get_key_element(): list(o.sweep_string_iterator()) for o in parsed if o.is_sweep_override()}
     fixed = [word for word, o in zip(own, parsed, strict=True) if not o.is_sweep_override()]
