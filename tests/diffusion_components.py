@@ -66,6 +66,14 @@ def plain_pipeline(folder: Path) -> DiffusionPipeline:
     return pipeline
 
 
+def made_whole(pipeline: DiffusionPipeline, folder: Path) -> DiffusionPipeline:
+    """The pipeline, with its folder's text encoders in the place of those that a training has let go of."""
+    fresh = plain_pipeline(folder).components
+    lacking = {name: fresh[name] for name, part in pipeline.components.items() if part is None}
+    pipeline.register_modules(**lacking)
+    return pipeline
+
+
 def _stable_diffusion(size: int, prediction_type: str) -> DiffusionPipeline:
     tokenizer = clip_tokenizer()
     return StableDiffusionPipeline(

@@ -110,7 +110,7 @@ def check_sources(inpaint: Inpaint, columns: Sequence[str], classes: Sequence[st
     if inpaint.mask == COLUMN and "mask" not in columns:
         problems.append(
             "generate.inpaint.mask=column, and the data have no column `mask`: paths of black and white pictures. Map one with "
-            "dataset.source.columns.mask=<column>, or use mask=found, drawn or a folder."
+            "+dataset.source.columns.mask=<column>, or use mask=found, drawn or a folder."
         )
     if inpaint.folder and inpaint.parent_classes == ANY and "mask" not in columns:
         problems.append(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from coloured import coloured_images
 from diffusers import StableDiffusionPipeline
-from diffusion_components import save_tiny_pipeline
+from diffusion_components import made_whole, save_tiny_pipeline
 from lightning import Callback
 
 from skinaug.finetune.finetune import Finetune
@@ -100,6 +100,6 @@ def teach(tiny_random_pipeline: Path, photographs: Manifest):
         settings = {name: changes.get(name, value) for name, value in values.items()}
         extra = {name: value for name, value in changes.items() if name not in values | runtime}
         Finetune(**settings, **extra)(**{name: changes.get(name, value) for name, value in runtime.items()})
-        return pipeline
+        return made_whole(pipeline, tiny_random_pipeline)
 
     return run

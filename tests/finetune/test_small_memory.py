@@ -144,7 +144,7 @@ def test_frozen_text_encoders_are_gone_while_a_lora_learns(teach, tmp_path: Path
         return pipeline
 
     watch = Losses()
-    teach(tmp_path / "out", LORA, watch=watch, base=base)
+    teach(tmp_path / "out", LORA, watch=watch, base=base, sample_every_num_steps=3)
     assert set(watch.encoders) == {None}
     assert held[0]() is None, "its memory is free"
     assert (tmp_path / "out" / "samples" / "step_000003.png").is_file(), "drawn from texts read before"

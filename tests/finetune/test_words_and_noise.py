@@ -140,7 +140,7 @@ def test_alpha_is_told_how_small_a_photograph_was_and_sigma_is_not(pipelines):
 def test_a_start_from_a_picture_is_refused(name: str, pipelines):
     tiny = TINY[name]
     settings = Settings(2.0, 4, tiny.scheduler, tiny.size, mode="image", strength=0.5)
-    with pytest.raises(InputError, match=r"cannot start .* from a picture"):
+    with pytest.raises(InputError, match="no pipeline of diffusers starts from a picture"):
         check_pipeline(pipelines(name), settings)
 
 

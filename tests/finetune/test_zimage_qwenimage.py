@@ -67,9 +67,9 @@ def test_states_of_texts_of_different_length_are_those_of_each_alone(name: str, 
         read = family_of(pipeline).encode(pipeline, given, CPU)
         alone = [states_alone(pipeline, text) for text in TEXTS]
     assert given == TEXTS, "the pipeline does not write into the texts"
-    cached = frozen_text(pipeline, [], tmp_path)
+    cached = frozen_text(pipeline, [], torch.device("cpu"), tmp_path)
     cached(TEXTS[2:3])
-    for states in (read, cached(TEXTS), frozen_text(pipeline, [], tmp_path)(TEXTS)):
+    for states in (read, cached(TEXTS), frozen_text(pipeline, [], torch.device("cpu"), tmp_path)(TEXTS)):
         assert states["mask"].dtype == torch.bool
         assert len({int(mask.sum()) for mask in states["mask"]}) == 3
         for embeds, mask, expected in zip(states["embeds"], states["mask"], alone, strict=True):

@@ -214,7 +214,8 @@ def test_predictions_of_a_folder(study: Path):
         atol=1e-4,
     )
     noise = found.filter(pl.col("image").str.contains("noise"))
-    assert noise["unlike"].all()
+    assert noise["unlike"].sum() >= 2
+    assert noise["typicality_p"].max() < both["typicality_p"].min()
     assert both["unlike"].sum() <= 6, "about one in twenty"
     broken = found.filter(pl.col("image") == "new/broken.png")
     assert broken["prediction"][0] is None
