@@ -38,11 +38,12 @@ def test_every_base_is_there_with_its_licence():
 
 
 def test_every_family_is_there_with_what_it_takes():
-    told = {row[0]: row[1:7] for row in table("family")}
+    told = {row[0]: row[1:8] for row in table("family")}
     assert told.keys() == {family.name for family in FAMILIES.values()}
     for family in FAMILIES.values():
         ways = [way in family.methods for way in (TEXTUAL_INVERSION, LORA)]
-        takes = [*ways, bool(family.lora_encoders), FULL in family.methods, bool(family.image_schedulers)]
+        takes = [*ways, ways[1] and bool(family.lora_encoders), FULL in family.methods]
+        takes += [bool(family.image_schedulers), bool(family.inpaint_schedulers)]
         assert told[family.name] == ["yes" if able else "no" for able in takes] + [
             ", ".join(family.schedulers)
         ]
