@@ -27,7 +27,7 @@ from tests.bench.process import Run, run
 
 CLASSES = ("eczema", "nevus", "psoriasis", "tinea")
 BATCH = {64: 32, 224: 16}  # images a step, by pixels a side
-STEPS = {64: 40, 224: 8}
+STEPS = {64: 80, 224: 12}
 NETWORK = partial(create_backbone, name="tf_efficientnet_lite0", pretrained=True)
 RATES = {"lr": 5e-4, "weight_decay": 0.05}
 AUGMENTATION = {"scale": [0.5, 1.0], "ratio": [0.8, 1.25], "hflip": 0.5, "vflip": 0.5, "color_jitter": 0.2}
