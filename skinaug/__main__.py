@@ -31,7 +31,7 @@ TOOLS = {
     "export": "`skinaug export <artifact or sweep> <folder> --to imagefolder|csv|isic`: pictures or predictions for others to read",
     "push": "`skinaug push <artifact> <owner>/<name>`: pictures, weights or a classifier to the Hugging Face hub",
     "predict": "`skinaug predict <classifier> <folder or images>`: a CSV of predictions; tells images unlike the training ones",
-    "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there",
+    "dashboard": "`skinaug dashboard <entity>/<project>`: a W&B workspace and report of the runs sent there; `--local`: a page of all sweeps here",
     "doctor": "what is installed, which devices there are, whether hub and dashboard answer, and what fits this machine",
     "store": "`skinaug store ls` lists the artifacts, `skinaug store gc` removes those that nobody uses",
 }

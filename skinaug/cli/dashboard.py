@@ -1,4 +1,5 @@
-"""`skinaug dashboard entity/project`: a W&B workspace and report, defined in code, for runs that were sent there.
+"""`skinaug dashboard entity/project`: a W&B workspace and report, defined in code, for runs that were sent there; and
+`skinaug dashboard --local`: the sweeps of a folder of outputs as a page of this machine, without an account.
 
 Names of scores and settings are those that `tracking` writes.
 """
@@ -6,7 +7,9 @@ Names of scores and settings are those that `tracking` writes.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from skinaug.errors import InputError
@@ -29,6 +32,7 @@ SETTINGS = (
     "backbone",
     "seed",
 )
+HOST, PORT = "127.0.0.1", 8322  # of the local page
 MOST_RUNS = 100  # drawn in one plot
 ABOUT = """\
 One point a run. Means over runs here have no interval and no test: the verdict of a sweep, paired by patient and seed, is in
@@ -36,15 +40,31 @@ the `report.html` that `skinaug report` writes beside it. Research use only: not
 
 
 def main(arguments: list[str]) -> int:
-    """Save the workspace and the report in a project; print where they are. Returns the exit status.
+    """Save the workspace and the report in a project and print where they are, or serve the local page. Returns the exit status.
 
     Raises:
-        InputError: no library, no account, no such project, or nothing in it.
+        InputError: no library, no account, no such project or folder, or nothing in it.
     """
     parser = argparse.ArgumentParser(prog="skinaug dashboard", description=__doc__)
-    parser.add_argument("place", metavar="entity/project", help="where `wandb sync` has sent the runs")
-    parser.add_argument("--group", help="the runs of this experiment only")
+    parser.add_argument(
+        "place",
+        metavar="entity/project",
+        nargs="?",
+        help="where `wandb sync` has sent the runs; with --local a folder of outputs (the value `output`, $SKINAUG_OUTPUT, else outputs)",
+    )
+    parser.add_argument("--group", help="the runs of this experiment only, at W&B")
+    parser.add_argument("--local", action="store_true", help="a page of this machine, without an account")
+    parser.add_argument("--port", type=int, help=f"of the local page ({PORT})")
+    parser.add_argument("--no-browser", action="store_true", help="print the local page's address alone")
     options = parser.parse_args(arguments)
+    if options.local:
+        if options.group is not None:
+            raise InputError("--group is for W&B: the local page has all sweeps, and groups them itself.")
+        return local(options.place, PORT if options.port is None else options.port, not options.no_browser)
+    if options.port is not None or options.no_browser:
+        raise InputError("--port and --no-browser are for the local page: add --local.")
+    if options.place is None:
+        raise InputError("Name a W&B project as entity/project, or add --local for a page of this machine.")
     entity, _, project = options.place.partition("/")
     if not entity or not project or "/" in project:
         raise InputError(f"{options.place!r} is not entity/project, such as my-team/skinaug.")
@@ -76,6 +96,30 @@ def main(arguments: list[str]) -> int:
         made.save()
         print(made.url)
     return 0
+
+
+def local(place: str | None, port: int, open_browser: bool) -> int:
+    """Serve the sweeps of a folder of outputs to this machine until Ctrl-C."""
+    from skinaug.cli.sweeps import read_sweeps
+    from skinaug.cli.sweeps_page import serve_sweeps
+    from skinaug.curate.review import check_address
+
+    root = Path(os.path.expanduser(place)) if place else _outputs()
+    read_sweeps(root)
+    check_address("dashboard --local", HOST, port, ("host ", "--port "))
+    serve_sweeps(root, HOST, port, open_browser)
+    return 0
+
+
+def _outputs() -> Path:
+    """The folder of outputs of the configuration."""
+    from hydra import compose, initialize_config_dir
+
+    from skinaug.launch import configs
+
+    configs.register()
+    with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3"):
+        return Path(str(compose("config").output))
 
 
 def _wanted(group: str | None) -> dict[str, Any]:

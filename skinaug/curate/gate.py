@@ -1,4 +1,4 @@
-"""Who may open the review page: whoever has the token of the address that the command prints, from this page alone."""
+"""Who may open a page that is served here: whoever has the token of the address that the command prints, from this page alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Gate:
                 {"type": "websocket.close", "code": 1008}
             )  # before it is accepted: a server says 403
         return await _answer(
-            send, 403, {}, b"Open the address that `skinaug review` has printed: it holds a token.\n"
+            send, 403, {}, b"Open the address that the command has printed: it holds a token.\n"
         )
 
     def is_token(self, given: str) -> bool:

@@ -99,14 +99,25 @@ def check_settings(reviewer: str, host: str, port: int) -> None:
         InputError: the name cannot name a reviewer, NiceGUI is not installed, or nothing can listen at the address.
     """
     check_reviewer(reviewer)
+    check_address("review", host, port, ("review.host=", "review.port="))
+
+
+def check_address(command: str, host: str, port: int, asked: tuple[str, str]) -> None:
+    """Refuse an address at which no page of a command can be served.
+
+    asked: how the command is asked for a host and a port, in front of the value.
+
+    Raises:
+        InputError: NiceGUI is not installed, or nothing can listen there.
+    """
     try:
         import nicegui  # noqa: F401
     except ImportError:
         raise InputError(
-            "skinaug review needs NiceGUI, which is not installed: pip install 'skinaug[review]'."
+            f"skinaug {command} needs NiceGUI, which is not installed: pip install 'skinaug[review]'."
         ) from None
     if not 1 <= port <= 65535:
-        raise InputError(f"review.port={port} is no port: give a number from 1 to 65535.")
+        raise InputError(f"{asked[1]}{port} is no port: give a number from 1 to 65535.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -114,8 +125,8 @@ def check_settings(reviewer: str, host: str, port: int) -> None:
             probe.bind(address)
     except OSError as error:
         raise InputError(
-            f"The page cannot be opened at review.host={host}, review.port={port}: {error.strerror or error}. Another "
-            "review may be running there: end it, or choose another port with review.port=<number>."
+            f"The page cannot be opened at {asked[0]}{host}, {asked[1]}{port}: {error.strerror or error}. Another "
+            f"page may be running there: end it, or choose another port with {asked[1]}<number>."
         ) from None
 
 

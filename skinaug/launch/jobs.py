@@ -35,6 +35,7 @@ from rich.progress import (
 from skinaug import termination
 from skinaug.errors import Ended
 from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
+from skinaug.launch.standing import Standing
 
 LOG = "log.txt"  # in a job's folder
 
@@ -90,6 +91,7 @@ class SweepLauncher(Launcher):
     Attributes:
         apart: what sets each job apart from the others, by its number.
         told: name and reason of each job that has failed so far.
+        standing: what has become of the jobs, which is written into the sweep's folder whenever one ends.
     """
 
     kind: type[Job] = Job
@@ -99,6 +101,7 @@ class SweepLauncher(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
         self.apart: dict[int, str] = {}
         self.told: list[tuple[str, str]] = []
+        self.standing = Standing(failed=self.told)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -108,6 +111,10 @@ class SweepLauncher(Launcher):
             self.apart[number] = " ".join(names)
         jobs: list[Job] = []
         results: dict[int, JobReturn] = {}
+        folder = Path(os.path.abspath(self.config.hydra.sweep.dir))
+        self.standing.total += len(asked)
+        self.standing.ended = False
+        self.standing.write(folder)
         for number, overrides in asked.items():
             try:
                 jobs.append(self.kind(number, self.compose(overrides, number), self.context, self.task))
@@ -127,6 +134,10 @@ class SweepLauncher(Launcher):
                 progress.advance(bar)
                 verdict = "failed" if failed(result) else "done"
                 self.tell_end(job.number, result, verdict, job.folder / LOG if self.has_logs else None)
+                self.standing.done += verdict == "done"
+                self.standing.write(folder)
+        self.standing.ended = True  # as far as is known: a search may ask for more
+        self.standing.write(folder)
         return [results[number] for number in asked]
 
     def show(self, told: str, progress: Callable[..., None]) -> None:

@@ -32,7 +32,7 @@ def read_runs(folder: Path) -> list[Run]:
     Raises:
         InputError: none there, or files that are no runs (all are named).
     """
-    files = sorted(Path(folder).rglob(RUN_FILE), key=_natural)
+    files = sorted(Path(folder).rglob(RUN_FILE), key=natural)
     if not files:
         raise InputError(
             f"No run.json below {folder}: give the folder of a sweep that has finished at least one job."
@@ -40,7 +40,7 @@ def read_runs(folder: Path) -> list[Run]:
     runs, faults = [], []
     for file in files:
         try:
-            runs.append(_read_run(file))
+            runs.append(read_run(file))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             faults.append(f"{file}: {type(error).__name__}: {error}")
     if faults:
@@ -85,7 +85,8 @@ def listed(arms: Sequence[str]) -> str:
     return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
 
 
-def _read_run(file: Path) -> Run:
+def read_run(file: Path) -> Run:
+    """The run of one run.json. Raises what `read_runs` tells of."""
     content = json.loads(file.read_text(encoding="utf-8"))
     json.dumps(content, ensure_ascii=False).encode()  # half a letter ("\\ud800") could be written to no file
     return Run(
@@ -99,7 +100,7 @@ def _read_run(file: Path) -> Run:
     )
 
 
-def _natural(path: Path) -> list[Any]:
+def natural(path: Path) -> list[Any]:
     """Sorts job 10 after job 9."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", str(path))]
 

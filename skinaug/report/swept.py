@@ -58,14 +58,15 @@ def heading(key: str) -> str:
 
 def shared_settings(study: Study) -> list[tuple[str, str]]:
     """The values of the config that all runs share, as dotted names."""
-    flat = [dict(_flatten("", run.config)) if run.config else {} for run in study.runs]
+    flat = [dict(flatten("", run.config)) if run.config else {} for run in study.runs]
     shared = set.intersection(*(set(values.items()) for values in flat))
     return [(name, value) for name, value in flat[0].items() if (name, value) in shared]
 
 
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+def flatten(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Dotted names and values, as text, of what lies in a config below a name ("" for the whole of it)."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _flatten(f"{prefix}.{name}" if prefix else str(name), inner)
+            yield from flatten(f"{prefix}.{name}" if prefix else str(name), inner)
     else:
         yield prefix, str(value)
