@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-States = dict[
-    str, "Tensor"
-]  # of B texts, by name: [B, L, W] of words, [B, L] of masks, [B, P] of whole texts
+# Of B texts, by name: [B, L, W] of words, [B, L] of masks, [B, P] of whole texts.
+States = dict[str, "Tensor"]
 
 # Samplers by name: over a schedule of added noise, and from noise to picture on a straight line.
 NOISE_SCHEDULERS = ("dpmsolver++", "unipc", "ddim", "euler")
@@ -60,9 +59,8 @@ class Family:
     flow: bool = True
     methods: tuple[str, ...] = (LORA, FULL)
     schedulers: tuple[str, ...] = FLOW_SCHEDULERS
-    image_schedulers: tuple[str, ...] = FLOW_SCHEDULERS[
-        :1
-    ]  # others of diffusers cannot start a flow from a picture
+    # Of flows; diffusers' other samplers cannot start one from a picture.
+    image_schedulers: tuple[str, ...] = FLOW_SCHEDULERS[:1]
     inpaint_schedulers: tuple[str, ...] = ()
     least_steps: int = 1
     branches: tuple[tuple[str, ...], ...] = ((UNTOLD, TOLD),)
