@@ -186,6 +186,7 @@ class SweepsPage(Elements):
         self.about_parallel.content = Markup(
             "<h2>Parallel coordinates</h2><p>A line a run, coloured by {}. Drag along an axis to keep the runs that pass there.</p>"
         ).format(self.by.value)
+        self.parallel.style(f"min-width: {130 * len(axes)}px")
         self.show(self.parallel, parallel_options(shown, axes))
 
     def update_groups(self, groups: dict[str, list[Row]], total: int) -> None:
@@ -211,7 +212,7 @@ class SweepsPage(Elements):
     def show_curves(self) -> None:
         found, left_out = curves(self.sweeps, self.score.value)
         told = (
-            f"{left_out} arms without real images, or without one count of images a class, are in no curve."
+            f"In no curve, for they have no real images or not one count of images a class: {left_out}."
             if left_out
             else ""
         )
@@ -248,12 +249,12 @@ def _standing(sweep: Sweep) -> Markup:
             ).format(100 * standing.done / standing.total, 100 * len(standing.failed) / standing.total)
         )
     failed = [f"{name}: {reason}" for name, reason in standing.failed] if standing else []
-    for lines, what in ((failed, "jobs failed"), (sweep.faults, "files cannot be read")):
+    for lines, what in ((failed, "jobs that failed"), (sweep.faults, "files that cannot be read")):
         if lines:
             items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
             parts.append(
-                Markup("<details><summary>{} {}</summary><ul>{}</ul></details>").format(
-                    len(lines), what, items
+                Markup("<details><summary>{}: {}</summary><ul>{}</ul></details>").format(
+                    what.capitalize(), len(lines), items
                 )
             )
     return Markup('<div class="sweep">{}</div>').format(Markup("").join(parts))
@@ -288,7 +289,10 @@ def table_columns(rows: Sequence[Row], keys: Sequence[str], scores: Sequence[str
     columns = []
     for name in kept:
         number = all(isinstance(row.get(name), int | float) or row.get(name) is None for row in rows)
-        column: Row = {"headerName": name, "width": 110 if number else 270 if name == "sweep" else 170}
+        column: Row = {
+            "headerName": name,
+            "width": max(110, 70 + 8 * len(name)) if number else 270 if name == "sweep" else 170,
+        }
         if number:
             column |= {"filter": "agNumberColumnFilter", "type": "rightAligned"}
         if name in scores:
@@ -407,7 +411,7 @@ def parallel_options(groups: dict[str, list[Row]], axes: Sequence[Row]) -> dict[
                 **axis,
                 "dim": number,
                 "nameTextStyle": {"width": 110, "overflow": "truncate"},
-                "axisLabel": {"width": 100, "overflow": "truncate"},
+                "axisLabel": {"width": 80, "overflow": "truncate"},
             }
             for number, axis in enumerate(axes)
         ],

@@ -111,10 +111,6 @@ class SweepLauncher(Launcher):
             self.apart[number] = " ".join(names)
         jobs: list[Job] = []
         results: dict[int, JobReturn] = {}
-        folder = Path(os.path.abspath(self.config.hydra.sweep.dir))
-        self.standing.total += len(asked)
-        self.standing.ended = False
-        self.standing.write(folder)
         for number, overrides in asked.items():
             try:
                 jobs.append(self.kind(number, self.compose(overrides, number), self.context, self.task))
@@ -123,6 +119,9 @@ class SweepLauncher(Launcher):
                     raise
                 results[number] = refusal(fault)
                 self.tell_end(number, results[number], "refused", None)
+        folder = Path(os.path.abspath(self.config.hydra.sweep.dir))
+        self.standing.total += len(asked)
+        self.tell_standing(folder, ended=False, jobs=len(jobs))
         with Progress(
             TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
             console=console, transient=True, disable=not self.has_logs,
@@ -135,10 +134,17 @@ class SweepLauncher(Launcher):
                 verdict = "failed" if failed(result) else "done"
                 self.tell_end(job.number, result, verdict, job.folder / LOG if self.has_logs else None)
                 self.standing.done += verdict == "done"
-                self.standing.write(folder)
-        self.standing.ended = True  # as far as is known: a search may ask for more
-        self.standing.write(folder)
+                self.tell_standing(folder, ended=False, jobs=len(jobs))
+        self.tell_standing(
+            folder, ended=True, jobs=len(jobs)
+        )  # as far as is known: a search may ask for more
         return [results[number] for number in asked]
+
+    def tell_standing(self, folder: Path, ended: bool, jobs: int) -> None:
+        """Write what has become of the jobs into the sweep's folder, which a sweep without a job that can run does not get."""
+        self.standing.ended = ended
+        if jobs or folder.is_dir():
+            self.standing.write(folder)
 
     def show(self, told: str, progress: Callable[..., None]) -> None:
         """How things stand: beside the progress, where nothing else is printed."""

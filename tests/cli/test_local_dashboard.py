@@ -252,7 +252,7 @@ def test_the_page_in_a_browser(served: Served, browser, outputs: Path):
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), width
         standing = page.inner_text(".page")
         assert "running: 1 of 5 jobs done, 1 failed" in standing
-        assert "1 files cannot be read" in standing
+        assert "Files that cannot be read: 1" in standing
         page.click("text=hybrid (2)")
         page.wait_for_function("document.querySelectorAll('.ag-center-cols-container .ag-row').length == 2")
         assert page.inner_text(".ag-center-cols-container .ag-row >> nth=0").split()[0] == "hybrid"

@@ -14,6 +14,7 @@ import pytest
 from skinaug import pipeline
 from skinaug.launch import jobs as sweep
 from skinaug.launch.local import pinned
+from skinaug.launch.standing import read_standing
 
 JOB = """
 import json, os, signal, sys, time
@@ -127,6 +128,11 @@ def test_jobs_that_fail_are_told_when_the_others_are_done(tmp_path: Path, launch
     assert all(f"job {number} " in summary for number in (0, 1, 2, 3, 5))
     assert [job["seed"] for job in written(tmp_path)] == [4]
     assert json.loads((tmp_path / "reported.json").read_text()) == [4]
+    (sweep,) = tmp_path.glob("outputs/*/*/sweep.json")  # beside the jobs' folders
+    standing = read_standing(sweep.parent)
+    assert standing is not None
+    assert standing.words() == "ended: 1 of 6 jobs done, 5 failed"
+    assert {name.split()[1] for name, _ in standing.failed} == set("01235")
 
 
 def test_a_sweep_of_which_all_jobs_are_refused_leaves_nothing(tmp_path: Path):
