@@ -35,7 +35,7 @@ from rich.progress import (
 from skinaug import termination
 from skinaug.errors import Ended
 from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
-from skinaug.launch.standing import Standing
+from skinaug.launch.standing import STANDING, Standing
 
 LOG = "log.txt"  # in a job's folder
 
@@ -143,7 +143,7 @@ class SweepLauncher(Launcher):
     def tell_standing(self, folder: Path, ended: bool, jobs: int) -> None:
         """Write what has become of the jobs into the sweep's folder, which a sweep without a job that can run does not get."""
         self.standing.ended = ended
-        if jobs or folder.is_dir():
+        if jobs or (folder / STANDING).exists():
             self.standing.write(folder)
 
     def show(self, told: str, progress: Callable[..., None]) -> None:
