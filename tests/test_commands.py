@@ -36,6 +36,7 @@ SPEAKS_OF = {
     "finetune.path": "finetune=given",
     "generate.labels": "generate=folder",
     "generate.on_bad": "generate=folder",
+    "generate.inpaint.on_bad": "generate=inpaint",
     "backbone.file": "backbone=features",
     "dataset.source.group_pattern": "dataset=folder",
     "dataset.source.scales": "dataset=csv",
