@@ -84,6 +84,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(
+            here
+        )  # own code may lie beside own configurations; behind installed packages, it hides none
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(stages=_rows(STAGES), tools=_rows(TOOLS)))
         return 0

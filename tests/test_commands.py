@@ -49,6 +49,7 @@ SPEAKS_OF = {
     "finetune.method.options": "finetune=lora",
     "finetune.training.objective.lesion_weight": "finetune=pretrain",
     "hydra.launcher.slurm_setup": "hydra/launcher=slurm",
+    "hydra.launcher.n_jobs": "hydra/launcher=joblib",
 }
 WHOLE = {
     "method.options": "finetune.method.options",

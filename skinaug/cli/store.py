@@ -36,7 +36,16 @@ def main(arguments: list[str]) -> int:
 
 
 def _list(store: Store) -> int:
-    table = Table("stage", "key", "created", "seconds", "MB", "inputs", title=f"store {store.root}")
+    table = Table(title=f"store {store.root}")
+    for name in (
+        "stage",
+        "key",
+        "created",
+        "seconds",
+        "MB",
+        "inputs",
+    ):  # stages and keys are there to be copied
+        table.add_column(name, no_wrap=name in ("stage", "key"), min_width=18 if name == "key" else None)
     total = 0
     for artifact in store.artifacts():
         record = artifact.record

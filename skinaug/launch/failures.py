@@ -68,7 +68,9 @@ def raise_failures(results: Sequence[JobReturn], told: Sequence[tuple[str, str]]
     lines = [f"{len(errors)} of {len(results)} jobs failed:"]
     for reason in dict.fromkeys(reason for _, reason in told):
         lines += [*(f"  {name}" for name, own in told if own == reason), reason]
-    raise Ended(1, "\n".join([*lines, "Run the same command again to go on."]))
+    raise Ended(
+        1, "\n".join([*lines, "What is done is kept: mend the cause, and run the same command again."])
+    )
 
 
 def forget_sweep(cfg: DictConfig) -> None:

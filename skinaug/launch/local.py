@@ -16,7 +16,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
 
 from skinaug.devices.spread import devices, own_cores
-from skinaug.errors import Ended
+from skinaug.errors import Ended, InputError
 from skinaug.launch.jobs import LOG, Job, SweepLauncher, waves
 
 console = Console()
@@ -30,6 +30,8 @@ class JoblibLauncher(SweepLauncher):
     """
 
     def __init__(self, n_jobs: int | str) -> None:
+        if n_jobs != "auto" and not (type(n_jobs) is int and n_jobs > 0):
+            raise InputError(f"hydra.launcher.n_jobs must be auto or a whole number above 0, got {n_jobs!r}")
         self.n_jobs = n_jobs
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
@@ -40,7 +42,7 @@ class JoblibLauncher(SweepLauncher):
         gpus = [] if jobs[0].cfg.trainer.accelerator == "cpu" else visible_gpus()
         cores = own_cores()
         most = max(len(gpus) // each, 1) if gpus else max(len(cores) // max(each, 2), 1)
-        count = min(most if self.n_jobs == "auto" else int(self.n_jobs), len(jobs))
+        count = min(most if isinstance(self.n_jobs, str) else self.n_jobs, len(jobs))
         with tempfile.TemporaryDirectory() as places:
             pins = pinned(gpus, cores, count, each)
             for wave in waves(jobs):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,10 @@ def test_a_reader_that_has_had_enough_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141
+
+
+def test_own_code_beside_own_configurations_is_found(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("networks_of_ones_own.py").write_text("LAYERS = 3\n")
+    assert main(["--version"]) == 0
+    assert import_module("networks_of_ones_own").LAYERS == 3

@@ -12,8 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from skinaug import pipeline
+from skinaug.errors import InputError
 from skinaug.launch import jobs as sweep
-from skinaug.launch.local import pinned
+from skinaug.launch.local import JoblibLauncher, pinned
 from skinaug.launch.standing import read_standing
 
 JOB = """
@@ -182,3 +183,9 @@ def test_of_jobs_that_need_the_same_artifact_one_comes_first(tmp_path: Path, mon
         ["pool 1, seed 0", "pool 2, seed 0"],
         ["pool 1, seed 1", "pool 2, seed 1", "pool 1, seed 2"],
     ]
+
+
+@pytest.mark.parametrize("count", ["two", 0, -1, 1.5, True, None])
+def test_how_many_jobs_run_at_once_is_a_whole_number(count):
+    with pytest.raises(InputError, match="n_jobs must be auto or a whole number above 0"):
+        JoblibLauncher(count)
