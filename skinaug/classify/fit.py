@@ -139,11 +139,12 @@ def fit_classifier(
     network = make_network(backbone, len(train.classes), image_size)
     if freeze_batch_norm:
         freeze_statistics(network)
-        if learns == "network":  # a probe's features are kept for all, and a rounding would tell them apart
-            fold_norms(network, image_size)
     if learns == "head":
         learner = linear_head(network, image_size, train, cache, trainer().strategy.root_device)
     else:
+        if freeze_batch_norm:
+            # Not of a probe: its features are kept for all, and a rounding would tell them apart.
+            fold_norms(network, image_size)
         mixing = make_mixing(mixup, cutmix)
         learner = whole_network(network, image_size, train, cache, augmentation, mixing, seed)
     module = ImageClassifier(

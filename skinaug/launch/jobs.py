@@ -135,9 +135,8 @@ class SweepLauncher(Launcher):
                 self.tell_end(job.number, result, verdict, job.folder / LOG if self.has_logs else None)
                 self.standing.done += verdict == "done"
                 self.tell_standing(folder, ended=False, jobs=len(jobs))
-        self.tell_standing(
-            folder, ended=True, jobs=len(jobs)
-        )  # as far as is known: a search may ask for more
+        # As far as is known: a search may ask for more.
+        self.tell_standing(folder, ended=True, jobs=len(jobs))
         return [results[number] for number in asked]
 
     def tell_standing(self, folder: Path, ended: bool, jobs: int) -> None:

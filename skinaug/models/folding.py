@@ -17,10 +17,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 FAST_KERNEL = 3  # taps a side of the depthwise kernels whose weights' gradient oneDNN computes fast
-TINY_MAP, SMALL_MAP = (
-    2,
-    14,
-)  # pixels a side of outputs up to which the other way is faster: for those, and for larger kernels
+# Pixels a side of outputs up to which the other way is faster: for those kernels, and for larger ones.
+TINY_MAP, SMALL_MAP = 2, 14
 
 
 def fold_norms(network: nn.Module, image_size: int) -> int:

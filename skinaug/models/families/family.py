@@ -174,6 +174,16 @@ def stacked(rows: Sequence[States]) -> States:
     return {name: joined([row[name] for row in rows]) for name in rows[0]}
 
 
+def as_message(tokenizer: Any, text: str, thinking: bool) -> str:
+    """A text as a user's message to Qwen3, which is asked to think before it answers, or not to."""
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=thinking,
+    )
+
+
 def guidance_of(family: Family, pipeline: Any) -> str:
     """How a pipeline's denoiser is guided."""
     return family.guidance(pipeline.config, pipeline.components[family.denoiser].config)

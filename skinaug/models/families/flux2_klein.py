@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import TOLD, TWO_PREDICTIONS, UNGUIDED, UNTOLD, Family, States
+from skinaug.models.families.family import TOLD, TWO_PREDICTIONS, UNGUIDED, UNTOLD, Family, States, as_message
 from skinaug.models.families.flux import OF_WORDS, packed, places, unpacked
 
 if TYPE_CHECKING:
@@ -34,12 +34,7 @@ class Flux2Klein(Family):
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
         """Qwen3 is spoken to as in a chat."""
-        return pipeline.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,
-        )
+        return as_message(pipeline.tokenizer, text, thinking=False)
 
     def denoise(
         self, network: Any, noisy: Tensor, timesteps: Tensor, states: States, original_sizes: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import TOLD, UNTOLD, Family, States
+from skinaug.models.families.family import TOLD, UNTOLD, Family, States, as_message
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +35,7 @@ class ZImage(Family):
         return 512
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
-        return pipeline.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=True,
-        )
+        return as_message(pipeline.tokenizer, text, thinking=True)
 
     def denoise(
         self, network: Any, noisy: Tensor, timesteps: Tensor, states: States, original_sizes: Tensor
