@@ -41,6 +41,14 @@ def nearest(word: str, names: Iterable[str], cutoff: float = 0.7) -> str:
     return f" Nearest: {', '.join(found)}." if found else ""
 
 
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """A number of things: "1 job", "1,200 jobs".
+
+    nouns: of several, where it is not the noun with an s.
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def printable(text: str) -> str:
     r"""Text for a line of a terminal: line breaks, escape sequences, marks that turn the direction of writing and bytes that are
     no UTF-8 are written as \n, \x1b, \u202e and \xff; letters of all scripts and emoji stay."""

@@ -27,11 +27,9 @@ from skinaug.report.collect import (
     RUN_FILE,
     Run,
     Study,
-    distinct,
+    asked_runs,
     make_study,
-    name_arms,
     predictions_of,
-    read_runs,
 )
 from skinaug.report.subgroups import ATTRIBUTES
 from skinaug.sources.vocabulary import TELLER
@@ -112,7 +110,7 @@ def export_runs(sweep: Path, folder: Path, form: str) -> str:
     """
     if form != "csv":
         raise InputError(f"The runs below {sweep} cannot be exported as {form}: their predictions go to csv.")
-    study = make_study(name_arms(distinct(read_runs(sweep))))
+    study = make_study(asked_runs(sweep))
     data = {path: Manifest.read(path) for path in study.artifacts("dataset")}
     tables = [
         told(table, data[run.artifacts["dataset"]], arm=run.arm, seed=run.seed)

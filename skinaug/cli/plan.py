@@ -129,7 +129,8 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     store = Store(Path(config.store))
     found: dict[str, dict[str, Recipe]] = {}
     refused: dict[str, list[str]] = {}
-    runs = []
+    runs: list[Run] = []
+    lost: list[Run] = []
     first_fold: set[str] = set()
     for job in jobs:
         try:
@@ -144,6 +145,7 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
                     check_images(planned, name, store.artifact(recipe))
         except InputError as error:
             refused.setdefault(str(error), []).append(" ".join(job.hydra.overrides.task))
+            lost.append(_run(job, {}, str(error)))
             continue
         for recipe in plan.values():
             found.setdefault(recipe.stage, {})[recipe.key] = recipe
@@ -152,7 +154,7 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
         if stage == "classify":
             runs.append(_run(job, plan))
     if config.hydra.mode == RunMode.MULTIRUN and runs:
-        report = report_recipe(config.report, name_arms(distinct(runs)))
+        report = report_recipe(config.report, name_arms([*distinct(runs), *lost]))
         found["report"] = {report.key: report}
     by_stage = {stage: list(found[stage].values()) for stage in (*STAGES, "report") if stage in found}
     every = [recipe for plans in by_stage.values() for recipe in plans]
@@ -162,12 +164,11 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
     return Plan(len(jobs), by_stage, kept, seconds, refused, config.folds.count, frozenset(first_fold))
 
 
-def _run(job: DictConfig, plan: Mapping[str, Recipe]) -> Run:
+def _run(job: DictConfig, plan: Mapping[str, Recipe], failure: str | None = None) -> Run:
     """The run that a job will be, as far as a report's key depends on it."""
     artifacts = {name: Path(recipe.key) for name, recipe in plan.items()}
-    return Run(
-        job.name, job.mix.name, job.seed, overrides=by_key(job.hydra.overrides.task), artifacts=artifacts
-    )
+    overrides = by_key(job.hydra.overrides.task)
+    return Run(job.name, job.mix.name, job.seed, overrides, artifacts=artifacts, failure=failure)
 
 
 def print_plan(plan: Plan) -> None:

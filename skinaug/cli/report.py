@@ -15,7 +15,7 @@ from rich.console import Console
 from skinaug.cli.next_step import tell_after_report
 from skinaug.errors import InputError, printable
 from skinaug.pipeline import check_writable
-from skinaug.report.collect import RUN_FILE, Run, check_baseline, distinct, name_arms, read_runs
+from skinaug.report.collect import RUN_FILE, Run, asked_runs, check_baseline
 from skinaug.report.margin import check_margin
 from skinaug.report.readers import STAGE as READINGS
 from skinaug.report.stage import make_report, take_given, take_readings
@@ -35,8 +35,8 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 
 def report(cfg: DictConfig, sweep: Path) -> None:
-    """Report on the runs below a folder, from the store where it was written before; a copy lies in `sweep`/report."""
-    write(cfg, with_readings(cfg, name_arms(distinct(read_runs(sweep)))), sweep)
+    """Report on the runs below a folder, and on jobs that left none there, from the store where it was written before; a copy lies in `sweep`/report."""
+    write(cfg, with_readings(cfg, asked_runs(sweep)), sweep)
 
 
 def with_readings(cfg: DictConfig, runs: Sequence[Run]) -> list[Run]:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from skinaug.errors import InputError
-from skinaug.launch.standing import STANDING, Standing, read_standing
+from skinaug.launch.standing import Standing, read_standing
 from skinaug.report.collect import RUN_FILE, distinct, name_arms, natural, read_run
 from skinaug.report.run import FOLD, Run
 from skinaug.report.swept import flatten
+from skinaug.report.unfinished import STANDING
 from skinaug.report.units import together
 
 REPORT, PAGE = "report", "report.html"

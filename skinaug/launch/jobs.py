@@ -12,7 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -35,7 +35,9 @@ from rich.progress import (
 from skinaug import termination
 from skinaug.errors import Ended
 from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
-from skinaug.launch.standing import STANDING, Standing
+from skinaug.launch.overrides import by_key
+from skinaug.launch.standing import Standing
+from skinaug.report.unfinished import STANDING, Asked
 
 LOG = "log.txt"  # in a job's folder
 
@@ -112,12 +114,17 @@ class SweepLauncher(Launcher):
         jobs: list[Job] = []
         results: dict[int, JobReturn] = {}
         for number, overrides in asked.items():
+            cfg = None
             try:
-                jobs.append(self.kind(number, self.compose(overrides, number), self.context, self.task))
+                cfg = self.compose(overrides, number)
+                self.check(cfg)
+                jobs.append(self.kind(number, cfg, self.context, self.task))
             except Exception as error:
                 if (fault := fault_of_input(error)) is None:
                     raise
                 results[number] = refusal(fault)
+            self.standing.jobs[number] = asked_for(cfg, overrides, self.config)
+            if number in results:
                 self.tell_end(number, results[number], "refused", None)
         folder = Path(os.path.abspath(self.config.hydra.sweep.dir))
         self.standing.total += len(asked)
@@ -157,6 +164,7 @@ class SweepLauncher(Launcher):
         name = f"job {number} {self.apart[number]}".rstrip()
         if failed(result):
             self.told.append((f"{name} ({log})" if log else name, message_of(result)))
+            self.standing.jobs[number] = replace(self.standing.jobs[number], reason=message_of(result))
         # A job that was lost, or not started, could not tell itself.
         silent = verdict == "refused" or isinstance(result._return_value, Ended)
         said = message_of(result) if silent else last_line(log) if log else ""
@@ -165,25 +173,24 @@ class SweepLauncher(Launcher):
         console.print(f"job {number} {shown}: {told}", highlight=False, soft_wrap=True)
 
     def compose(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """A job's configuration.
-
-        Raises:
-            InputError: it cannot work.
-        """
-        from skinaug.launch.selections import refuse_repeated_sets
-        from skinaug.pipeline import check, steps
-
+        """A job's configuration."""
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = f"{cfg.hydra.job.name}_{number}", number
             cfg.hydra.sweep.dir = os.path.abspath(
                 cfg.hydra.sweep.dir
             )  # a name with the time in it stays as it is
+        return cfg
+
+    def check(self, cfg: DictConfig) -> None:
+        """Refuse a job whose configuration cannot work. Raises InputError."""
+        from skinaug.launch.selections import refuse_repeated_sets
+        from skinaug.pipeline import check, steps
+
         HydraConfig.instance().set_config(cfg)
         job = without_hydra(cfg)
         refuse_repeated_sets(job, cfg.hydra.overrides.task)
         check(job, steps(job, self.task.stage))  # type: ignore[attr-defined]
-        return cfg
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
         """Run jobs; yields each with its result as it ends. `tell` shows how things stand."""
@@ -213,6 +220,20 @@ def waves(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield wave
         built |= set().union(*(missing[job.number] for job in wave))
         waiting = [job for job in waiting if job not in wave]
+
+
+def asked_for(cfg: DictConfig | None, overrides: Sequence[str], sweep: DictConfig) -> Asked:
+    """What a report tells of a job that leaves nothing.
+
+    cfg: the job's; None where it cannot be composed: then its overrides and the sweep's configuration say what they can.
+    """
+    own, said = by_key(overrides), sweep if cfg is None else cfg
+    arm = OmegaConf.select(said, "mix.name")
+    if cfg is None or arm is None:
+        arm = own.get("mix", arm)
+    seed = own.get("seed", said.seed) if cfg is None else said.seed
+    # Of a seed that is no number the overrides tell.
+    return Asked(str(said.name), str(arm), int(seed) if str(seed).isdecimal() else 0, own)
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from skinaug.errors import plural
+from skinaug.report.unfinished import STANDING, Asked
 from skinaug.store.files import write_text
 from skinaug.store.timings import duration
-
-STANDING = "sweep.json"  # in a sweep's folder
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Standing:
         total: jobs that were asked for; a search asks for more as it goes on.
         done: jobs that ended well.
         failed: name and reason of each job that was refused or failed.
+        jobs: what was asked for, by its number in the sweep, for its report; not read back here.
         started, updated: seconds since 1970.
         ended: whether nothing more is coming.
         host, pid: the process that launches the jobs.
@@ -33,6 +34,7 @@ class Standing:
     total: int = 0
     done: int = 0
     failed: list[tuple[str, str]] = field(default_factory=list)
+    jobs: dict[int, Asked] = field(default_factory=dict)
     started: float = field(default_factory=time.time)
     updated: float = field(default_factory=time.time)
     ended: bool = False
@@ -64,7 +66,7 @@ class Standing:
     def words(self) -> str:
         """In a sentence's part, such as "running: 3 of 20 jobs done, 1 failed, about 4 minutes left"."""
         word = "ended" if self.ended else "running" if self.running else "interrupted"
-        parts = [f"{self.done} of {self.total} jobs done"]
+        parts = [f"{self.done} of {plural(self.total, 'job')} done"]
         if self.failed:
             parts.append(f"{len(self.failed)} failed")
         seconds = self.seconds_left()

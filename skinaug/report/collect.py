@@ -16,7 +16,9 @@ import polars as pl
 
 from skinaug.errors import InputError, listing
 from skinaug.progress import shown
+from skinaug.report.failures import refusal
 from skinaug.report.run import FILE_NAME, GIVEN, Run
+from skinaug.report.unfinished import unfinished
 from skinaug.report.units import jobs_of, kind, together
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
@@ -36,6 +38,7 @@ def read_runs(folder: Path) -> list[Run]:
     if not files:
         raise InputError(
             f"No run.json below {folder}: give the folder of a sweep that has finished at least one job."
+            f"{refusal(unfinished(folder, ()))}"
         )
     runs, faults = [], []
     for file in files:
@@ -48,6 +51,18 @@ def read_runs(folder: Path) -> list[Run]:
             f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again."
         )
     return runs
+
+
+def asked_runs(folder: Path) -> list[Run]:
+    """Every run below a folder with its arm's name, and after them the jobs that were asked for and left none (`unfinished`).
+
+    Raises:
+        InputError: as `read_runs`, or what a sweep tells of its jobs cannot be read.
+    """
+    finished = read_runs(folder)
+    named = name_arms([*distinct(finished), *unfinished(folder, finished)])
+    there = {(run.arm, run.place) for run in named if run.failure is None}
+    return [run for run in named if run.failure is None or (run.arm, run.place) not in there]
 
 
 def distinct(runs: Sequence[Run]) -> list[Run]:
@@ -114,12 +129,14 @@ class Study:
         missing: (arm, seed) of jobs that failed, or that other arms have and this one lacks, and of runs that lack a fold.
         baseline: the arm that the others are compared with.
         groups: classes that count as one, by the group's name; none where each class stands for itself.
+        failed: jobs that are known to have failed, or not to have ended, each with its `failure`; not among the missing.
     """
 
     runs: tuple[Run, ...]
     missing: tuple[tuple[str, int], ...]
     baseline: str
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    failed: tuple[Run, ...] = ()
 
     @property
     def arms(self) -> list[str]:
@@ -262,18 +279,22 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
             f"No run has finished all its folds:\n{listing(f'{arm}, seed {seed}' for arm, seed in sorted(lacking))}"
         )
     arms = list(dict.fromkeys(run.arm for run in units))
-    check_baseline(baseline, arms)
-    asked = {(arm, place) for arm in {run.arm for run in runs} for place in {run.place for run in runs}}
-    missing = {(arm, place[0]) for arm, place in asked - set(counts)} | lacking
+    check_baseline(baseline, arms, failed=[run.arm for run in runs if run.failure is not None])
+    failed = tuple(run for run in runs if run.failure is not None)
+    others = [run for run in runs if run.failure is None]
+    asked = {(arm, place) for arm in {run.arm for run in others} for place in {run.place for run in others}}
+    known = {*counts, *((run.arm, run.place) for run in failed)}
+    missing = {(arm, place[0]) for arm, place in asked - known} | lacking
     default = DEFAULT_BASELINE if DEFAULT_BASELINE in arms else arms[0]
-    return Study(tuple(units), tuple(sorted(missing)), baseline or default)
+    return Study(tuple(units), tuple(sorted(missing)), baseline or default, failed=failed)
 
 
-def check_baseline(baseline: str | None, arms: Sequence[str]) -> None:
-    """Raises InputError where the baseline that was asked for is no arm."""
+def check_baseline(baseline: str | None, arms: Sequence[str], failed: Sequence[str] = ()) -> None:
+    """Raises InputError where the baseline that was asked for is no arm, or one of which no job ended well."""
     if baseline is not None and baseline not in arms:
+        why = ": its jobs failed" if baseline in failed else ""
         raise InputError(
-            f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}: set report.baseline."
+            f"The baseline {baseline!r} is not among the finished arms {', '.join(arms)}{why}: set report.baseline."
         )
 
 

@@ -17,6 +17,7 @@ from skinaug.report import (
     cost,
     exchange,
     exposure,
+    failures,
     figures,
     further,
     gap,
@@ -64,6 +65,7 @@ def words_and_tables(
         "classes": study.classes,
         "headline": text.headline(study, arms, differences),
         "paired_headline": text.pairs(frames["paired"], compare) if compare else [],
+        "failed": failures.told(frames["failures"]) if "failures" in frames else None,
         "notes": [
             *matched.notes(frames["matched"]),
             *chance.notes(study, frames["chance"]),

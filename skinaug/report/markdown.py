@@ -26,6 +26,9 @@ def _blocks(content: Mapping[str, Any]) -> Iterator[str]:
     for sentences in (content["headline"], content["paired_headline"]):
         if sentences:
             yield " ".join(f"**{escape(arm)}**{escape(rest)}" for arm, rest in sentences)
+    if content["failed"]:
+        yield f"**{escape(content['failed'].headline)}**"
+        yield "\n".join(f"- **{escape(arm)}**{escape(rest)}" for arm, rest in content["failed"].lines)
     if notes := [*content["notes"], *content["left_out"]]:
         yield "\n".join(f"- {escape(note)}" for note in notes)
     yield from _scores(content)
@@ -42,6 +45,8 @@ def _scores(content: Mapping[str, Any]) -> Iterator[str]:
     """Each arm's scores, and what is shown to differ."""
     yield "## Arms\n\nScore on real test images in per cent: mean over seeds, 95 % interval over seeds and test patients."
     yield markdown_table(content["arms_table"])
+    if content["failed"]:
+        yield escape(content["failed"].beside_arms)
     if content["differences_table"]:
         yield f"## Differences to {escape(content['baseline'])}\n\nIn points, paired by test patient and seed; 95 % intervals and p-values are adjusted for the number of arms."
         yield markdown_table(content["differences_table"])

@@ -341,7 +341,7 @@ def recall_frame(study: Study, measured: Measured) -> pl.DataFrame:
 
 
 def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
-    """One row a job, those that are missing included: images, steps, seconds, validation and test scores."""
+    """One row a job, those that are missing or have failed included: images, steps, seconds, validation and test scores."""
     rows = []
     in_order = sorted(
         zip(study.runs, study.validation, strict=True),
@@ -358,6 +358,10 @@ def runs_frame(study: Study, measured: Measured) -> pl.DataFrame:
     rows += [
         {"experiment": study.experiment, "arm": arm, "seed": seed, "status": "missing"}
         for arm, seed in study.missing
+    ]
+    rows += [
+        {"experiment": run.experiment, "arm": run.arm, "seed": run.seed, "status": "failed"}
+        for run in study.failed
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
 

@@ -16,6 +16,7 @@ from skinaug.report import (
     content,
     cost,
     exchange,
+    failures,
     further,
     gap,
     html,
@@ -59,11 +60,11 @@ def report(
 ) -> None:
     """Write report.html, report.md and, as CSV, arms, differences, exchange, recall, chance, matched, runs, validity, cost, stages,
     calibration, operating_points, ranking, thresholds, subgroups and gap, where there are further test sets also further, where pools
-    were read also readers; tables as LaTeX lie in tex/. Where they are asked for also fairness, fairness_groups, predictive_values, kappa, decision_curves,
+    were read also readers, where jobs have failed also failures; tables as LaTeX lie in tex/. Where they are asked for also fairness, fairness_groups, predictive_values, kappa, decision_curves,
     temperature, and the same of groups of classes in groups/.
 
     Args:
-        runs: jobs of one sweep; those that did not finish are listed as missing.
+        runs: jobs of one sweep; those that failed are named with the reason, and others that did not finish are listed as missing.
         published: results to show beside ours: `citation`, `test_images` and `rows` of arm, real and synthetic images a
             class, and top1, top2, top3 in per cent.
         baseline: the arm that the others are compared with; real_small, else the first, where none is given.
@@ -148,6 +149,8 @@ def _frames(
         **parts.frames(study, draws, asked),
         **parts.group_frames(study, draws, asked, num_resamples, seed),
     }
+    if study.failed:
+        frames["failures"] = failures.failures_frame(study.failed, study.arms)
     if study.artifacts(readers.STAGE):
         frames["readers"] = readers.study_frame(study, num_resamples, seed)
     if study.test_sets:

@@ -25,6 +25,7 @@ class Run:
         artifacts: folder of each stage's artifact, by stage; a stage that the arm did not need is absent.
         folder: where run.json lies, if anywhere.
         parts: the jobs that this run puts together (`units`); none where it is one job.
+        failure: why the job has left nothing (`unfinished`); None of one that has.
     """
 
     experiment: str
@@ -35,6 +36,7 @@ class Run:
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     folder: Path | None = None
     parts: tuple[Run, ...] = ()
+    failure: str | None = None
 
     @property
     def name(self) -> str:

@@ -62,6 +62,8 @@ def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
             for step, folder in run.artifacts.items()
             if step.startswith(EVALUATED)
         }
+        if run.failure is not None:
+            inputs[f"{name}/failure"] = sha256(run.failure.encode()).hexdigest()
         if READINGS in run.artifacts:
             inputs[f"{run.arm}/{run.seed}/{READINGS}"] = run.artifacts[READINGS].name
     return recipe_of(settings, inputs)
@@ -69,7 +71,8 @@ def report_recipe(settings: DictConfig, runs: Sequence[Run]) -> Recipe:
 
 def recipe_of(settings: DictConfig, inputs: Mapping[str, str]) -> Recipe:
     """What identifies the report of classifiers, `<arm>/<seed>` -> key, of their predictions on further test sets,
-    `<arm>/<seed>/evaluate.<test set>` -> key, and of what readers answered, `<arm>/<seed>/readings` -> key."""
+    `<arm>/<seed>/evaluate.<test set>` -> key, of what readers answered, `<arm>/<seed>/readings` -> key, and of why jobs failed,
+    `<arm>/<seed>/failure` -> digest."""
     return Recipe(NAME, VERSION, keyed(plain(settings)), inputs)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from skinaug.report import further, tables
+from skinaug.report import failures, further, tables
 from skinaug.report.tables import Table
 
 MOST_ARM_COLUMNS = 12  # that an arm's name may claim: the scores must fit beside it in 80
@@ -43,7 +43,18 @@ def print_report(out: Path) -> None:
                 "Pair by pair, in points, adjusted",
             )
         )
+    if (out / "failures.csv").is_file():
+        schema = {"reason": pl.String, "arm": pl.String}
+        frame = pl.read_csv(out / "failures.csv", schema_overrides=schema)
+        print_failures(console, failures.told(frame))
     console.print(f"Report: {out / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def print_failures(console: Console, told: failures.Told) -> None:
+    """Print which jobs have left no run, and why: a line an arm and reason."""
+    console.print(f"[red]{escape(told.headline)}[/red]", highlight=False, soft_wrap=True)
+    for arm, rest in told.lines:
+        console.print(f"  [bold]{escape(arm)}[/bold]{escape(rest)}", highlight=False, soft_wrap=True)
 
 
 def terminal_table(table: Table, title: str) -> RichTable:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from skinaug.errors import plural
 from skinaug.leaks.lineage import COPY_OF
 from skinaug.report import artifacts, collect, margin, tables
 from skinaug.report.collect import Study
@@ -283,7 +284,3 @@ def _differs(row: Mapping[str, Any], other: Mapping[str, Any], num_images: int) 
     shares = [row["top1"] / 100, other["top1"] / 100]
     widths = [half_width(share, num_images) for share in shares]
     return abs(shares[0] - shares[1]) > (widths[0] ** 2 + widths[1] ** 2) ** 0.5
-
-
-def plural(count: int, noun: str, nouns: str | None = None) -> str:
-    return f"{number(count)} {noun if count == 1 else nouns or noun + 's'}"

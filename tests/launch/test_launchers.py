@@ -16,6 +16,7 @@ from skinaug.errors import InputError
 from skinaug.launch import jobs as sweep
 from skinaug.launch.local import JoblibLauncher, pinned
 from skinaug.launch.standing import read_standing
+from skinaug.report.unfinished import NOT_ENDED, unfinished
 
 JOB = """
 import json, os, signal, sys, time
@@ -134,6 +135,17 @@ def test_jobs_that_fail_are_told_when_the_others_are_done(tmp_path: Path, launch
     assert standing is not None
     assert standing.words() == "ended: 1 of 6 jobs done, 5 failed"
     assert {name.split()[1] for name, _ in standing.failed} == set("01235")
+    lost = {
+        (run.arm, run.seed, run.overrides["trainer.devices"]): run.failure
+        for run in unfinished(sweep.parent, [])
+    }
+    assert lost == {
+        ("hybrid", 8, "1"): "RuntimeError: seed 8 fell over",
+        ("hybrid", 7, "1"): "seed 7 is unlucky",
+        ("hybrid", 4, "1"): NOT_ENDED,  # it left no run.json, as a classifier does
+        **{("hybrid", seed, "0"): lost["hybrid", 8, "0"] for seed in (8, 7, 4)},
+    }
+    assert "trainer.devices=0: it is a number above 0" in str(lost["hybrid", 8, "0"])
 
 
 def test_a_sweep_of_which_all_jobs_are_refused_leaves_nothing(tmp_path: Path):
