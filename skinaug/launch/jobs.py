@@ -171,7 +171,7 @@ class SweepLauncher(Launcher):
             InputError: it cannot work.
         """
         from skinaug.launch.selections import refuse_repeated_sets
-        from skinaug.pipeline import check, steps
+        from skinaug.pipeline import check, check_kept, steps
 
         cfg = self.context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
@@ -182,7 +182,9 @@ class SweepLauncher(Launcher):
         HydraConfig.instance().set_config(cfg)
         job = without_hydra(cfg)
         refuse_repeated_sets(job, cfg.hydra.overrides.task)
-        check(job, steps(job, self.task.stage))  # type: ignore[attr-defined]
+        plan = steps(job, self.task.stage)  # type: ignore[attr-defined]
+        check(job, plan)
+        check_kept(job, plan)
         return cfg
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
