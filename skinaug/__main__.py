@@ -163,6 +163,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
     from skinaug.launch import configs
     from skinaug.launch.repeats import spelled_out
     from skinaug.launch.selections import spread_sets
+    from skinaug.launch.words import check_words
 
     termination.stop_at_sigterm()
     os.environ["HYDRA_FULL_ERROR"] = (
@@ -176,6 +177,7 @@ def _hydra(command: str, overrides: list[str]) -> int:
     if (unknown := _unknown_flag(overrides)) is not None:
         return _refuse(unknown)
     try:
+        check_words(stage, overrides)
         overrides = spread_sets(spelled_out(overrides))
     except InputError as error:
         return _refuse(str(error))

@@ -29,6 +29,7 @@ from skinaug.stage import Build, Plan, Stage, Step, build, keyed, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
 from skinaug.store.store import Store
+from skinaug.targets import check_targets
 
 # In data order. Reports, which are of many jobs, are made by `report.stage`.
 STAGES: dict[str, Stage] = {
@@ -107,12 +108,16 @@ def check(cfg: DictConfig, plan: Plan) -> None:
     """Refuse what can be seen to be wrong from the config alone.
 
     Raises:
-        InputError: the data's folder, the mix, the prompts, the base, the filters, the backbone or the report's margin cannot work.
+        InputError: the data's folder, the mix, the prompts, the base, the filters, the backbone or the report's margin cannot work, or
+            code that they name is not there.
     """
     check_values(cfg, plan)
     store = Store(Path(cfg.store))
     for name, recipe in recipes_of(plan).items():
-        if name in STAGES and not store.has(recipe):
+        if store.has(recipe):
+            continue
+        check_targets(name, plan[name].config, installed=True)
+        if name in STAGES:
             STAGES[name].check_parts(cfg)
 
 
@@ -133,8 +138,12 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     if classify.STAGE.name in plan:
         Asked.of(plain(cfg.report)).check()
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
-    for step in plan.values():
+    for name, step in plan.items():
         _check_photographs(store, step, planned["dataset"].key)
+        if not store.has(planned[name]):
+            check_targets(name, step.config)
+    for name in ("trainer", "logger"):
+        check_targets(name, plain(cfg[name]))
     try:
         check_writable("store", store.root)
     except InputError:
@@ -152,6 +161,20 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
         stage.check_data(cfg, data, plan)
     if classify.STAGE.name in plan:
         Asked.of(plain(cfg.report)).check_images(data.classes, data.split("test").table)
+
+
+def check_kept(cfg: DictConfig, plan: Plan) -> None:
+    """`check_data` and `check_images` of what the store holds already.
+
+    Raises:
+        InputError: as they do.
+    """
+    store, planned = Store(Path(cfg.store)), recipes_of(plan)
+    if store.has(planned["dataset"]):
+        check_data(cfg, plan, Manifest.read(store.artifact(planned["dataset"]).path))
+    for name, recipe in planned.items():
+        if store.has(recipe):
+            check_images(plan, name, store.artifact(recipe))
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:

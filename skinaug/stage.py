@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug.errors import InputError
 from skinaug.store.artifact import Artifact
+from skinaug.targets import missing, refusal
 
 if TYPE_CHECKING:
     from skinaug.manifest import Manifest
@@ -34,6 +37,8 @@ MOVED = {
     "skinaug.dataset.sources.PadUfes20": "skinaug.sources.sources.PadUfes20",
 }
 KEYED = {new: old for old, new in MOVED.items()}
+
+NOT_LOCATED = re.compile(r"Error locating target '([^']*)'")  # how Hydra begins to tell it
 
 
 @dataclass(frozen=True)
@@ -138,11 +143,20 @@ def plain(node: Any) -> Any:
 
 
 def build(node: DictConfig | dict[str, Any]) -> Any:
-    """The object or partial that a config node describes, its values as plain Python."""
+    """The object or partial that a config node describes, its values as plain Python.
+
+    Raises:
+        InputError: it names code that cannot be imported.
+    """
     values = plain(node)
     current = _renamed(values, MOVED)
-    # The node itself where it can be: it knows its place in the configuration, of which error messages speak.
-    return instantiate(node if current == values else current, _convert_="object")
+    try:
+        # The node itself where it can be: it knows its place in the configuration, of which error messages speak.
+        return instantiate(node if current == values else current, _convert_="object")
+    except InstantiationException as error:
+        if (found := NOT_LOCATED.match(str(error))) and (why := missing(found[1])):
+            raise refusal(f"_target_={found[1]}", why) from error
+        raise
 
 
 def keyed(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "skinaug"
 STAGES = {"dataset", "finetune", "generate", "curate", "audit", "mix", "test", "classify", "report"}
 FLOORS: tuple[set[str], ...] = (  # rooms and modules of the root, from the ground up
     {"errors", "labels", "termination", "colour_profiles", "progress"},
+    {"targets"},
     {"store"},
     {"manifest", "prompts"},
     {"images", "pools"},
@@ -28,7 +29,7 @@ FLOORS: tuple[set[str], ...] = (  # rooms and modules of the root, from the grou
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 KNOW_HYDRA = {"stage", "devices", "pipeline", "launch", "cli", "__main__"}  # and the `stage.py` of each stage
 KNOW_WANDB = {"models/tracking.py", "cli/dashboard.py"}
-LIGHT = {"errors", "labels", "termination", "colour_profiles", "progress", "store", "manifest", "images", "prompts", "pools", "sources", "stage", "pipeline", "launch", "__main__"}  # fmt: skip
+LIGHT = {"errors", "labels", "termination", "colour_profiles", "progress", "store", "manifest", "images", "prompts", "pools", "sources", "targets", "stage", "pipeline", "launch", "__main__"}  # fmt: skip
 HEAVY = {"torch", "torchvision", "lightning", "diffusers", "transformers", "timm", "peft"}
 
 

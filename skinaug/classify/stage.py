@@ -9,6 +9,8 @@ from functools import cache, partial
 from inspect import signature
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
@@ -81,9 +83,18 @@ def check(cfg: DictConfig) -> None:
     check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
     if made_by(cfg) == GIVEN_FEATURES:
         check_given(cfg)
-    checks = {"create_backbone": check_backbone, "create_image_encoder": check_image_encoder}
+    checks = {
+        "create_backbone": partial(check_backbone, others=_options("backbone")),
+        "create_image_encoder": check_image_encoder,
+    }
     if made_by(cfg) in checks:
         checks[made_by(cfg)](cfg.backbone.name, network["pretrained"], network["weights"])
+
+
+def _options(group: str) -> list[str]:
+    """The files of a group wherever Hydra looks for them; none outside of a command."""
+    hydra = GlobalHydra.instance()
+    return hydra.config_loader().get_group_options(group, ObjectType.CONFIG) if hydra.is_initialized() else []
 
 
 def check_given(cfg: DictConfig) -> None:

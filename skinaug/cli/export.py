@@ -4,6 +4,7 @@ the predictions of all its runs."""
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 from collections import Counter
@@ -32,6 +33,7 @@ from skinaug.report.collect import (
     predictions_of,
 )
 from skinaug.report.subgroups import ATTRIBUTES
+from skinaug.sources.patients import sentence
 from skinaug.sources.vocabulary import TELLER
 from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
@@ -226,6 +228,8 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
     lineage = store.lineage({artifact.stage: artifact.key})
     for words, value in facts(lineage, table):
         yield f"- **{words}**: {value}"
+    if said := _without_patient(lineage):
+        yield f"- **patients of the photographs**: {said}"
     yield f"- **licence of the photographs**: {manifest.licence or 'not told'}"
     if manifest.citation:
         yield f"- **cite**: {manifest.citation}"
@@ -240,6 +244,14 @@ def _card(store: Store, artifact: Artifact, manifest: Manifest) -> Iterator[str]
             "The synthetic pictures show no patient and have been checked by no dermatologist one by one. For research only, not for "
             "diagnosis. Say that they are synthetic wherever you show them."
         )
+
+
+def _without_patient(lineage: Mapping[str, Artifact]) -> str:
+    """What a data set's summary says of photographs without a patient; "" of none, and of summaries of before."""
+    if "dataset" not in lineage:
+        return ""
+    summary = json.loads((lineage["dataset"].path / "summary.json").read_text())
+    return sentence(summary["without_patient"]) if "without_patient" in summary else ""
 
 
 def facts(lineage: Mapping[str, Artifact], table: pl.DataFrame) -> Iterator[tuple[str, str]]:

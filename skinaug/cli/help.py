@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 
@@ -12,9 +13,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skinaug.launch import configs
-from skinaug.launch.described import MACHINERY, groups, options, values
+from skinaug.launch.described import MACHINERY, MACHINERY_GROUPS, groups, option_values, options, values
 from skinaug.launch.repeats import spelled_out
 from skinaug.launch.selections import spread_sets
+from skinaug.launch.words import check_words
 
 GROUPS = {  # of the configuration, that decide what a command makes
     "dataset": ("dataset",),
@@ -43,6 +45,7 @@ def print_help(stage: str, about: str, overrides: Sequence[str]) -> None:
         InputError: or sets among them are named twice.
     """
     configs.register()
+    check_words(stage, overrides)
     asked = spread_sets(spelled_out(overrides))
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3", job_name="skinaug"):
         loader = GlobalHydra.instance().config_loader()
@@ -74,6 +77,10 @@ def _lines(stage: str, about: str, cfg: DictConfig, comments: Mapping[str, str])
     for group in EVERYWHERE:
         names = ", ".join(options(group))
         yield _row(f"  {group}=", f"{known[group]}: {names}" if known[group] else names)
+    for group in MACHINERY_GROUPS:
+        for name, told in option_values(group).items():
+            if keys := ", ".join(told):
+                yield _row(f"  {group}={name}", f"its values are {group.replace('/', '.')}.<key>: {keys}")
     for name, value in _flat(cfg):
         if "." not in name and name not in (*known, *OWN):
             yield _row(f"  {name}={value}", comments.get(name, ""))
@@ -116,11 +123,18 @@ def _written(value: object) -> str:
 
 
 def _shown(value: str) -> str:
-    return value if len(value) <= LONGEST else f"{value[: LONGEST - 4]} ..."
+    return value if len(value) <= LONGEST or _whole() else f"{value[: LONGEST - 4]} ..."
+
+
+def _whole() -> bool:
+    """Whether nothing is cut: where no terminal shows the lines, such as in a pipe or a file."""
+    return not sys.stdout.isatty()
 
 
 def _row(name: str, told: str) -> str:
-    """One line of the terminal's width."""
+    """One line, of the terminal's width where there is one."""
+    if _whole():
+        return f"{name:<{WIDEST}}  {told}".rstrip()
     room = max(shutil.get_terminal_size((110, 24)).columns, 80)
     name = f"{name:<{WIDEST}}  "
     return f"{name}{shorten(told, max(room - len(name), 24), placeholder=' ...')}".rstrip()

@@ -25,8 +25,8 @@ from skinaug.launch import configs
 from skinaug.launch.overrides import by_key
 from skinaug.launch.repeats import spelled_out
 from skinaug.launch.selections import refuse_repeated_sets, spread_sets
-from skinaug.manifest import Manifest
-from skinaug.pipeline import STAGES, check_data, check_images, check_values, recipes_of, steps
+from skinaug.launch.words import check_words
+from skinaug.pipeline import STAGES, check_kept, check_values, recipes_of, steps
 from skinaug.report.collect import Run, distinct, name_arms
 from skinaug.report.stage import report_recipe
 from skinaug.store.artifact import Recipe
@@ -76,6 +76,7 @@ def plan_of(stage: str, overrides: Sequence[str]) -> Plan:
         InputError: the sweep cannot be planned.
     """
     configs.register()
+    check_words(stage, overrides)
     with initialize_config_dir(str(configs.folder("conf").resolve()), version_base="1.3", job_name="skinaug"):
         return make_plan(*compose(overrides), stage)
 
@@ -137,12 +138,8 @@ def make_plan(config: DictConfig, jobs: Sequence[DictConfig], stage: str) -> Pla
             refuse_repeated_sets(job, job.hydra.overrides.task)
             planned = steps(job, stage)
             check_values(job, planned)
+            check_kept(job, planned)
             plan = recipes_of(planned)
-            if store.has(plan["dataset"]):
-                check_data(job, planned, Manifest.read(store.artifact(plan["dataset"]).path))
-            for name, recipe in plan.items():
-                if store.has(recipe):
-                    check_images(planned, name, store.artifact(recipe))
         except InputError as error:
             refused.setdefault(str(error), []).append(" ".join(job.hydra.overrides.task))
             lost.append(_run(job, {}, str(error)))

@@ -27,6 +27,7 @@ from skinaug.sources.labels import labelled
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice, tell
+from skinaug.sources.patients import advice, sentence, untold, without_patient
 from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
 from skinaug.sources.told import telling
@@ -71,7 +72,7 @@ def build_dataset(
     seed: int = 0,
 ) -> None:
     """Make a manifest of a source's images in `out/manifest.parquet`, with `summary.json` (`summarise`, and `told`: what the source
-    had to tell of its tables, in sentences), `dropped.csv`, `duplicates.csv`
+    had to tell of its tables, in sentences; `without_patient`: `patients.untold`), `dropped.csv`, `duplicates.csv`
     and `hashes.parquet` (image_id, `phash`, `mirrored`: `metrics.hashes`), by which an audit finds near-copies.
 
     Args:
@@ -106,6 +107,7 @@ def build_dataset(
     folder = check_root(source, root, "dataset") or out
     with telling() as told:
         listed, left = _load(source, folder)
+        alone = without_patient(listed)
         table, without_label = labelled(listed, on_bad)
         table, nameless = with_shared_names(_with_ids(table), labels, classes)
     if folds is not None:
@@ -151,7 +153,11 @@ def build_dataset(
     if links is not None:
         links.write_csv(out / "duplicates.csv")
     summary = summarise(manifest, dropped, links) | across_sets(whole, links, dropped)
+    without = untold(table, alone)
+    if said := sentence(without):
+        told.append(" ".join([said, *advice(source)]))
     summary |= {"small_classes": small_classes, "told": told, "joined_groups": large, "noticed": noticed}
+    summary["without_patient"] = without
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)

@@ -22,6 +22,7 @@ from skinaug.launch.repeats import spelled_out
 from skinaug.launch.selections import spread_sets
 
 MACHINERY = frozenset({"_target_", "_partial_", "_convert_", "_recursive_", "defaults", "hydra"})
+MACHINERY_GROUPS = ("hydra/launcher", "hydra/sweeper")  # whose options have keys of their own below `hydra`
 SENTENCE = re.compile(r"(?<!al\.)(?<=[.?!])\s+")  # "Hu et al. 2021" is one
 CHOICES = re.compile(r"[\w.-]+(?: \([^()]*\))?(?: \| [\w.-]+(?: \([^()]*\))?)+")  # a | b (more of it) | c
 
@@ -90,6 +91,18 @@ def options(group: str) -> dict[str, str]:
     """The options of a group, one's own among them, with the first sentence of what their files say."""
     names = {file.stem for place in places(group) for file in place.glob("[!_]*.yaml")}
     return {name: sentence(_text(f"{group}/{name}")) for name in sorted(names)}
+
+
+def option_values(group: str) -> dict[str, dict[str, Value]]:
+    """The values that each option of a group has in its file, by their names there; of files that cannot be read, none."""
+    found: dict[str, dict[str, Value]] = {}
+    for name in options(group):
+        try:
+            told = read_values(_text(f"{group}/{name}"))
+        except yaml.YAMLError:
+            told = {}
+        found[name] = {key: value for key, value in told.items() if not MACHINERY & {*key.split(".")}}
+    return found
 
 
 def places(group: str) -> list[Path]:

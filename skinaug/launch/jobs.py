@@ -185,12 +185,14 @@ class SweepLauncher(Launcher):
     def check(self, cfg: DictConfig) -> None:
         """Refuse a job whose configuration cannot work. Raises InputError."""
         from skinaug.launch.selections import refuse_repeated_sets
-        from skinaug.pipeline import check, steps
+        from skinaug.pipeline import check, check_kept, steps
 
         HydraConfig.instance().set_config(cfg)
         job = without_hydra(cfg)
         refuse_repeated_sets(job, cfg.hydra.overrides.task)
-        check(job, steps(job, self.task.stage))  # type: ignore[attr-defined]
+        plan = steps(job, self.task.stage)  # type: ignore[attr-defined]
+        check(job, plan)
+        check_kept(job, plan)
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
         """Run jobs; yields each with its result as it ends. `tell` shows how things stand."""

@@ -225,8 +225,12 @@ def check_hub(name: str, file: str) -> None:
     )
 
 
-def check_backbone(name: str, pretrained: bool = False, weights: str | None = None) -> None:
+def check_backbone(
+    name: str, pretrained: bool = False, weights: str | None = None, others: Sequence[str] = ()
+) -> None:
     """Refuse a network that cannot be made, without importing torch or timm; weights are checked where asked for.
+
+    others: names of backbones that are none of timm's, one's own among them, which a mistyped one may be near to.
 
     Raises:
         InputError: an unknown name (near names are told), no such weights file, or no way to the hub's weights.
@@ -236,9 +240,9 @@ def check_backbone(name: str, pretrained: bool = False, weights: str | None = No
         return _check_folder(name, pretrained and weights is None)
     base = name.partition(".")[0]
     if base not in known:
-        near = ", ".join(difflib.get_close_matches(base, known, n=5, cutoff=0.5)) or "nothing"
+        near = ", ".join(difflib.get_close_matches(base, {*known, *others}, n=5, cutoff=0.5)) or "nothing"
         raise InputError(
-            f"timm has no network {name!r}. Near it: {near}. Give another: backbone=<timm name>."
+            f"timm has no network {name!r}, and there is no such file of your own. Near it: {near}. Give another: backbone=<timm name>."
         )
     if weights is not None:
         check_weights_file(Path(weights))

@@ -18,7 +18,9 @@ import polars as pl
 
 from skinaug.errors import InputError, listing
 from skinaug.sources.files import list_images, locate, metadata_files, refuse_names, unlisted
+from skinaug.sources.nested import above, inside_classes
 from skinaug.sources.tables import METADATA, read_columns, read_csv, read_metadata, tidy
+from skinaug.sources.told import tell
 from skinaug.sources.top_folders import splits_of, tell_left_out, tops_of
 from skinaug.sources.values import Value, read_value
 from skinaug.sources.vocabulary import check_scales
@@ -97,7 +99,10 @@ class Folder:
             raise InputError(
                 f"A folder source wants one sub-folder a class under {root}, and {len(stray)} images lie in none:"
                 f"\n{listing(stray)}\nMove them into the folder of their class, or elsewhere."
+                f"{above(root) if len(stray) == len(paths) else ''}"
             )
+        if told := inside_classes(root, paths, depth):
+            tell(told)
         names = [str(path) for path in paths]
         columns: dict[str, list[Any]] = {"path": names, "label": [path.parts[depth] for path in paths]}
         if depth:

@@ -22,6 +22,7 @@ from skinaug.sources.labels import labelled
 from skinaug.sources.left_out import taken_and_left
 from skinaug.sources.masks import check_choice
 from skinaug.sources.noticed import notice, sentences
+from skinaug.sources.patients import sentence, untold, without_patient
 from skinaug.sources.root import check_root, image_folder
 from skinaug.sources.sources import Source
 from skinaug.sources.told import telling
@@ -65,7 +66,8 @@ def take_test_set(
     looked for, and none left), hashes.parquet as in `dataset.build_dataset`, and summary.json: `images`, `patients`, `classes`
     (images and patients of each), `lacking` (the data's classes without an image), `left_out` (images of each foreign label),
     `dropped` (images by reason), `in_own_test` (photographs that the data's own test split has too, or whose patient it has),
-    `noticed` (`sources.noticed.notice`) and `told` (what the source has to tell, and the last five in sentences).
+    `noticed` (`sources.noticed.notice`), `without_patient` (`sources.patients.untold`) and `told` (what the source has to tell, and the
+    last six in sentences).
 
     Args:
         source, root: as in `dataset.build_dataset`.
@@ -86,6 +88,7 @@ def take_test_set(
     folder = check_root(source, root, f"test.{name}") or out
     with telling() as said:
         listed, left_out = taken_and_left(source.load(folder))
+        alone = without_patient(listed)
         table, without_label = labelled(listed, on_bad)
         table, foreign = known_images(table, name, labels, data.classes)
     table = _with_ids(table, name, patients)
@@ -129,6 +132,7 @@ def take_test_set(
     summary = summarise(left, foreign, dropped) | {
         "in_own_test": own_test["image_id"].n_unique(),
         "noticed": noticed,
+        "without_patient": untold(left.table, alone),
     }
     summary["told"] = [*said, *told(summary)]
     (out / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
@@ -227,6 +231,8 @@ def told(summary: Mapping[str, Any]) -> list[str]:
     lines += [f"Dropped {count:,}: {reason}." for reason, count in summary["dropped"].items()]
     if summary["in_own_test"]:
         lines.append(f"{summary['in_own_test']:,} photographs are, or show patients, of the own test set.")
+    if said := sentence(summary["without_patient"]):
+        lines.append(f"{said} Intervals are too narrow where patients have several.")
     return lines + sentences(summary["noticed"])
 
 

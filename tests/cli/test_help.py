@@ -123,6 +123,15 @@ def test_settings_are_those_of_the_composed_configuration():
         ("classify stepss=1", "classify.steps"),
         ("plan mix.rael_ratio=1", "Nearest: mix.real_ratio."),
         ("classify hydra/launcher=slrm", "Nearest: slurm."),
+        (
+            "classify -m seed=0,1 hydra/launcher=joblib hydra.launcher.njobs=2",
+            "'hydra.launcher.njobs'. Nearest: hydra.launcher.n_jobs. hydra/launcher=joblib has n_jobs.",
+        ),
+        (
+            "classify -m seed=0,1 hydra.launcher.n_jobs=2",
+            "hydra.launcher.n_jobs is a setting of hydra/launcher=joblib: choose it, too.",
+        ),
+        ("classify hydra.launcher.mem=2", "Nearest: hydra.launcher.mem_gb."),
         ("classify --cgf job", "unknown option '--cgf'. Nearest: --cfg."),
         ("classify zzz.qqq=1", "There is no setting 'zzz.qqq'. `skinaug <stage> --help` lists them"),
     ],
@@ -150,3 +159,40 @@ def test_own_code_beside_own_configurations_is_found(monkeypatch: pytest.MonkeyP
     Path("networks_of_ones_own.py").write_text("LAYERS = 3\n")
     assert main(["--version"]) == 0
     assert import_module("networks_of_ones_own").LAYERS == 3
+
+
+@pytest.mark.parametrize("words", [[], ["--config-dir", "elsewhere"]], ids=["conf", "config-dir"])
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [("backbone", "defaults: [resnet18, _self_]\n"), ("mix", "defaults: [hybrid, _self_]\n")],
+    ids=["backbone", "mix"],
+)
+def test_files_of_ones_own_are_among_the_nearest(
+    words: list[str], group: str, text: str, capsys: pytest.CaptureFixture[str]
+):
+    folder = Path(words[1] if words else "conf") / group
+    folder.mkdir(parents=True)
+    (folder / "of_the_ward_two.yaml").write_text(text)
+    message = told(capsys, "classify", *words, f"{group}=of_the_ward_tow", status=2)
+    assert re.search(r"[Nn]ear(est| it): of_the_ward_two[,.]", message)
+
+
+def test_options_of_launchers_are_listed(capsys: pytest.CaptureFixture[str]):
+    text = told(capsys, "classify", "--help")
+    assert re.search(
+        r"hydra/launcher=joblib +its values are hydra\.launcher\.<key>: n_jobs$", text, re.MULTILINE
+    )
+    assert re.search(r"hydra/launcher=slurm .*\bslurm_partition\b", text)
+
+
+def test_lines_are_whole_where_no_terminal_shows_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    piped = told(capsys, "classify", "--help")
+    assert " ...\n" not in piped
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = told(capsys, "classify", "--help")
+    assert " ...\n" in shown
+    rows = [line for line in shown.splitlines() if line.startswith("  ")]
+    assert max(map(len, rows)) <= 80

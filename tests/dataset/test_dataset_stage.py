@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -325,3 +327,34 @@ def test_classes_are_chosen_by_what_a_command_line_makes_of_their_names(root, la
     assert manifest.classes == tuple(sorted(labels))
     with pytest.raises(InputError, match=r"dataset\.classes has 7, no; the data has"):
         build(root, source=source, classes=[*classes, 7, "no"])
+
+
+def test_photographs_without_patients_are_told(root, capsys):
+    _, summary, _ = build(root, Folder())
+    assert summary["without_patient"] == {"images": 24, "lesions": 0, "patients": 24, "of_images": 24}
+    shown = capsys.readouterr().out
+    assert "No patients are told: 24 images are taken as 24 patients." in shown
+    pattern = re.search(r"dataset\.source\.group_pattern=\"'(.+?)'\"", shown)
+    assert pattern
+    assert re.findall(pattern[1], "acne/PAT_12_3.jpg") == ["PAT_12"]
+    _, summary, _ = build(root)  # patients by the files' names
+    assert summary["without_patient"]["images"] == 0
+    assert "patients are told" not in capsys.readouterr().out
+
+
+def test_rows_without_a_patient_are_counted_and_lesions_told(root):
+    rows = [("", ""), ("", "L1"), ("P1", "L2"), ("P2", "")] * 6
+    names = sorted(path.relative_to(root) for path in root.rglob("*.png"))
+    with open(root / "metadata.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "patient", "lesion"])
+        writer.writerows([name, name.parts[0], *ids] for name, ids in zip(names, rows, strict=True))
+    columns = {"path": "path", "label": "label", "group_id": "patient", "lesion_id": "lesion"}
+    source = Csv(columns)
+    _, summary, _ = build(root, source, val_fraction=0.0)
+    assert summary["without_patient"] == {"images": 12, "lesions": 1, "patients": 7, "of_images": 24}
+    (line,) = summary["told"]
+    assert line.startswith(
+        "No patients are told of 12 of 24 images: 12 images of 1 lesions are taken as 7 patients."
+    )
+    assert "+dataset.source.columns.group_id=" in line

@@ -135,3 +135,36 @@ def test_folders_of_an_audit_have_no_option_and_are_told_otherwise(tmp_path: Pat
     ) as refused:
         read_images(dermmel(tmp_path, DERMMEL), "real", 32, "fail")
     assert "dataset.source" not in str(refused.value)
+
+
+@pytest.mark.parametrize("above", ["photos", "archive/photos"])
+def test_a_root_above_the_one_of_the_classes_is_told_with_what_was_found(tmp_path: Path, above: str):
+    draw(tmp_path, *(f"{above}/{name}.png" for name in ("acne/1", "acne/2", "eczema/more/3")))
+    with telling() as told:
+        table = Folder().load(tmp_path)
+    (line,) = told
+    assert set(table["label"]) == {Path(above).parts[0]}
+    assert f"1 class is found, {Path(above).parts[0]} (3)" in line
+    assert f"{above} holds acne (2), eczema (1)." in line
+    meant = re.search(r"did you mean root=(.+)\?$", line)
+    assert meant
+    with telling() as told:
+        assert set(Folder().load(Path(meant[1]))["label"]) == {"acne", "eczema"}
+    assert told == []
+
+
+def test_folders_below_one_of_several_classes_are_told(tmp_path: Path):
+    draw(tmp_path, "photos/acne/a.png", "photos/eczema/b.png", "paper/c.png")
+    with telling() as told:
+        Folder().load(tmp_path)
+    assert len(told) == 1
+    assert "2 classes are found, paper (1), photos (2)" in told[0]
+    assert "photos holds acne (1), eczema (1)." in told[0]
+
+
+def test_a_root_that_is_one_class_is_told_the_folder_above(tmp_path: Path):
+    draw(tmp_path, "acne/a.png", "acne/b.png")
+    with pytest.raises(
+        InputError, match=f"(?s)If acne is itself a class, give the folder above it: {tmp_path}"
+    ):
+        Folder().load(tmp_path / "acne")
