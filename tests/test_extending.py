@@ -124,13 +124,13 @@ RENDERED = [
 def featured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's way up to a file of features: pictures out, and vectors of them by one's own code."""
     folder = tmp_path_factory.mktemp("featured")
-    build, *exports = block("**Features of your own.**", "sh").splitlines()
+    build, *exports = block("# Features of your own", "sh").splitlines()
     skinaug(*shlex.split(build, comments=True)[1:], *RENDERED, cwd=folder)
     for line in exports:
         words = shlex.split(line, comments=True)
         stage = words[2].partition("/")[0]
         skinaug("export", f"{stage}/{only(folder, stage).name}", *words[3:], cwd=folder)
-    commands.skinaug(code=block("**Features of your own.**", "python"), cwd=folder, check=True)
+    commands.skinaug(code=block("# Features of your own", "python"), cwd=folder, check=True)
     return folder
 
 
@@ -328,7 +328,7 @@ def test_weights_made_elsewhere_draw_the_pool(tmp_path: Path):
     pipeline.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
     layers = get_peft_model_state_dict(pipeline.unet)
     pipeline.save_lora_weights(tmp_path, unet_lora_layers=layers, weight_name="lora.safetensors")
-    command = shlex.split(block("**Weights.**", "sh"))
+    command = shlex.split(block("# Draw with weights made elsewhere", "sh"))
     skinaug(*command[1:], *(word for word in SMALL if word != "finetune=none"), cwd=tmp_path)
     (pool,) = (path for path in (tmp_path / "store/generate").iterdir() if path.suffix == "")
     prompts = Manifest.read(pool).table.filter(pl.col("label") == "acne")["prompt"]
@@ -340,7 +340,7 @@ def test_a_checkpoint_in_one_file_draws_the_pool(tmp_path: Path):
     theirs = plain_pipeline(save_tiny_pipeline(tmp_path / "theirs", size=64))
     save_file(single_file(theirs), tmp_path / "checkpoint.safetensors")
     save_configuration(theirs, tmp_path / "configuration")
-    command = shlex.split(block("A checkpoint in one", "sh"))
+    command = shlex.split(block("## A checkpoint in one file", "sh"))
     skinaug(*command[1:], *(word for word in SMALL if word != "finetune=none"), cwd=tmp_path)
     (pool,) = (path for path in (tmp_path / "store/generate").iterdir() if path.suffix == "")
     assert set(Manifest.read(pool).table["weights"]) == {digest(theirs)}

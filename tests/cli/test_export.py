@@ -115,7 +115,9 @@ def test_predictions_and_a_submission(study: Path):
 def test_exported_predictions_give_the_sweeps_own_report(study: Path):
     """The page's commands, with the folders of this study."""
     export(study, key(study, "classify"), "theirs")
-    (command, baseline) = block("**Predictions.**", "sh").partition("#")[0].rsplit(maxsplit=1)
+    (command, baseline) = (
+        block("# Report on predictions made elsewhere", "sh").partition("#")[0].rsplit(maxsplit=1)
+    )
     skinaug(*command.split()[1:], baseline.replace("=real", "=hybrid"), *SIZES, cwd=study, check=True)
     own = study / next((study / "outputs" / "adhoc").glob("*/run.json")).parent
     skinaug("report", f"report.runs={own}", *SIZES, cwd=study, check=True)
@@ -129,7 +131,7 @@ def test_two_folders_are_audited(study: Path):
     """The page's command: photographs and pool of this study as folders of files."""
     for stage, folder in (("dataset", "photographs"), ("generate", "pools/stylegan")):
         export(study, key(study, stage), folder)
-    command = block("**Any two folders**", "sh").split()
+    command = block("# Audit two folders", "sh").split()
     settings = [*SIZES, "audit.pool.num_replicates=2", "audit.pool.neighbours=3"]
     done = skinaug(*command[1:], *settings, cwd=study, check=True)
     assert "synthetic images are one picture with a real image" in done.stdout
@@ -420,9 +422,8 @@ def test_weights_go_without_what_tells_of_patients(study: Path, hub: Hub, tmp_pa
 
 
 def test_the_pages_commands(study: Path):
-    page = (Path(__file__).parents[2] / "docs/how-to/export.md").read_text()
-    text = page[page.index("**To a model hub.**") :]
-    commands = text[text.index("```sh\n") + 6 :].partition("```")[0].splitlines()
+    page = (Path(__file__).parents[2] / "docs/how-to/push.md").read_text()
+    commands = page[page.index("```sh\n") + 6 :].partition("```")[0].splitlines()
     for command in commands:
         words = [
             key(study, word.partition("/")[0]) if "<key>" in word else word for word in command.split()[1:]

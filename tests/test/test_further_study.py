@@ -1,4 +1,5 @@
-"""Further test sets through the command line, as docs/how-to/test_sets.md tells: judged without training, reported, audited; and `predict`."""
+"""Further test sets through the command line, as docs/how-to/test_sets.md tells: judged without training, reported, audited; and `predict`, as
+predict.md does."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ from skinaug.errors import InputError
 from skinaug.launch import configs
 from skinaug.manifest import Manifest
 
-PAGE = (Path(__file__).parents[2] / "docs/how-to/test_sets.md").read_text()
+PAGES = "".join(
+    (Path(__file__).parents[2] / f"docs/how-to/{name}.md").read_text() for name in ("test_sets", "predict")
+)
 SIZES = [
     *(
         "scale.phantom_per_class=60",
@@ -42,8 +45,8 @@ WIDE = {**os.environ, "COLUMNS": "200"}
 
 
 def blocks(language: str) -> list[str]:
-    """The page's blocks about further test sets and predictions."""
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    """The pages' blocks about further test sets and predictions."""
+    return re.findall(rf"```{language}\n(.*?)```", PAGES, re.DOTALL)
 
 
 def hospital(root: Path) -> Path:
