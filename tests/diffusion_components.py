@@ -35,16 +35,21 @@ CORPUS = (
 )
 
 
-def save_tiny(folder: Path, family: str) -> Path:
-    """Save the pipeline of a family (sd1, sd2, sdxl, sd3) for 16 px pictures and return the folder."""
-    torch.manual_seed(0)
+def tiny(family: str) -> DiffusionPipeline:
+    """The pipeline of a family (sd1, sd2, sdxl, sd3) for 16 px pictures."""
     make = {
         "sd1": lambda: _stable_diffusion(SIZE, "epsilon"),
         "sd2": lambda: _stable_diffusion(SIZE, "v_prediction"),
         "sdxl": _sdxl,
         "sd3": _sd3,
     }
-    make[family]().save_pretrained(folder)
+    return make[family]()
+
+
+def save_tiny(folder: Path, family: str) -> Path:
+    """Save the pipeline of a family and return the folder."""
+    torch.manual_seed(0)
+    tiny(family).save_pretrained(folder)
     return folder
 
 

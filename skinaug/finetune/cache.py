@@ -35,6 +35,7 @@ from skinaug.images import DECODING, open_image, square
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
 from skinaug.models.families.family import gaussian, stacked
+from skinaug.models.precision import overflows
 from skinaug.store.digest import sha256_file
 
 VERSION = 2  # raised when this code makes other moments of the same pixels
@@ -150,8 +151,7 @@ def _autocast_dtype(vae: Any, device: torch.device) -> torch.dtype | None:
     """What the encoder's arithmetic is cast to; None where it keeps its own dtype."""
     if not torch.is_autocast_enabled(device.type):
         return None
-    dtype = torch.get_autocast_dtype(device.type)
-    return None if dtype == torch.float16 and vae.config.get("force_upcast", True) else dtype
+    return None if overflows(vae, device.type) else torch.get_autocast_dtype(device.type)
 
 
 def _missing_rows(moments: Moments) -> list[int]:

@@ -16,6 +16,7 @@ from PIL import Image
 from skinaug.models.aside import without_encoders
 from skinaug.models.families.family import TWO_PREDICTIONS, UNGUIDED, States, guidance_of
 from skinaug.models.families.table import family_of
+from skinaug.models.precision import exact_autoencoder
 from skinaug.prompts import PromptSet
 
 
@@ -112,6 +113,7 @@ class SampleGrids(Callback):
             trainer.precision_plugin.forward_context(),
             without_encoders(self.pipeline) if module.frozen_text is not None else nullcontext(),
             at_rest(self.pipeline, module.device),
+            exact_autoencoder(self.pipeline.vae, module.device.type),
             torch.compiler.set_stance("force_eager"),  # compiling for these shapes takes longer than drawing
         ):
             images = draw_images(

@@ -16,7 +16,7 @@ from torch import nn
 from skinaug.finetune.cache import TextStates
 from skinaug.manifest import Manifest
 from skinaug.models.digest import module_digest
-from skinaug.models.families.family import States
+from skinaug.models.families.family import States, frozen_states
 from skinaug.models.families.table import family_of
 from skinaug.models.text_length import text_encoders
 from skinaug.prompts import PromptSet, slots
@@ -65,8 +65,7 @@ def many_captions(caption: Caption, manifest: Manifest, captions: PromptSet) -> 
 def frozen_text(
     pipeline: Any, parameters: Sequence[nn.Parameter], device: torch.device, cache: Path
 ) -> TextStates | None:
-    """Text states that are computed once for good, in float32 on a device, while the denoiser is not there; None where a text
-    encoder learns."""
+    """Text states that are computed once for good, on a device, while the denoiser is not there; None where a text encoder learns."""
     learning = {id(parameter) for parameter in parameters}
     encoders = [network for _, network, _ in text_encoders(pipeline)]
     if any(id(parameter) in learning for network in encoders for parameter in network.parameters()):
@@ -75,8 +74,7 @@ def frozen_text(
     def encode(texts: list[str]) -> States:
         for _, network, _ in text_encoders(pipeline):
             network.eval().to(device)
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return family_of(pipeline).encode(pipeline, texts, device)
+        return frozen_states(family_of(pipeline), pipeline, texts, device)
 
     return TextStates(encode, text_digest(pipeline), cache)
 

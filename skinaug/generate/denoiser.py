@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import cycle
 from typing import Any, TypeAlias
 
@@ -14,19 +13,6 @@ from skinaug.models.families.family import TOLD, Family
 
 Call = Callable[..., Any]
 Output: TypeAlias = Tensor | list[Tensor]  # some denoisers give a list of pictures
-
-
-@contextmanager
-def replaced(owner: Any, name: str, function: Call) -> Iterator[None]:
-    """The owner's method exchanged for a function, inside the block only."""
-    before = vars(owner).get(name)
-    setattr(owner, name, function)
-    try:
-        yield
-    finally:
-        delattr(owner, name)
-        if before is not None:
-            setattr(owner, name, before)
 
 
 def adapted(forward: Call, interval: tuple[float, float], num_train_timesteps: int, family: Family) -> Call:
@@ -62,16 +48,6 @@ def adapted(forward: Call, interval: tuple[float, float], num_train_timesteps: i
         return tuple(_cast(output, dtype) for output in outputs)
 
     return call
-
-
-def without_autocast(call: Call, device: str) -> Call:
-    """A call in its weights' own precision: SDXL's autoencoder overflows in half precision."""
-
-    def exact(*args: Any, **others: Any) -> Any:
-        with torch.autocast(device, enabled=False):
-            return call(*args, **others)
-
-    return exact
 
 
 def _half(value: Any, both: int, part: int) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from skinaug.generate.batches import images_at_once
-from skinaug.generate.denoiser import adapted, replaced, without_autocast
+from skinaug.generate.denoiser import adapted
 from skinaug.generate.families import (
     drawing_pipeline,
     picture_arguments,
@@ -27,9 +27,10 @@ from skinaug.generate.offload import offload_pipeline
 from skinaug.generate.plan import next_seed
 from skinaug.generate.settings import AUTO, Settings
 from skinaug.images import open_image, square
-from skinaug.models.aside import without_encoders
-from skinaug.models.families.family import TWO_PREDICTIONS, States, guidance_of, stacked
+from skinaug.models.aside import replaced, without_encoders
+from skinaug.models.families.family import TWO_PREDICTIONS, States, frozen_states, guidance_of, stacked
 from skinaug.models.families.table import denoiser, family_of
+from skinaug.models.precision import exact_autoencoder
 from skinaug.models.text_length import text_encoders
 
 STATES_BYTES = 2 * 2**30  # of text states that wait for their pictures
@@ -96,8 +97,7 @@ class Renderer(lightning.LightningModule):
                     highlight=False,
                 )
             self.offload = None
-        with self.trainer.precision_plugin.forward_context():
-            self._read([row["prompt"] for row in self._own_rows()[:1]], device)
+        self._read([row["prompt"] for row in self._own_rows()[:1]], device)
         if self.offload:
             del self.on_device  # diffusers moves them
 
@@ -164,14 +164,11 @@ class Renderer(lightning.LightningModule):
         guided = self.guidance == TWO_PREDICTIONS and self.settings.guidance_scale > 1
         interval = self.settings.guidance_interval if guided else (0.0, 1.0)
         num_train_timesteps = self.pipeline.scheduler.config.num_train_timesteps
-        stack, vae = ExitStack(), self.models["vae"]
+        stack = ExitStack()
         stack.enter_context(without_encoders(self.pipeline))
+        stack.enter_context(exact_autoencoder(self.models["vae"], self.device.type))
         call = adapted(self.denoise, interval, num_train_timesteps, self.family)
         stack.enter_context(replaced(self.network, "forward", call))
-        if vae.config.get("force_upcast", True) and _autocast_to_half(self.device.type):
-            for name in ("encode", "decode"):
-                exact = without_autocast(getattr(vae, name), self.device.type)
-                stack.enter_context(replaced(vae, name, exact))
         return stack
 
     def _starts(self, rows: Sequence[Row]) -> tuple[Tensor | None, Tensor | None]:
@@ -212,7 +209,6 @@ class Renderer(lightning.LightningModule):
             for name, value in states.items()
         }
 
-    @torch.no_grad()
     def _read(self, prompts: Sequence[str], device: torch.device) -> None:
         """Keep the states of the prompts, and of those that come after them, as many as STATES_BYTES hold; the denoiser leaves the device
         for as long.
@@ -242,7 +238,7 @@ class Renderer(lightning.LightningModule):
 
     def _state(self, text: str, device: torch.device) -> States:
         """A text's states on the CPU, without a batch's dimension."""
-        states = self.family.encode(self.pipeline, [text], device)
+        states = frozen_states(self.family, self.pipeline, [text], device)
         return {name: value[0].cpu() for name, value in states.items()}
 
 
@@ -277,7 +273,3 @@ def _networks(pipeline: DiffusionPipeline) -> dict[str, torch.nn.Module]:
     readers = {name for name, *_ in text_encoders(pipeline)}
     parts = pipeline.components.items()
     return {name: part for name, part in parts if isinstance(part, torch.nn.Module) and name not in readers}
-
-
-def _autocast_to_half(device: str) -> bool:
-    return torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import socket
 import sys
 from functools import cache, partial
 from itertools import chain
@@ -12,13 +13,14 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from commands import Command
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusion_components import plain_pipeline
 from lightning import Callback
 from peft import PeftModel
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_bases.table import TINY, save_tiny_base
+from tiny_bases.table import ROWS, TINY, save_tiny_base
 
 from skinaug.errors import InputError
 from skinaug.finetune.methods.full import Full
@@ -32,7 +34,7 @@ from skinaug.generate.settings import Settings, check_folder
 from skinaug.models import base_folder
 from skinaug.models.base import load_pipeline
 from skinaug.models.families.family import TWO_PREDICTIONS, guidance_of
-from skinaug.models.families.table import denoiser, family_in, family_of
+from skinaug.models.families.table import denoiser, family_of
 from skinaug.models.text_length import cut_off
 from skinaug.models.weights import load
 
@@ -42,6 +44,7 @@ PROMPTS, SEEDS, STEPS = (
     3,
 )
 TAUGHT = [name for name, tiny in TINY.items() if tiny.taught]
+EVERY = ["sdxl", "sd3", *TAUGHT]  # test_training.py teaches Stable Diffusion 2
 LORA = Lora(rank=2, alpha=8)
 
 
@@ -53,14 +56,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory):
 
 
 def settings(name: str, **changes) -> Settings:
-    tiny = TINY[name]
+    tiny = ROWS[name]
     values = {"guidance_scale": tiny.guidance, "num_inference_steps": STEPS, "scheduler": tiny.scheduler}
     return Settings(**{**values, "image_size": tiny.size, **changes})
 
 
 def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int, **image) -> np.ndarray:
     """A picture by diffusers alone, float32 [S, S, 3]."""
-    tiny = TINY[name]
+    tiny = ROWS[name]
     size = {"height": tiny.size, "width": tiny.size, "num_inference_steps": STEPS, "output_type": "np"}
     generator = torch.Generator().manual_seed(seed)
     return pipeline(prompt=prompt, **size, **tiny.plain, **tiny.reading, **image, generator=generator).images[
@@ -70,7 +73,7 @@ def plainly(name: str, pipeline: DiffusionPipeline, prompt: str, seed: int, **im
 
 def parents(name: str) -> np.ndarray:
     """Pictures to start from, uint8 [3, S, S, 3]."""
-    return np.random.default_rng(0).integers(0, 256, (3, TINY[name].size, TINY[name].size, 3), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (3, ROWS[name].size, ROWS[name].size, 3), np.uint8)
 
 
 def rendered(name: str, pipeline: DiffusionPipeline, **changes) -> np.ndarray:
@@ -87,7 +90,7 @@ def test_a_folder_is_checked_by_its_names_and_json_alone(name: str, folders):
     check_folder(settings(name), folders(name))
     check_pipeline(plain_pipeline(folders(name)), settings(name))
     with pytest.raises(InputError, match="no multiple of"):
-        check_folder(settings(name, image_size=TINY[name].size + 1), folders(name))
+        check_folder(settings(name, image_size=ROWS[name].size + 1), folders(name))
     other = "euler" if family_of(plain_pipeline(folders(name))).flow else "flow"
     with pytest.raises(InputError, match="does not suit"):
         check_folder(settings(name, scheduler=other), folders(name))
@@ -97,7 +100,7 @@ def test_a_folder_is_checked_by_its_names_and_json_alone(name: str, folders):
 def test_steps_of_our_own_end_where_the_pipelines_do(name: str, folders):
     """From the same noise, with our text states, our call of the denoiser and our units of the autoencoder's latents."""
     pipeline = plain_pipeline(folders(name))
-    family, tiny, decoded = family_of(pipeline), TINY[name], []
+    family, tiny, decoded = family_of(pipeline), ROWS[name], []
     decode = pipeline.vae.decode
     with patch.object(pipeline.vae, "decode", lambda z, **options: decoded.append(z) or decode(z, **options)):
         size = {"height": tiny.size, "width": tiny.size, "num_inference_steps": STEPS}
@@ -166,13 +169,8 @@ def test_guidance_outside_of_the_interval_is_none(name: str, folders):
 
 def cheap(name: str, steps: int) -> dict:
     """Settings of a short training with four samples at its end."""
-    size = {"image_size": TINY[name].size, "batch_size": 3, "sample_prompts": ["a photo of red"]}
+    size = {"image_size": ROWS[name].size, "batch_size": 3, "sample_prompts": ["a photo of red"]}
     return {**size, "steps": steps, "sample_every_num_steps": steps}
-
-
-def skip_without(method: str, name: str, folders) -> None:
-    if method not in family_in(base_folder.read_index(folders(name))).methods:
-        pytest.skip(f"takes no {method}")
 
 
 def add_plainly(pipeline: DiffusionPipeline, folder: Path) -> None:
@@ -196,7 +194,7 @@ def test_texts_are_cached_apart_where_they_are_read_to_another_length(folders):
 
 def another(name: str, folders) -> Path:
     """The folder of a base of another family."""
-    family = {other: base_folder.read_index(folders(other))["_class_name"] for other in TAUGHT}
+    family = {other: base_folder.read_index(folders(other))["_class_name"] for other in (name, *TAUGHT)}
     return folders(next(other for other in TAUGHT if family[other] != family[name]))
 
 
@@ -214,9 +212,8 @@ class FixedLoss(Callback):
             return float(module.training_step(module.make_batch(0), 0))
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach, tmp_path: Path):
-    skip_without("lora", name, folders)
     watch = FixedLoss()
     common = {"method": LORA, "optimizer": partial(torch.optim.AdamW, lr=0.02), **cheap(name, steps=6)}
     base = partial(plain_pipeline, folders(name))
@@ -245,7 +242,6 @@ def test_a_lora_is_learned_and_read_by_diffusers_alone(name: str, folders, teach
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_a_whole_pipeline_is_learned_and_read_by_diffusers_alone(name: str, folders, teach, tmp_path: Path):
-    skip_without("full", name, folders)
     taught = plain_pipeline(folders(name))
     optimizer = partial(torch.optim.AdamW, lr=0.005)
     teach(tmp_path / "out", Full(), base=lambda: taught, optimizer=optimizer, **cheap(name, steps=2))
@@ -266,7 +262,7 @@ def test_what_a_base_does_not_take_is_refused_with_the_way_out(name: str, folder
     ways = {"lora": LORA, "full": Full(), "textual_inversion": TextualInversion(1, "skin")}
     for way in ways.keys() - set(family.methods):
         with pytest.raises(InputError, match=f"finetune={family.methods[0]}"):
-            teach(tmp_path / way, ways[way], base=lambda: pipeline, image_size=TINY[name].size)
+            teach(tmp_path / way, ways[way], base=lambda: pipeline, image_size=ROWS[name].size)
     if not family.lora_encoders and "lora" in family.methods:
         with pytest.raises(InputError, match=r"text_encoder=true: diffusers reads no LoRA"):
             Lora(text_encoder=True).prepare(pipeline, ["a"], 0)
@@ -300,16 +296,28 @@ Finetune(
 """
 
 
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TAUGHT)
-def test_two_devices_learn_what_one_learns(name: str, folders, photographs, tmp_path: Path):
-    skip_without("lora", name, folders)
+@pytest.mark.parametrize("name", EVERY)
+def test_two_devices_learn_what_one_learns(
+    name: str, folders, photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Both processes are forked, as from a launcher, so that neither takes its time to load libraries."""
     photographs.write(tmp_path)
-    script = tmp_path / "run.py"  # each further device starts it anew
-    script.write_text(RUN)
-    for devices in ("1", "2"):
-        given = [folders(name), tmp_path, tmp_path / devices, TINY[name].size, devices]
-        subprocess.run([sys.executable, str(script), *map(str, given)], check=True)
+    given = [str(part) for part in (folders(name), tmp_path, tmp_path / "1", ROWS[name].size, 1)]
+    monkeypatch.setattr(sys, "argv", ["-c", *given])
+    exec(RUN, {})
+    given[2:] = [str(tmp_path / "2"), given[3], "2"]
+    meet = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    processes = [Command(*given, code=RUN, env=meet | {"LOCAL_RANK": str(rank)}) for rank in range(2)]
+    for process in processes:
+        _, told = process.communicate(timeout=600)
+        assert process.returncode == 0, told
     one, two = (load_file(next((tmp_path / devices / "lora").iterdir())) for devices in ("1", "2"))
     assert one.keys() == two.keys()
     for key, value in one.items():

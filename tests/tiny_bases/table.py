@@ -1,11 +1,11 @@
-"""A row for each base of today."""
+"""A row for each base."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
-from tiny_bases import flux, flux2_klein, pixart, qwenimage, sana, zimage
+from tiny_bases import flux, flux2_klein, pixart, qwenimage, sana, stable_diffusion, zimage
 from tiny_bases.tiny import Tiny
 
 TINY: dict[str, Tiny] = {
@@ -19,10 +19,16 @@ TINY: dict[str, Tiny] = {
     "pixart_sigma": pixart.SIGMA,
     "pixart_alpha": pixart.ALPHA,
 }
+STABLE_DIFFUSION: dict[str, Tiny] = {
+    "sd2": stable_diffusion.SD2,
+    "sdxl": stable_diffusion.SDXL,
+    "sd3": stable_diffusion.SD3,
+}
+ROWS = TINY | STABLE_DIFFUSION
 
 
 def save_tiny_base(folder: Path, name: str) -> Path:
     """Save the pipeline of a row and return the folder."""
     torch.manual_seed(0)
-    TINY[name].make().save_pretrained(folder)
+    ROWS[name].make().save_pretrained(folder)
     return folder

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from skinaug.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
@@ -26,6 +28,12 @@ METHODS = LORA, FULL, TEXTUAL_INVERSION = "lora", "full", "textual_inversion"
 # distilled from one that was guided.
 TWO_PREDICTIONS, EMBEDDED, UNGUIDED = "two predictions", "an embedding", "nothing"
 TOLD, UNTOLD = "told", "untold"  # the two predictions
+
+# What pipelines call text states.
+POOLED = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+MASKED = {"embeds": "prompt_embeds", "mask": "prompt_attention_mask"}
+# Of pipelines that would map sizes to a table's, and read a text even where they are given states.
+AS_ASKED = {"negative_prompt": None, "use_resolution_binning": False}
 
 
 class Family:
@@ -95,11 +103,15 @@ class Family:
         raise NotImplementedError
 
     def encode(self, pipeline: Any, texts: Sequence[str], device: torch.device) -> States:
-        """Text states of B texts; each distinct one is read once."""
+        """Text states of B texts, in the encoders' own precision whatever the caller computes in; each distinct text is read once.
+
+        T5, Gemma and others were trained in bfloat16, and overflow in float16.
+        """
         import torch
 
         distinct = list(dict.fromkeys(texts))
-        states = self.read(pipeline, distinct, device)
+        with torch.autocast(device.type, enabled=False):
+            states = self.read(pipeline, distinct, device)
         rows = torch.tensor([distinct.index(text) for text in texts], device=device)
         return {name: value[rows] for name, value in states.items()}
 
@@ -172,6 +184,29 @@ def stacked(rows: Sequence[States]) -> States:
         return torch.stack(values) if alike else pad_sequence(values, batch_first=True)
 
     return {name: joined([row[name] for row in rows]) for name in rows[0]}
+
+
+def frozen_states(family: Family, pipeline: Any, texts: Sequence[str], device: torch.device) -> States:
+    """Text states of B texts by encoders on the device that do not learn.
+
+    Raises:
+        InputError: states that are no numbers.
+    """
+    import torch
+
+    with torch.no_grad():
+        states = family.encode(pipeline, texts, device)
+    if not all(value.isfinite().all() for value in states.values()):
+        raise InputError(
+            f"The base's text encoders make numbers that are not finite of {', '.join(map(repr, texts))}. Use a base whose text encoders "
+            "are intact; where they have 8 bits, whose products are float16, 4 bits or as many as they have (quantize=4 or null)."
+        )
+    return states
+
+
+def cleaned(text: str) -> str:
+    """A text as the pipelines of PixArt and SANA hand it to their tokenizers, whatever is installed."""
+    return text.lower().strip()
 
 
 def as_message(tokenizer: Any, text: str, thinking: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import EMBEDDED, UNGUIDED, Family, States
+from skinaug.models.families.family import EMBEDDED, POOLED, UNGUIDED, Family, States
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,25 @@ OF_WORDS = {
 }
 
 
-class Flux(Family):
+class PackedFlow(Family):
+    """Of pipelines that pack squares of 2 places, whatever the configuration counts, and tell the denoiser a level of noise in [0, 1]."""
+
+    schedulers = ("flow",)  # diffusers hands others a shift that they refuse
+    lora_layers: Mapping[str, tuple[str, ...]] = OF_WORDS
+
+    def patch(self, denoiser_config: Mapping[str, Any]) -> int:
+        return 2
+
+    def share(self, timestep: float, num_train_timesteps: int) -> float:
+        return timestep
+
+
+class Flux(PackedFlow):
     name = "FLUX.1"
     pipeline = "FluxPipeline"
     parts = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
-    schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     lora_encoders = ("text_encoder",)
-    lora_layers = OF_WORDS
-    arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+    arguments = POOLED
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Words by T5, and CLIP's summary."""
@@ -61,15 +72,8 @@ class Flux(Family):
         )[0]
         return unpacked(predicted, noisy)
 
-    def patch(self, denoiser_config: Mapping[str, Any]) -> int:
-        """The pipeline packs squares of 2 places; the configuration counts from there."""
-        return 2
-
     def guidance(self, index: Mapping[str, Any], denoiser_config: Mapping[str, Any]) -> str:
         return EMBEDDED if denoiser_config["guidance_embeds"] else UNGUIDED
-
-    def share(self, timestep: float, num_train_timesteps: int) -> float:
-        return timestep
 
 
 def packed(latents: Tensor) -> Tensor:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import TOLD, TWO_PREDICTIONS, UNGUIDED, UNTOLD, Family, States, as_message
-from skinaug.models.families.flux import OF_WORDS, packed, places, unpacked
+from skinaug.models.families.family import TOLD, TWO_PREDICTIONS, UNGUIDED, UNTOLD, States, as_message
+from skinaug.models.families.flux import OF_WORDS, PackedFlow, packed, places, unpacked
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 
-class Flux2Klein(Family):
+class Flux2Klein(PackedFlow):
     name = "FLUX.2 klein"
     pipeline = "Flux2KleinPipeline"
     parts = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-    schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     image_schedulers = ()  # its pipeline takes pictures as examples, not as starts
     branches = ((TOLD,), (UNTOLD,))
     chats = True
@@ -64,12 +63,5 @@ class Flux2Klein(Family):
     def widths(self, vae_config: Mapping[str, Any]) -> Any:
         return vae_config.get("decoder_block_out_channels") or vae_config["block_out_channels"]
 
-    def patch(self, denoiser_config: Mapping[str, Any]) -> int:
-        """The pipeline packs squares of 2 places; the configuration counts from there."""
-        return 2
-
     def guidance(self, index: Mapping[str, Any], denoiser_config: Mapping[str, Any]) -> str:
         return UNGUIDED if index.get("is_distilled") else TWO_PREDICTIONS
-
-    def share(self, timestep: float, num_train_timesteps: int) -> float:
-        return timestep

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import NOISE_SCHEDULERS, Family, States
+from skinaug.models.families.family import AS_ASKED, MASKED, NOISE_SCHEDULERS, Family, States, cleaned
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +21,8 @@ class PixArtSigma(Family):
     schedulers = NOISE_SCHEDULERS
     image_schedulers = ()
     lora_by_pipeline = False
-    arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "mask": "prompt_attention_mask"}
-    call: Mapping[str, Any] = {"negative_prompt": None, "use_resolution_binning": False}
+    arguments = MASKED
+    call = AS_ASKED
     tokens = 300
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
@@ -41,7 +40,7 @@ class PixArtSigma(Family):
         return self.tokens
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
-        return text.lower().strip()
+        return cleaned(text)
 
     def denoise(
         self, network: Any, noisy: Tensor, timesteps: Tensor, states: States, original_sizes: Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import TOLD, UNTOLD, Family, States
-from skinaug.models.families.flux import OF_WORDS, packed, unpacked
+from skinaug.models.families.family import TOLD, UNTOLD, States
+from skinaug.models.families.flux import PackedFlow, packed, unpacked
 
 if TYPE_CHECKING:
     import torch
@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 TOKENS = 512  # of the message's own part, which the pipeline's call asks for
 
 
-class QwenImage(Family):
+class QwenImage(PackedFlow):
     name = "Qwen-Image"
     pipeline = "QwenImagePipeline"
     parts = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
-    schedulers = ("flow",)  # diffusers hands others a shift that they refuse
     branches = ((TOLD,), (UNTOLD,))
-    lora_layers = OF_WORDS
     unread = True
     arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "mask": "prompt_embeds_mask"}
 
@@ -59,9 +57,6 @@ class QwenImage(Family):
 
     def guidance_arguments(self, scale: float) -> dict[str, float]:
         return {"true_cfg_scale": scale}
-
-    def share(self, timestep: float, num_train_timesteps: int) -> float:
-        return timestep
 
     def moments(self, vae: Any, images: Tensor) -> tuple[Tensor, Tensor]:
         """The autoencoder is one of videos: pictures are a frame, [B, 3, 1, H, W]."""

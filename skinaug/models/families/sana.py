@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import Family, States
+from skinaug.models.families.family import AS_ASKED, MASKED, Family, States, cleaned
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,8 @@ class Sana(Family):
     pipeline = "SanaPipeline"
     parts = ("scheduler", "text_encoder", "tokenizer", "transformer", "vae")
     image_schedulers = ()
-    arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "mask": "prompt_attention_mask"}
-    call: Mapping[str, Any] = {"negative_prompt": None, "use_resolution_binning": False}
+    arguments = MASKED
+    call = AS_ASKED
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """Words by Gemma, after the instruction that the pipeline's call puts before a text, and where there are any. Before no text
@@ -51,7 +51,7 @@ class Sana(Family):
         return len(pipeline.tokenizer("\n".join(instruction(pipeline))).input_ids) + TOKENS - 2
 
     def spelled(self, pipeline: Any, encoder: str, text: str) -> str:
-        return "\n".join(instruction(pipeline)) + text.lower().strip()
+        return "\n".join(instruction(pipeline)) + cleaned(text)
 
     def denoise(
         self, network: Any, noisy: Tensor, timesteps: Tensor, states: States, original_sizes: Tensor

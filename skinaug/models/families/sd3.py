@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import Family, States
+from skinaug.models.families.family import POOLED, Family, States
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +17,7 @@ class StableDiffusion3(Family):
     parts = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer", "vae")
     optional = ("text_encoder_3", "tokenizer_3")
     lora_encoders = ("text_encoder", "text_encoder_2")  # diffusers saves no changes of T5
-    arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+    arguments = POOLED
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         embeds, _, pooled, _ = pipeline.encode_prompt(

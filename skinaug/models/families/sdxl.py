@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from skinaug.models.families.family import States
+from skinaug.models.families.family import POOLED, States
 from skinaug.models.families.stable_diffusion import StableDiffusion
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ class StableDiffusionXL(StableDiffusion):
     pipeline = "StableDiffusionXLPipeline"
     parts = (*StableDiffusion.parts, "text_encoder_2", "tokenizer_2")
     lora_encoders = ("text_encoder", "text_encoder_2")
-    arguments: Mapping[str, str] = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+    arguments = POOLED
 
     def read(self, pipeline: Any, texts: list[str], device: torch.device) -> States:
         """For a base that was trained so, an empty text is zeros."""
