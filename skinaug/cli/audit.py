@@ -27,7 +27,7 @@ from skinaug.stage import build, keyed, named_files, picture_cache, plain
 from skinaug.store.artifact import Artifact, Recipe
 from skinaug.store.digest import folder_digest
 from skinaug.store.files import telling_full_disk
-from skinaug.store.store import Store
+from skinaug.store.store import Store, require_whole
 
 FOLDERS, FOLDERS_VERSION = "folders", 1  # the stage of audits of two folders, in the store
 
@@ -46,7 +46,10 @@ def main(arguments: list[str]) -> int:
     artifacts = [found for name in options.artifact for found in artifacts_of(name, Store(options.store))]
     certificates = []
     for artifact in dict.fromkeys(artifacts):
-        certificate = audit_artifact(Store(artifact.path.parent.parent), artifact)
+        store = Store(artifact.path.parent.parent)
+        for led in store.lineage({artifact.stage: artifact.key}).values():
+            require_whole(led)
+        certificate = audit_artifact(store, artifact)
         print_certificate(certificate, f"{artifact.stage} {artifact.key}")
         certificates.append(certificate)
     return 0 if all(certificate["holds"] for certificate in certificates) else 2

@@ -44,6 +44,7 @@ LEFT_OUT = (
     "schema_version",
     "created",
     "seconds",
+    "bytes",
     "threads",
     *PROVENANCE,
     "job",

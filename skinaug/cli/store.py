@@ -9,12 +9,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from skinaug.errors import InputError, listing
 from skinaug.store.digest import folder_size
-from skinaug.store.store import Store
+from skinaug.store.store import Store, require_whole
+
+MOST_INPUTS = 6  # that a line of the list names: reports have one a run
 
 
 def main(arguments: list[str]) -> int:
-    """List artifacts, or delete those that no run asked for in some days; returns the exit status."""
+    """List artifacts, or delete those that no run asked for in some days; returns the exit status: 1 where some that are listed are
+    not whole."""
     parser = argparse.ArgumentParser(prog="skinaug store", description=__doc__)
     default = os.environ.get("SKINAUG_STORE", "store")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -46,12 +50,20 @@ def _list(store: Store) -> int:
         "inputs",
     ):  # stages and keys are there to be copied
         table.add_column(name, no_wrap=name in ("stage", "key"), min_width=18 if name == "key" else None)
-    total = 0
+    total, faults = 0, list[str]()
     for artifact in store.artifacts():
-        record = artifact.record
         size = folder_size(artifact.path)
         total += size
-        inputs = ", ".join(f"{name} {key[:8]}" for name, key in record["inputs"].items())
+        try:
+            record = artifact.record
+            require_whole(artifact)
+        except InputError as error:
+            faults.append(str(error))
+            table.add_row(artifact.stage, artifact.key, "not whole", "", f"{size / 1e6:.1f}", "")
+            continue
+        named = [f"{name} {key[:8]}" for name, key in record["inputs"].items()]
+        more = [f"and {len(named) - MOST_INPUTS} more"] if len(named) > MOST_INPUTS else []
+        inputs = ", ".join(named[:MOST_INPUTS] + more)
         seconds = f"{record['seconds']:.1f}"
         table.add_row(
             artifact.stage, artifact.key, record["created"][:19], seconds, f"{size / 1e6:.1f}", inputs
@@ -59,7 +71,14 @@ def _list(store: Store) -> int:
     console = Console()
     console.print(table)
     console.print(f"{table.row_count} artifacts, {total / 1e6:.1f} MB")
-    return 0
+    if faults:
+        console.print(
+            f"{len(faults)} artifacts are not whole:\n{listing(faults)}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    return 1 if faults else 0
 
 
 def _collect(store: Store, days: float, delete: bool) -> int:

@@ -16,6 +16,7 @@ RECORD = "artifact.json"
 SCHEMA_VERSION = (
     1  # of RECORD, raised when its form changes; records of before there was a number have the first form
 )
+COPY_AGAIN = "Copy that folder again, or delete it and run the command that made it."
 KEY_LENGTH = 16  # hexadecimal digits: 64 bits, no collision in any study
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 
@@ -70,12 +71,20 @@ class Artifact:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `artifact.json` of a folder tells: config, inputs, packages, git revision, device, seconds, created.
+    """What `artifact.json` of a folder tells: config, inputs, packages, git revision, device, seconds, created, and the bytes of all
+    other files.
 
     Raises:
-        InputError: a later version of skinaug wrote it, in a form that this one does not know.
+        InputError: it is cut off, or cannot be read; or a later version of skinaug wrote it, in a form that this one does not know.
     """
-    record = json.loads((folder / RECORD).read_text())
+    try:
+        record = json.loads((folder / RECORD).read_text("utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it holds no names")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{folder / RECORD} cannot be read ({error}). Was the store copied in part? {COPY_AGAIN}"
+        ) from error
     if (schema := record.get("schema_version", 1)) != SCHEMA_VERSION:
         by = record.get("packages", {}).get("skinaug", "of another version")
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256("\n".join([str(folder), *lines]).encode()).hexdigest()
 
 
-def folder_size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def folder_size(folder: Path, but: Collection[str] = ()) -> int:
+    """Bytes of all files below a folder, but those of some relative names."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in files if path.relative_to(folder).as_posix() not in but)

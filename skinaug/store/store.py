@@ -20,7 +20,17 @@ from typing import Any
 from filelock import SoftFileLease
 
 from skinaug.errors import InputError
-from skinaug.store.artifact import KEY, RECORD, SCHEMA_VERSION, Artifact, Recipe, changes, read_record
+from skinaug.store.artifact import (
+    COPY_AGAIN,
+    KEY,
+    RECORD,
+    SCHEMA_VERSION,
+    Artifact,
+    Recipe,
+    changes,
+    read_record,
+)
+from skinaug.store.digest import folder_size
 from skinaug.store.files import flush, flush_one, telling_full_disk
 from skinaug.store.lease import hold, is_busy
 from skinaug.store.provenance import provenance
@@ -109,17 +119,20 @@ class Store:
         """An artifact by its folder, `<stage>/<key>`, or key.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or it is not whole.
         """
         folder = Path(name)
         if (folder / RECORD).is_file():
             record = read_record(folder)
-            return Artifact(record["stage"], record["key"], Path(os.path.abspath(folder)))
+            artifact = Artifact(record["stage"], record["key"], Path(os.path.abspath(folder)))
+            require_whole(artifact)
+            return artifact
         match = [artifact for artifact in self.artifacts() if artifact.key == name.rpartition("/")[2]]
         if not match:
             raise InputError(
                 f"There is no artifact {name!r} in the store {self.root}. `skinaug store ls` lists them."
             )
+        require_whole(match[0])
         return match[0]
 
     def unused(self, days: float) -> list[Path]:
@@ -212,6 +225,7 @@ class Store:
             **about,
             **provenance(),
             "seconds": round(seconds, 3),
+            "bytes": folder_size(work),
         }
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         flush(work)  # so that after a power cut a published artifact is whole
@@ -219,6 +233,22 @@ class Store:
             shutil.rmtree(artifact.path)
         os.replace(work, artifact.path)
         flush_one(artifact.path.parent)
+
+
+def missing_bytes(artifact: Artifact) -> int:
+    """How much smaller an artifact's files are than they were when it was published; 0 where its record, of an earlier version,
+    does not tell."""
+    whole = artifact.record.get("bytes")
+    return 0 if whole is None else max(whole - folder_size(artifact.path, but=(RECORD,)), 0)
+
+
+def require_whole(artifact: Artifact) -> None:
+    """Raise an InputError where files of an artifact are missing or cut off."""
+    if lacking := missing_bytes(artifact):
+        raise InputError(
+            f"{artifact.stage}/{artifact.key} lacks {lacking:,} of {artifact.record['bytes']:,} bytes: files below {artifact.path} are "
+            f"missing or cut off. Was the store copied in part? {COPY_AGAIN}"
+        )
 
 
 def _seconds(file: Path) -> float:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skinaug.cli.store import main as list_store
 from skinaug.errors import InputError
 from skinaug.store import lease as module
 from skinaug.store.artifact import Recipe
@@ -112,6 +113,51 @@ def test_record_tells_what_a_rerun_needs(tmp_path: Path):
     assert record["seconds"] >= 0.05
     assert record["packages"]["numpy"] == __import__("numpy").__version__
     assert {"git_revision", "device", "host", "python", "created"} <= record.keys()
+
+
+@pytest.mark.parametrize("content", ["", '{"schema_version": 1, "sta', "[]", "\x00" * 40])
+def test_a_record_that_was_copied_in_part_is_told_by_whoever_reads_it(tmp_path: Path, content: str):
+    store = Store(tmp_path)
+    artifact = store.get(RECIPE, lambda out: None)
+    (artifact.path / "artifact.json").write_text(content)
+    other = replace(RECIPE, version=2)
+    for read in (lambda: artifact.record, lambda: store.find(str(artifact.path)), lambda: store.unused(30), lambda: store.why(other)):  # fmt: skip
+        with pytest.raises(InputError, match=r"artifact\.json cannot be read .* copied in part\?"):
+            read()
+
+
+def test_an_artifact_that_was_copied_in_part_is_listed_as_such_and_not_used(tmp_path: Path, capsys):
+    store = Store(tmp_path)
+    whole = store.get(RECIPE, lambda out: (out / "model").write_bytes(b"1" * 1000))
+    cut = store.get(replace(RECIPE, version=2), lambda out: (out / "model").write_bytes(b"1" * 1000))
+    older = store.get(replace(RECIPE, version=3), lambda out: (out / "model").write_bytes(b"1" * 1000))
+    record = {name: value for name, value in older.record.items() if name != "bytes"}
+    (older.path / "artifact.json").write_text(
+        json.dumps(record)
+    )  # as earlier versions wrote it: nobody knows
+    assert list_store(["ls", "--store", str(tmp_path)]) == 0
+    for artifact in (cut, older):
+        os.truncate(artifact.path / "model", 400)
+    assert [store.find(artifact.key) for artifact in (whole, older)] == [whole, older]
+    with pytest.raises(
+        InputError, match=rf"generate/{cut.key} lacks 600 of 1,000 bytes: .* copied in part\?"
+    ):
+        store.find(cut.key)
+    capsys.readouterr()
+    assert list_store(["ls", "--store", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "1 artifacts are not whole:" in told
+    assert "lacks 600 of 1,000 bytes" in told
+
+
+def test_a_line_of_the_list_names_few_of_many_inputs(tmp_path: Path, capsys):
+    inputs = {f"real/{seed}": f"{seed:016x}" for seed in range(40)}
+    Store(tmp_path).get(replace(RECIPE, inputs=inputs), lambda out: None)
+    list_store(["ls", "--store", str(tmp_path)])
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "and 34 more" in told
+    assert "real/5" in told
+    assert "real/6" not in told
 
 
 def test_a_record_without_a_schema_is_of_the_first_and_a_later_one_is_told(tmp_path: Path):
