@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing, printable
+from skinaug.errors import InputError, listing, plural, printable
 from skinaug.report.collect import PROBABILITY
 from skinaug.report.settings import Asked
 from skinaug.report.subgroups import ATTRIBUTES
@@ -230,7 +230,7 @@ def _check_rows(rows: pl.DataFrame, classes: Sequence[str], unread: Sequence[str
     keys = ["arm", "seed", "image_id"]
     repeated = rows.filter(pl.struct(keys).is_duplicated())["image_id"].unique(maintain_order=True).to_list()
     if repeated:
-        raise InputError(f"has {len(repeated)} images more than once in a run: {_some(repeated)}.")
+        raise InputError(f"has {plural(len(repeated), 'image')} more than once in a run: {_some(repeated)}.")
     without = [
         f"{arm}, seed {seed}"
         for (arm, seed), part in rows.group_by("arm", "seed", maintain_order=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
@@ -226,7 +226,9 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"Left out, of no class of the data: {counts}.")
     lines += [f"Dropped {count:,}: {reason}." for reason, count in summary["dropped"].items()]
     if summary["in_own_test"]:
-        lines.append(f"{summary['in_own_test']:,} photographs are, or show patients, of the own test set.")
+        lines.append(
+            f"Of the own test set, or with patients of it: {plural(summary['in_own_test'], 'photograph')}."
+        )
     return lines + sentences(summary["noticed"])
 
 

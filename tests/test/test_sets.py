@@ -113,7 +113,7 @@ def test_a_table_on_another_scale_with_rows_without_a_label(data: Manifest, tmp_
     columns = {"path": "f", "label": "y", "skin_type": "tone", "sex": "sex"}
     source = Csv(columns, scales={"skin_type": "fitzpatrick_pairs"}, told_by={"skin_type": "dermatologist"})
     with pytest.raises(
-        InputError, match=r"1 rows of the table have no path or no label:\n\s+row 2, b\.png: no label"
+        InputError, match=r"1 row of the table has no path or no label:\n\s+row 2, b\.png: no label"
     ):
         take(source, root, data, tmp_path / "out")
     further, summary = take(source, root, data, tmp_path / "out", on_bad="drop")
