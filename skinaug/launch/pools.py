@@ -70,7 +70,8 @@ class PoolWatch:
 
     def _tell(self, refused: Mapping[str, list[int]]) -> None:
         count = sum(map(len, refused.values()))
-        lines = [f"The pool is there, and {plural(count, 'job')} cannot be built from it; the others go on:"]
+        others = "; the others go on" if count < len(self.jobs) else ""
+        lines = [f"The pool is there, and {plural(count, 'job')} cannot be built from it{others}:"]
         for message, numbers in refused.items():
             lines += [*(f"  job {number} {self.names[number]}".rstrip() for number in numbers), message]
         self.tell("\n".join(lines))

@@ -175,7 +175,7 @@ def check_pool(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact]) -> Non
         recipe.check_pool(_images(made["dataset"].path), pool)
     except InputError as error:
         raise InputError(
-            f"The mix {cfg.mix.name}: {error}{'' if given else _enough(cfg, plan, made, pool)}"
+            f"The mix {cfg.mix.name} cannot be made. {error}{'' if given else _enough(cfg, plan, made, pool)}"
         ) from None
 
 

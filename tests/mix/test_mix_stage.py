@@ -82,7 +82,7 @@ def test_a_pool_that_is_too_small_is_refused_with_what_would_do(
     more = composed(tmp_path, "mix=synthetic", "mix.synthetic_per_class=13")
     with pytest.raises(
         InputError,
-        match=r"(?s)The mix synthetic: .*: has 12, asked 13.*generate\.per_class=22 would be enough",
+        match=r"(?s)The mix synthetic cannot be made.*: has 12, asked 13.*generate\.per_class=22 would be enough",
     ):
         check(more, made=made)
     check(more, made={"dataset": made["dataset"]})  # the pool is not there yet
