@@ -60,7 +60,7 @@ def tables_of(place: Path) -> dict[str, Path]:
     others = [name for name, path in files.items() if path.suffix.lower() not in READERS]
     if others:
         raise InputError(
-            f"{len(others)} files of {place} are neither CSV nor Parquet:\n{listing(others)}\nPredictions are read from tables "
+            f"{plural(len(others), 'file')} of {place} {'is' if len(others) == 1 else 'are'} neither CSV nor Parquet:\n{listing(others)}\nPredictions are read from tables "
             "alone, and pickles are never opened: save them as CSV or Parquet, and move other files elsewhere."
         )
     if not files:
@@ -278,14 +278,14 @@ def _check_together(table: pl.DataFrame) -> None:
         if odd.height:
             lines = [f"{image}: {', '.join(values)}" for image, values in odd.iter_rows()]
             raise InputError(
-                f"{odd.height} images have other {words} in one run than in another:\n{listing(lines)}\nAll runs must be judged on the "
+                f"{plural(odd.height, 'image has', 'images have')} other {words} in one run than in another:\n{listing(lines)}\nAll runs must be judged on the "
                 "same images."
             )
     homes = table.filter(pl.col("split") != "synthetic").group_by("group_id").agg(pl.col("split").n_unique())
     crossing = sorted(homes.filter(pl.col("split") > 1)["group_id"])
     if crossing:
         raise InputError(
-            f"{len(crossing)} patients have images in validation and test:\n{listing(crossing)}\nThresholds that they choose would be "
+            f"{plural(len(crossing), 'patient has', 'patients have')} images in validation and test:\n{listing(crossing)}\nThresholds that they choose would be "
             "judged on the same patients: leave their validation images out."
         )
 

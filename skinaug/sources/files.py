@@ -83,7 +83,7 @@ def locate(root: Path, images: str, names: Sequence[str | None]) -> list[str | N
     if finder.copies:
         copy, first = next(iter(finder.copies.items()))
         tell(
-            f"{len(finder.copies):,} files are copies of others with the same name: such as {copy} of {first}."
+            f"{plural(len(finder.copies), 'file is a copy of another', 'files are copies of others')} with the same name: such as {copy} of {first}."
         )
     found |= dict.fromkeys(elsewhere - moved.keys())
     return [prefix + (found[name] or name.replace("\\", "/")) if name else None for name in names]

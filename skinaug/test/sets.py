@@ -316,7 +316,7 @@ def _refuse_shared(learned: pl.DataFrame, name: str) -> None:
     if first.height:
         lines = [f"{image} {what} ({split})" for split, image, what in first.iter_rows()]
         raise InputError(
-            f"{first.height} photographs of the test set {name} are, or show patients, of the photographs that classifiers learn "
+            f"{plural(first.height, 'photograph')} of the test set {name} {'is, or shows' if first.height == 1 else 'are, or show'} patients, of the photographs that classifiers learn "
             f"from:\n{listing(lines)}\nRemove them, or leave them out with test.{name}.on_shared=drop. If the set numbers its "
             f"patients by itself and numbers are equal by chance, say test.{name}.patients=own."
         )

@@ -218,7 +218,7 @@ def test_other_files_are_never_opened(tmp_path: Path):
     with pytest.raises(InputError, match=r"2 of 3 tables(.|\n)*no Parquet file(.|\n)*not UTF-8"):
         read_given(place)
     (place / "d_seed0.pkl").write_bytes(pickle.dumps(GOOD))
-    with pytest.raises(InputError, match=r"1 files .*\n  d_seed0\.pkl\n.* pickles are never opened"):
+    with pytest.raises(InputError, match=r"1 file .*\n  d_seed0\.pkl\n.* pickles are never opened"):
         read_given(place)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no predictions"):
