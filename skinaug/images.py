@@ -22,7 +22,7 @@ from PIL import (
 )
 
 from skinaug.colour_profiles import BrokenProfile, to_srgb
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.progress import shown
 from skinaug.store.blobs import read_blobs, write_blobs
 from skinaug.store.digest import sha256_file
@@ -198,7 +198,7 @@ def load_pixels(manifest: Manifest, size: int, cache: Path | None = None) -> np.
                 pixels[row] = picture
     if bad:
         raise InputError(
-            f"{len(bad)} pictures are not those that their manifest lists:\n{listing(bad)}\nPut the files back, or build what "
+            f"{plural(len(bad), 'picture is not the one that its manifest lists', 'pictures are not those that their manifest lists')}:\n{listing(bad)}\nPut the files back, or build what "
             "lists them again."
         )
     if cache is not None:

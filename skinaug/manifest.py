@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.store.files import strays
 
 SCHEMA_VERSION = "1"
@@ -113,7 +113,7 @@ class Manifest:
         outside = strays(self.root, paths)
         if outside:
             raise InputError(
-                f"{len(outside)} images of the manifest lead out of its root {self.root}:\n{listing(paths[row] for row in outside)}"
+                f"{plural(len(outside), 'image')} of the manifest {'leads' if len(outside) == 1 else 'lead'} out of its root {self.root}:\n{listing(paths[row] for row in outside)}"
                 "\nReplace the links by the files, or leave the rows out."
             )
         return [self.root / path for path in paths]

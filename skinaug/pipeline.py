@@ -164,7 +164,7 @@ def check_data(cfg: DictConfig, plan: Plan, data: Manifest) -> None:
 
 
 def check_kept(cfg: DictConfig, plan: Plan) -> None:
-    """`check_data` and `check_images` of what the store holds already.
+    """`check_data`, `check_images` and `check_pool` of what the store holds already.
 
     Raises:
         InputError: as they do.
@@ -175,6 +175,7 @@ def check_kept(cfg: DictConfig, plan: Plan) -> None:
     for name, recipe in planned.items():
         if store.has(recipe):
             check_images(plan, name, store.artifact(recipe))
+    check_pool(cfg, plan, there(cfg, plan))
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:
@@ -196,17 +197,42 @@ def check_images(plan: Plan, name: str, artifact: Artifact) -> None:
         check(images)
 
 
-def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
-    """Build what a step needs and the step itself, reusing all that is there. Returns every artifact by step."""
-    store, plan = Store(Path(cfg.store)), steps(cfg, target)
-    check(cfg, plan)
+def check_pool(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact]) -> None:
+    """Refuse what the curated pool cannot serve, before a classifier is trained; accepts where the pool is not among the artifacts.
+
+    Args:
+        made: the job's artifacts so far, by step.
+
+    Raises:
+        InputError: a mix asks for more images than the pool has kept.
+    """
+    for stage in dict.fromkeys(map(stage_of, plan)):
+        stage.check_pool(cfg, plan, made)
+
+
+def there(cfg: DictConfig, plan: Plan) -> dict[str, Artifact]:
+    """The artifacts of steps that are there already, those that were made before by other jobs included."""
+    store = Store(Path(cfg.store))
+    made = {name: store.artifact(recipe) for name, recipe in recipes_of(plan).items() if store.has(recipe)}
+    return made_before(store, plan) | made
+
+
+def made_before(store: Store, plan: Plan) -> dict[str, Artifact]:
+    """Artifacts by others, with all that led to them, as far as the steps do not make them themselves."""
     own = set(map(stage_of, plan))
-    made = {  # by others, before, with all that led to them
+    return {
         name: artifact
         for step in plan.values()
         for name, artifact in store.lineage(step.digests).items()
         if stage_of(artifact.stage) not in own
     }
+
+
+def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
+    """Build what a step needs and the step itself, reusing all that is there. Returns every artifact by step."""
+    store, plan = Store(Path(cfg.store)), steps(cfg, target)
+    check(cfg, plan)
+    made = made_before(store, plan)
     for artifact in made.values():
         check_images(plan, artifact.stage, artifact)
     for name, recipe in recipes_of(plan).items():
@@ -214,6 +240,8 @@ def run(cfg: DictConfig, target: str) -> dict[str, Artifact]:
         if name == "dataset":
             check_data(cfg, plan, Manifest.read(made[name].path))
         check_images(plan, name, made[name])
+        if name in ("dataset", "curate"):
+            check_pool(cfg, plan, made)
     return made
 
 

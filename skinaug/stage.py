@@ -124,6 +124,8 @@ class Stage:
         check_parts: refuses settings that only the parts themselves can judge; asked where the stage will be built.
         check_data: refuses what the data cannot serve, given the job's steps, before anything is trained.
         tags: what a dashboard groups and filters jobs by: flat values by name.
+        check_pool: refuses what the curated pool cannot serve, given the job's steps and the artifacts so far, before a classifier is
+            trained.
 
     The checks raise InputError.
     """
@@ -135,6 +137,7 @@ class Stage:
     check_parts: Callable[[DictConfig], None] = _accept
     check_data: Callable[[DictConfig, Manifest, Plan], None] = _accept
     tags: Callable[[DictConfig], Mapping[str, Any]] = lambda cfg: {}
+    check_pool: Callable[[DictConfig, Plan, Mapping[str, Artifact]], None] = _accept
 
 
 def plain(node: Any) -> Any:

@@ -24,7 +24,7 @@ from skinaug.audit.pool import (
     fidelity_table,
     print_audit,
 )
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
 from skinaug.metrics.hashes import match_blocks, pair_blocks, perceptual_hashes
@@ -333,7 +333,9 @@ def sentences(summary: dict[str, Any]) -> list[str]:
     if summary["test_images_left_out"]:
         told.append(f"{summary['test_images_left_out']:,} real images of the test split are left out.")
     if summary["dropped"]:
-        told.append(f"{summary['dropped']:,} images that cannot be used are left out; dropped.csv tells why.")
+        told.append(
+            f"{plural(summary['dropped'], 'image')} left out that cannot be used; dropped.csv tells why."
+        )
     for kind, noticed in summary.get("noticed", {}).items():
         told += [f"{kind.capitalize()} folder: {line}" for line in of_noticed(noticed)]
     real, synthetic = (summary["scales"][kind] for kind in (REAL, SYNTHETIC))

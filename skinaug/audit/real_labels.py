@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.metrics.features import embed
 
@@ -197,5 +197,5 @@ def print_labels(folder: Path) -> None:
         if worst.height > NAMED:
             console.print(f"  ... and {worst.height - NAMED} more", highlight=False)
     if unjudged := found["guess"].null_count():
-        console.print(f"{unjudged} labels were not judged: their classes have too few patients.")
+        console.print(f"{plural(unjudged, 'label')} not judged: too few patients of the class.")
     console.print(f"Nothing was dropped. All rows: {folder / FILE_NAME}", highlight=False, soft_wrap=True)

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from rich.console import Console
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.images import SUFFIXES
 from skinaug.leaks.lineage import audit_artifact
 from skinaug.manifest import EXPOSURES, Manifest
@@ -83,20 +83,20 @@ def export(store: Store, artifact: Artifact, folder: Path, form: str) -> str:
         manifest = Manifest.read(artifact.path)
         (to_imagefolder if form == "imagefolder" else to_csv)(manifest, folder)
         (folder / CARD).write_text(data_card(store, artifact, manifest))
-        return f"{len(manifest)} pictures"
+        return plural(len(manifest), "picture")
     if artifact.stage == "classify" and form != "imagefolder":
         predictions = pl.read_parquet(artifact.path / FILE_NAME)
         if form == "isic":
             table = submission(predictions)  # of text, written as it is
             folder.mkdir(parents=True, exist_ok=True)
             table.write_csv(folder / "submission.csv")
-            return f"{table.height} rows"
+            return plural(table.height, "row")
         job = artifact.record.get("job")  # which records of old do not tell
         about = {"arm": job["mix"]["name"], "seed": job["seed"]} if job else {}
         data = store.lineage(artifact.record["inputs"])["dataset"].path
         folder.mkdir(parents=True, exist_ok=True)
         write_predictions([told(predictions, Manifest.read(data), **about)], folder)
-        return f"{predictions.height} rows"
+        return plural(predictions.height, "row")
     raise InputError(
         f"{artifact.stage}/{artifact.key} cannot be exported as {form}. Pictures ({', '.join(PICTURES)}) go to imagefolder or csv, "
         "predictions (classify) to csv or isic; other stages hold neither."
@@ -120,7 +120,7 @@ def export_runs(sweep: Path, folder: Path, form: str) -> str:
     ]
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(tables, folder)
-    return f"{sum(table.height for table in tables)} rows of {len(tables)} runs"
+    return f"{plural(sum(table.height for table in tables), 'row')} of {plural(len(tables), 'run')}"
 
 
 def _exported(study: Study) -> Iterator[tuple[Run, pl.DataFrame]]:

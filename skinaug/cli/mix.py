@@ -20,12 +20,14 @@ CHEAP = ("dataset", "copies", "mix")
 def command(cfg: DictConfig, stage: str) -> None:
     store, plan = Store(Path(cfg.store)), steps(cfg, "mix")
     if all(store.has(recipe) for name, recipe in recipes_of(plan).items() if name not in CHEAP):
-        counts = pl.read_csv(run(cfg, "mix")["mix"].path / "table.csv", schema_overrides={"label": pl.String})
-        show(counts, cfg.mix.name)
+        made = run(cfg, "mix")
+        counts = pl.read_csv(made["mix"].path / "table.csv", schema_overrides={"label": pl.String})
+        show(counts, build(cfg.mix), Manifest.read(made["dataset"].path))
         tell_next("mix")
         return
     check(cfg, plan)
     real = Manifest.read(run(cfg, "dataset")["dataset"].path)
     check_data(cfg, plan, real)
-    show(build(cfg.mix).counts(real), f"{cfg.mix.name} (planned: the pool is not made yet)")
+    recipe = build(cfg.mix)
+    show(recipe.counts(real), recipe, real, planned=True)
     tell_next("mix")

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from rich.console import Console
 
+from skinaug.errors import plural
 from skinaug.manifest import FILE_NAME
 from skinaug.store.artifact import Artifact
 
@@ -60,7 +61,7 @@ def contents(folder: Path) -> str:
         return ""
     import pyarrow.parquet as pq
 
-    return f"{pq.read_metadata(folder / FILE_NAME).num_rows:,} images in "
+    return f"{plural(pq.read_metadata(folder / FILE_NAME).num_rows, 'image')} in "
 
 
 def _words(overrides: Sequence[str], follower: str) -> str:

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, open_dict
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.launch import configs
 from skinaug.launch.overrides import by_key
 from skinaug.launch.repeats import spelled_out
@@ -185,10 +185,12 @@ def print_plan(plan: Plan) -> None:
     cost = (
         f"about {duration(sum(known))} of computing, as earlier artifacts of this store took" if known else ""
     )
-    more = f"{unknown} artifacts of which there is no earlier run" if unknown else ""
+    more = f"{plural(unknown, 'artifact')} of which there is no earlier run" if unknown else ""
     told = " and ".join(filter(None, [cost, more])) or "nothing"
     console.print(
-        f"{plan.jobs} jobs, {len(plan.seconds)} artifacts to build: {told}.", highlight=False, soft_wrap=True
+        f"{plural(plan.jobs, 'job')}, {plural(len(plan.seconds), 'artifact')} to build: {told}.",
+        highlight=False,
+        soft_wrap=True,
     )
     if plan.folds is not None:
         alone = {key: seconds for key, seconds in plan.seconds.items() if key in plan.first_fold}
@@ -196,13 +198,13 @@ def print_plan(plan: Plan) -> None:
         spent = f", about {duration(sum(timed))} of it" if timed else ""
         console.print(
             f"{plan.folds} folds, each with data set, weights, pool, filters and classifiers of its own: the first by itself takes "
-            f"{len(alone)} of the {len(plan.seconds)} artifacts{spent}.",
+            f"{len(alone)} of the {plural(len(plan.seconds), 'artifact')}{spent}.",
             highlight=False,
             soft_wrap=True,
         )
     if plan.refused:
         count = sum(map(len, plan.refused.values()))
-        console.print(f"{count} of {plan.jobs} jobs would be refused:", highlight=False)
+        console.print(f"{count} of {plural(plan.jobs, 'job')} would be refused:", highlight=False)
     for message, jobs in plan.refused.items():
         names = "\n".join(f"  {job or '(the job)'}" for job in jobs)
         console.print(f"{names}\n{message}", highlight=False, soft_wrap=True, markup=False)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from skinaug.cli.export import PICTURES, data_card, export, facts
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.manifest import Manifest
 from skinaug.models.cards import CARD, licence_fields
 from skinaug.store.artifact import Artifact
@@ -120,7 +120,7 @@ def upload(folder: Path, repository: str, kind: str, public: bool, what: str) ->
         others = sorted({file.rfilename for file in found.siblings or ()} - own)
         if others:
             raise InputError(
-                f"{repository} holds {len(others)} files that {what} has not. Give a new name, or empty it first:\n{listing(others, 5)}"
+                f"{repository} holds {plural(len(others), 'file')} that {what} has not. Give a new name, or empty it first:\n{listing(others, 5)}"
             )
         sending = True
         commit = api.upload_folder(
@@ -135,7 +135,7 @@ def upload(folder: Path, repository: str, kind: str, public: bool, what: str) ->
             f"{repository} could not be {'filled' if sending else 'made'}: {reason}.{again}"
         ) from error
     files = sum(path.is_file() for path in folder.rglob("*"))
-    return f"{files} files of {what} are in {'public' if public else 'private'} {kind} {repository}: {commit.commit_url}"
+    return f"{plural(files, 'file')} of {what} {'is' if files == 1 else 'are'} in {'public' if public else 'private'} {kind} {repository}: {commit.commit_url}"
 
 
 def _check_name(repository: str) -> None:
@@ -179,9 +179,9 @@ def _photographs(manifest: Manifest) -> str:
     """How many pictures are photographs, or were made from some, in words; "" for none."""
     table, told = manifest.table, []
     if real := int((table["source"] == "real").sum()):
-        told.append(f"{real} real photographs")
+        told.append(plural(real, "real photograph"))
     if "parents" in table.columns and (made := int((table["parents"].list.len() > 0).sum())):
-        told.append(f"{made} pictures that were made from photographs")
+        told.append(f"{plural(made, 'picture')} made from photographs")
     return " and ".join(told)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.store.digest import folder_size
 from skinaug.store.store import Store, require_whole
 
@@ -70,10 +70,10 @@ def _list(store: Store) -> int:
         )
     console = Console()
     console.print(table)
-    console.print(f"{table.row_count} artifacts, {total / 1e6:.1f} MB")
+    console.print(f"{plural(table.row_count, 'artifact')}, {total / 1e6:.1f} MB")
     if faults:
         console.print(
-            f"{len(faults)} artifacts are not whole:\n{listing(faults)}",
+            f"{plural(len(faults), 'artifact is', 'artifacts are')} not whole:\n{listing(faults)}",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -93,5 +93,5 @@ def _collect(store: Store, days: float, delete: bool) -> int:
         )
     verb = "freed" if delete else "to free"
     hint = "" if delete or not unused else "; add --yes to delete"
-    console.print(f"{len(unused)} folders, {sum(sizes) / 1e6:.1f} MB {verb}{hint}")
+    console.print(f"{plural(len(unused), 'folder')}, {sum(sizes) / 1e6:.1f} MB {verb}{hint}")
     return 0

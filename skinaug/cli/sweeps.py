@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.launch.standing import Standing, read_standing
 from skinaug.report.collect import RUN_FILE, distinct, name_arms, natural, read_run
 from skinaug.report.run import FOLD, Run
@@ -54,7 +54,7 @@ class Sweep:
         """How it stands."""
         if self.standing:
             return self.standing.words()
-        return f"{self.jobs} jobs done" if self.jobs else "a report on given predictions"
+        return f"{plural(self.jobs, 'job')} done" if self.jobs else "a report on given predictions"
 
 
 def read_sweeps(root: Path) -> list[Sweep]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.leaks.lineage import COPY_OF
 
 HELD_OUT = ("val", "test")  # the later, the less its pictures may be learned from
@@ -53,7 +53,7 @@ def refuse_patients(table: pl.DataFrame) -> None:
     """
     if lines := crossing(table):
         raise InputError(
-            f"The data's own splits share {len(lines)} patients or lesions:\n{listing(lines)}\nA patient may be in one split alone: "
+            f"The data's own splits share {plural(len(lines), 'patient or lesion', 'patients or lesions')}:\n{listing(lines)}\nA patient may be in one split alone: "
             "correct the patients or the splits, or leave the splits out, and the data are split by patient. No option of "
             "dataset.duplicates helps here."
         )

@@ -19,7 +19,7 @@ from skinaug.dataset.rows import one_row_a_file
 from skinaug.dataset.several import across_sets, complete_splits_of_sets, with_shared_names
 from skinaug.dataset.small_classes import without_small_classes
 from skinaug.dataset.splits import split_fractions
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.labels import class_named
 from skinaug.manifest import SPLITS, Manifest
 from skinaug.sources.check import usable_images
@@ -200,7 +200,9 @@ def show(summary: dict[str, Any]) -> None:
     for reason, count in summary["dropped"].items():
         console.print(f"dropped {count}: {reason}", highlight=False, markup=False)
     for label, count in summary["small_classes"].items():
-        text = f"left out {label}: {count['images']} images of {count['patients']} patients"
+        text = (
+            f"left out {label}: {plural(count['images'], 'image')} of {plural(count['patients'], 'patient')}"
+        )
         console.print(f"{text}, too few by dataset.min_patients", highlight=False, markup=False)
     if summary["near_copies"]:
         joined = summary["near_copies_across_patients"]

@@ -17,7 +17,7 @@ import polars as pl
 
 from skinaug.dataset.across_splits import copies_of_held_out, levels_of
 from skinaug.dataset.joined import large_groups
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.manifest import Manifest
 from skinaug.metrics.hashes import hamming_pairs, pair_blocks, perceptual_hashes
 from skinaug.metrics.near_copies import confirmed_pairs, embedded
@@ -186,7 +186,7 @@ def refuse_conflicts(conflicts: pl.DataFrame) -> None:
     ]
     if lines:
         raise InputError(
-            f"{len(lines)} pictures occur with different labels:\n{listing(lines)}"
+            f"{plural(len(lines), 'picture occurs', 'pictures occur')} with different labels:\n{listing(lines)}"
             "\nCorrect the labels, or leave these pictures out with dataset.duplicates.conflicts=drop."
         )
 

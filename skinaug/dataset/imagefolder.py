@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.manifest import Manifest, is_list_of_text
 from skinaug.progress import shown
 
@@ -66,7 +66,7 @@ def file_names(manifest: Manifest) -> list[str]:
     climbing = [name for name, whole in zip(exported, absolute, strict=True) if whole or not _is_inside(name)]
     if climbing:
         raise InputError(
-            f"{len(climbing)} labels and ids cannot be names of files below a folder:\n{listing(climbing)}\nRename them."
+            f"{plural(len(climbing), 'label or id cannot be a name', 'labels and ids cannot be names')} of files below a folder:\n{listing(climbing)}\nRename them."
         )
     return [
         str(PurePosixPath(label, image_id + PurePosixPath(path).suffix.lower()))

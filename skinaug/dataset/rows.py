@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 
 
 def one_row_a_file(table: pl.DataFrame, conflicts: str) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -35,7 +35,7 @@ def one_row_a_file(table: pl.DataFrame, conflicts: str) -> tuple[pl.DataFrame, p
     if conflicts == "fail" and odd.height:
         lines = [f"{path}: {words}" for path, words in odd.select("path", "labels").iter_rows()]
         raise InputError(
-            f"{len(lines)} files stand in several rows with different labels:\n{listing(lines)}\nCorrect the labels, or leave these "
+            f"{plural(len(lines), 'file stands', 'files stand')} in several rows with different labels:\n{listing(lines)}\nCorrect the labels, or leave these "
             "files out with dataset.duplicates.conflicts=drop."
         )
     again = pl.struct("path", "label").is_first_distinct().not_()

@@ -23,7 +23,7 @@ from diffusers import (
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.generate.settings import Settings, check_channels, check_fit
 from skinaug.models.base_folder import read_index
 from skinaug.models.families.family import Family, guidance_of
@@ -133,7 +133,7 @@ def check_prompts(pipeline: DiffusionPipeline, prompts: Sequence[str]) -> None:
     problems = cut_off(pipeline, prompts)
     if problems:
         raise InputError(
-            f"{len(problems)} prompts are longer than a text encoder reads. Shorten the templates, or teach fewer vectors a "
+            f"{plural(len(problems), 'prompt is longer', 'prompts are longer')} than a text encoder reads. Shorten the templates, or teach fewer vectors a "
             "class:\n" + "\n".join(problems[:10])
         )
 

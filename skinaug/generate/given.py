@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from rich.console import Console
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES, check_given
 from skinaug.manifest import GIVEN, Manifest
@@ -151,7 +151,7 @@ def _refuse_ids(pool: Manifest, data: Manifest) -> None:
     both = pool.table.join(data.table, on="image_id", how="semi")["image_id"].to_list()
     if both:
         raise InputError(
-            f"{len(both)} pictures of the pool have ids of photographs of the data:\n{listing(both)}\nLeave image_id out of the "
+            f"{plural(len(both), 'picture of the pool has an id', 'pictures of the pool have ids')} of photographs of the data:\n{listing(both)}\nLeave image_id out of the "
             "pool's table, or give it others."
         )
 
@@ -176,6 +176,6 @@ def _refuse_held_out(
             for one, other, split in found.select("image_id", "other_id", "other_split").iter_rows()
         ]
         raise InputError(
-            f"{len(lines)} pictures of the pool are near-copies of validation or test photographs:\n{listing(lines)}\nA classifier that "
+            f"{plural(len(lines), 'picture of the pool is a near-copy', 'pictures of the pool are near-copies')} of validation or test photographs:\n{listing(lines)}\nA classifier that "
             "learns from them would be judged on what it has seen. Remove them from the pool."
         )

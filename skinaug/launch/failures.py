@@ -10,7 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from skinaug.errors import Ended, InputError
+from skinaug.errors import Ended, InputError, plural
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -65,7 +65,7 @@ def raise_failures(results: Sequence[JobReturn], told: Sequence[tuple[str, str]]
         return
     if len(errors) == len(results) and all(isinstance(error, InputError) for error in errors):
         raise InputError("\n".join(dict.fromkeys(map(str, errors))))
-    lines = [f"{len(errors)} of {len(results)} jobs failed:"]
+    lines = [f"{len(errors)} of {plural(len(results), 'job')} failed:"]
     for reason in dict.fromkeys(reason for _, reason in told):
         lines += [*(f"  {name}" for name, own in told if own == reason), reason]
     raise Ended(

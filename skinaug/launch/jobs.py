@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,9 @@ from skinaug import termination
 from skinaug.errors import Ended
 from skinaug.launch.failures import failed, fault_of_input, message_of, refusal
 from skinaug.launch.overrides import by_key
+from skinaug.launch.pools import PoolWatch
 from skinaug.launch.standing import Standing
+from skinaug.launch.time_left import TimeLeft
 from skinaug.report.unfinished import STANDING, Asked
 
 LOG = "log.txt"  # in a job's folder
@@ -129,13 +132,18 @@ class SweepLauncher(Launcher):
         folder = Path(os.path.abspath(self.config.hydra.sweep.dir))
         self.standing.total += len(asked)
         self.tell_standing(folder, ended=False, jobs=len(jobs))
-        with Progress(
+        with ExitStack() as running, Progress(
             TextColumn("jobs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[told]}"),
             console=console, transient=True, disable=not self.has_logs,
         ) as progress:  # fmt: skip
             bar = progress.add_task("jobs", total=len(jobs), told="")
             show = partial(progress.update, bar)
+            watch = PoolWatch(
+                {job.number: without_hydra(job.cfg) for job in jobs}, self.task.stage, self.apart, warn
+            )  # type: ignore[attr-defined]
+            running.enter_context(watch.looking())
             for job, result in self.run(jobs, lambda told: self.show(told, show)) if jobs else ():
+                watch.look()
                 results[job.number] = result
                 progress.advance(bar)
                 verdict = "failed" if failed(result) else "done"
@@ -151,6 +159,12 @@ class SweepLauncher(Launcher):
         self.standing.ended = ended
         if jobs or (folder / STANDING).exists():
             self.standing.write(folder)
+
+    def planned(self, jobs: Sequence[Job]) -> TimeLeft:
+        """What the jobs have to build, which is told."""
+        left = TimeLeft([without_hydra(job.cfg) for job in jobs], self.task.stage)  # type: ignore[attr-defined]
+        console.print(escape(left.begin(side_by_side=self.has_logs)), highlight=False, soft_wrap=True)
+        return left
 
     def show(self, told: str, progress: Callable[..., None]) -> None:
         """How things stand: beside the progress, where nothing else is printed."""
@@ -222,6 +236,10 @@ def waves(jobs: Sequence[Job]) -> Iterator[list[Job]]:
         yield wave
         built |= set().union(*(missing[job.number] for job in wave))
         waiting = [job for job in waiting if job not in wave]
+
+
+def warn(told: str) -> None:
+    console.print(f"[yellow]{escape(told)}[/yellow]", highlight=False, soft_wrap=True)
 
 
 def asked_for(cfg: DictConfig | None, overrides: Sequence[str], sweep: DictConfig) -> Asked:

@@ -38,6 +38,7 @@ class JoblibLauncher(SweepLauncher):
         import joblib
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        self.planned(jobs)
         each = devices(jobs[0].cfg)
         gpus = [] if jobs[0].cfg.trainer.accelerator == "cpu" else visible_gpus()
         cores = own_cores()

@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.launch.failures import failed, message_of
 
 if TYPE_CHECKING:
@@ -116,10 +116,12 @@ class SearchSweeper(Sweeper):
                 self._tell(study, trial, results[start : start + len(self.seeds)])
         done = [trial for trial in study.trials if trial.value is not None]
         if not done:
-            raise InputError(f"All {self.trials} trials of the search failed: their messages are above.")
+            raise InputError(
+                f"{'All ' * (self.trials > 1)}{plural(self.trials, 'trial')} of the search failed: the messages are above."
+            )
         values = "  ".join(f"{key}={value}" for key, value in study.best_params.items())
         console.print(
-            f"{len(done)} trials, best on validation images: {values}: {study.best_value:.4f}",
+            f"{plural(len(done), 'trial')}, best on validation images: {values}: {study.best_value:.4f}",
             highlight=False,
             soft_wrap=True,
         )

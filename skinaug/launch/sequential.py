@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from hydra.core.utils import JobReturn
 
-from skinaug.launch.jobs import Job, SweepLauncher, without_hydra
-from skinaug.launch.time_left import TimeLeft
+from skinaug.errors import plural
+from skinaug.launch.jobs import Job, SweepLauncher
 
 
 class SequentialLauncher(SweepLauncher):
@@ -16,10 +16,9 @@ class SequentialLauncher(SweepLauncher):
     has_logs = False
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:
-        left = TimeLeft([without_hydra(job.cfg) for job in jobs], self.task.stage)  # type: ignore[attr-defined]
-        tell(left.begin())
+        left = self.planned(jobs)
         for count, job in enumerate(jobs, 1):
             tell(f"job {job.number}: {self.apart[job.number]}")
             yield job, job()
             if told := left.after(count):
-                tell(f"{count} of {len(jobs)} jobs are done: {told}")
+                tell(f"{count} of {plural(len(jobs), 'job')} {'is' if count == 1 else 'are'} done: {told}")

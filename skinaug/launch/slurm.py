@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from skinaug.errors import Ended, InputError
+from skinaug.errors import Ended, InputError, plural
 from skinaug.launch.jobs import LOG, Job, SweepLauncher, waves
 
 LOOK = 2.0  # seconds between looks at the cluster's queue
@@ -82,6 +82,7 @@ class SlurmLauncher(SweepLauncher):
             raise InputError(
                 "hydra/launcher=slurm: there is no sbatch here. Launch from a machine of the cluster."
             )
+        self.planned(jobs)
         folder = jobs[0].folder.parent / "slurm"
         executor = submitit.AutoExecutor(folder, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout)
         sent: dict[str, tuple[Job, Any]] = {}
@@ -100,7 +101,7 @@ class SlurmLauncher(SweepLauncher):
                 (job.folder / LOG).symlink_to(os.path.relpath(handle.task(0).paths.stdout, job.folder))
         arrays = " ".join(dict.fromkeys(name.partition("_")[0] for name in sent))
         console.print(
-            f"Slurm has {len(sent)} jobs ({arrays}); logs in {jobs[0].folder.parent}/<job>/{LOG}. They go on if this command is "
+            f"Slurm has {plural(len(sent), 'job')} ({arrays}); logs in {jobs[0].folder.parent}/<job>/{LOG}. They go on if this command is "
             f"stopped; `scancel {arrays}` stops them.",
             highlight=False,
         )

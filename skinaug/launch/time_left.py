@@ -8,6 +8,7 @@ from statistics import fmean
 
 from omegaconf import DictConfig
 
+from skinaug.errors import plural
 from skinaug.store.artifact import Recipe
 from skinaug.store.store import Store
 from skinaug.store.timings import duration, nearest_seconds, timings
@@ -39,10 +40,10 @@ class TimeLeft:
         self.earlier = {key: nearest_seconds(every[key], earlier) for key in self.missing}
         self.measured: dict[str, list[float]] = {}
 
-    def begin(self) -> str:
-        """What all jobs have to build, in words."""
-        told = self._words(self.needs)
-        count = f"{len(self.needs)} jobs, {len(self.missing)} artifacts to build"
+    def begin(self, side_by_side: bool = False) -> str:
+        """What all jobs have to build, in words; of jobs side by side, what they take together is no time to wait."""
+        told = self._words(self.needs, " of computing" if side_by_side else "")
+        count = f"{plural(len(self.needs), 'job')}, {plural(len(self.missing), 'artifact')} to build"
         return f"{count}: {told}" if told else count
 
     def after(self, count: int) -> str:
@@ -55,7 +56,7 @@ class TimeLeft:
         told = self._words(self.needs[count:])
         return f"{told} left" if told else ""
 
-    def _words(self, needs: Sequence[dict[str, Recipe]]) -> str:
+    def _words(self, needs: Sequence[dict[str, Recipe]], of: str = "") -> str:
         wanted = {key: recipe for need in needs for key, recipe in need.items() if key in self.missing}
         known, untimed = 0.0, dict[str, None]()
         for key, recipe in wanted.items():
@@ -65,6 +66,6 @@ class TimeLeft:
                 untimed[recipe.stage] = None
             else:
                 known += seconds
-        about = f"about {duration(known)}" if known >= LEAST else ""
+        about = f"about {duration(known)}{of}" if known >= LEAST else ""
         later = f"{', '.join(untimed)}, which nothing here has timed yet" if untimed else ""
         return " and ".join(filter(None, [about, later]))

@@ -15,7 +15,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from skinaug.errors import InputError, listing, printable
+from skinaug.errors import InputError, listing, plural, printable
 from skinaug.manifest import Manifest
 from skinaug.store.files import write_text
 
@@ -141,7 +141,7 @@ def print_certificate(certificate: Mapping[str, Any], of: str) -> None:
     console = Console()
     console.print(table)
     held_out = [
-        f"{split}: {counts['images']} photographs of {counts['patients']} patients"
+        f"{split}: {plural(counts['images'], 'photograph')} of {plural(counts['patients'], 'patient')}"
         for split, counts in certificate["held_out"].items()
     ]
     console.print(f"Held out: {'; '.join(held_out)}", highlight=False)

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.metrics.features import check_dimensions, check_sets
 
 ENOUGH_FOR_FID = 10_000
@@ -69,7 +69,7 @@ def read_statistics(path: Path) -> Statistics:
     sound = np.isfinite(mean).all() and np.isfinite(covariance).all() and (covariance.diagonal() >= 0).all()
     if count < 2 or not sound or not np.allclose(covariance, covariance.T):
         raise InputError(
-            f"{path} holds no statistics: {count} images, or a mean or covariance that no set of images has. Write it anew."
+            f"{path} holds no statistics: {plural(count, 'image')}, or a mean or covariance that no set of images has. Write it anew."
         )
     return Statistics(count, mean, covariance)
 

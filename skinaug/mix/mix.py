@@ -8,7 +8,7 @@ has a fixed place in its class's queue (`selection`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.manifest import Manifest
 from skinaug.mix.selection import (
     BY_SCORE,
@@ -189,6 +189,25 @@ class Mix:
             {"label": list(kept), "real": list(kept.values()), "synthetic": list(added.values())}
         )
 
+    def leaving_out(self, most: int) -> list[str]:
+        """The settings that leave out real training images where a class has at most so many, as they would be typed."""
+        limits = ("real_limit", "real_per_class", "max_per_class")
+        cuts = {name: limit for name in limits if (limit := getattr(self, name)) is not None and limit < most}
+        if self.real_per_class is None and self.real_ratio < 1:
+            cuts["real_ratio"] = self.real_ratio
+        if self.entry == "replace":
+            cuts["entry"] = self.entry
+        return [f"mix.{name}={value}" for name, value in cuts.items()]
+
+    def check_pool(self, real: Manifest, pool: Manifest) -> None:
+        """Refuse a pool with too few images, without drawing any.
+
+        Raises:
+            InputError: as a draw would; names each class, what the pool has and what is asked.
+        """
+        for _ in self._shares(pool.split("train"), self._asked(real)[1]):
+            pass
+
     def kept(self, real: Manifest) -> dict[str, int]:
         """Real images of each class that the mix trains on. Raises as `counts`."""
         return self._asked(real)[0]
@@ -258,9 +277,7 @@ class Mix:
     ) -> Manifest:
         """Images of the pool: from the whole of it, or from each pool and prompt set its share."""
         parts = []
-        of_pools = shared_among([("images in the pool", pool, asked)], "pool", self.pools)
-        for what, part, wanted in shared_among(of_pools, "prompt_set", self.prompt_sets):
-            require(wanted, _count(part), what, POOL_ADVICE)
+        for part, wanted in self._shares(pool, asked):
             queued = queue(part.table, self.seed)
             if self.selection in BY_SCORE:
                 if scores is None:
@@ -275,6 +292,16 @@ class Mix:
                 queued = by_diversity(part, queued, wanted, features)
             parts.append(first(queued, wanted))
         return pool.with_table(pl.concat(parts))
+
+    def _shares(
+        self, pool: Manifest, asked: Mapping[str, int]
+    ) -> Iterator[tuple[Manifest, Mapping[str, int]]]:
+        """The whole pool, or each part of it that has a weight, and how many images of each class come from there. Raises InputError
+        where it has too few."""
+        of_pools = shared_among([("images in the pool", pool, asked)], "pool", self.pools)
+        for what, part, wanted in shared_among(of_pools, "prompt_set", self.prompt_sets):
+            require(wanted, _count(part), what, POOL_ADVICE)
+            yield part, wanted
 
     def _enter(self, mixed: Manifest) -> Manifest:
         """The rows with the columns that tell training how synthetic (first value) and real ones (second) enter it."""
@@ -314,7 +341,7 @@ def mix(
     table = count_sources(manifest)
     manifest.write(out)
     table.write_csv(out / "table.csv")
-    show(table, recipe.name)
+    show(table, recipe, real)
     return manifest
 
 
@@ -330,14 +357,33 @@ def count_sources(manifest: Manifest) -> pl.DataFrame:
     )
 
 
-def show(table: pl.DataFrame, name: str) -> None:
-    """Print what `count_sources` counted, with sums."""
-    shown = Table("class", "real", "synthetic", title=f"mix {escape(name)}: training images")
-    for row in table.iter_rows():
-        shown.add_row(*(escape(str(cell)) for cell in row))
+def show(table: pl.DataFrame, recipe: Mix, real: Manifest, planned: bool = False) -> None:
+    """Print what `count_sources` counted, with sums, and how many photographs there were where the mix leaves some out.
+
+    Args:
+        real: the data set.
+        planned: whether the images are only asked for.
+    """
+    note = " (planned: the pool is not made yet)" if planned else ""
+    shown = Table("class", "real", "synthetic", title=f"mix {escape(recipe.name)}{note}: training images")
+    has = _count(real.split("train"))
+    used = has if recipe.control == "fresh_real" else recipe.kept(real)  # fresh ones come on top, of all
+    counts = [(count, used[label], has[label]) for label, count in table.select("label", "real").iter_rows()]
+    for (label, _, synthetic), own in zip(table.iter_rows(), counts, strict=True):
+        shown.add_row(escape(label), _of(*own), str(synthetic))
     shown.add_section()
-    shown.add_row("all", str(table["real"].sum()), str(table["synthetic"].sum()))
+    shown.add_row("all", _of(*map(sum, zip(*counts, strict=True))), str(table["synthetic"].sum()))
     Console().print(shown)
+    if left := sum(has.values()) - sum(used.values()):
+        said = f"{plural(left, 'real training image')} left out by {', '.join(recipe.leaving_out(max(has.values())))}"
+        Console().print(said, highlight=False, soft_wrap=True)
+
+
+def _of(count: int, used: int, has: int) -> str:
+    """A number of real images, beside those that there are where not all are used: "20 of 24"; repeated ones on top."""
+    if used == has:
+        return str(count)
+    return f"{used} of {has}" if count == used else f"{count} ({used} of {has}, repeated)"
 
 
 def scale(ratio: float, count: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from skinaug.manifest import Manifest
 from skinaug.mix.selection import BY_SCORE
 from skinaug.pools import curated_pool, curated_pools, in_pool
 from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain, teacher, without_later
+from skinaug.store.artifact import Artifact
 from skinaug.store.store import Store
 
 if TYPE_CHECKING:
@@ -161,6 +164,38 @@ def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
         )
 
 
+def check_pool(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact]) -> None:
+    """Refuse a mix that asks for more images than its pool has kept, as soon as the pool is there."""
+    recipe, given = build(cfg.mix), given_pools(cfg)
+    if not recipe.needs_pool or not {"dataset", *(given or ["curate"])} <= {*made}:
+        return
+    pool = curated_pool(made) if given else _images(made["curate"].path)
+    assert pool is not None, "all of its pools are made"
+    try:
+        recipe.check_pool(_images(made["dataset"].path), pool)
+    except InputError as error:
+        raise InputError(
+            f"The mix {cfg.mix.name} cannot be made. {error}{'' if given else _enough(cfg, plan, made, pool)}"
+        ) from None
+
+
+def _enough(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact], pool: Manifest) -> str:
+    """What would give each class enough of the study's own pool, at the share that the filters have kept, in words."""
+    drawn = plan["generate"].images_per_class if "generate" in plan else None
+    kept = dict(pool.split("train").table.group_by("label").len().iter_rows())
+    asked = build(cfg.mix).counts(_images(made["dataset"].path)).select("label", "synthetic").iter_rows()
+    shares = [count / kept[label] if label in kept else math.inf for label, count in asked if count]
+    if drawn is None or max(shares) in (math.inf, 0) or max(shares) <= 1:
+        return ""
+    return f" At the share that the filters keep, generate.per_class={math.ceil(drawn * max(shares))} would be enough."
+
+
+@lru_cache(maxsize=8)
+def _images(folder: Path) -> Manifest:
+    """Of an artifact, which never changes; a sweep asks about one pool for many jobs."""
+    return Manifest.read(folder)
+
+
 def build_tones(job: Build) -> None:
     from skinaug.mix.tones import shift_tones
 
@@ -207,4 +242,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
 
 TONES = Stage("tones", 1, tone_steps)
 EXPOSED = Stage("exposed", 1, exposed_steps, check_exposed, check_data=check_exposed_data)
-STAGE = Stage("mix", 2, steps, check, check_data=check_data, tags=tags)
+STAGE = Stage("mix", 2, steps, check, check_data=check_data, tags=tags, check_pool=check_pool)

@@ -11,7 +11,7 @@ import polars as pl
 from PIL import Image
 from rich.console import Console
 
-from skinaug.errors import InputError
+from skinaug.errors import InputError, plural
 from skinaug.images import open_image, square
 from skinaug.manifest import Manifest
 from skinaug.metrics.colour import lab_of_pixels, pixels_of_lab
@@ -86,7 +86,7 @@ def shift_tones(repeated: Manifest, ita: Sequence[float] | None, seed: int, out:
 def _tell(angles: np.ndarray, photographs: int) -> None:
     """Print how many pictures were made, and which tones they have."""
     ends = f": {angles.min():.0f} to {angles.max():.0f} degrees" if len(angles) else ""
-    text = f"{len(angles)} pictures of {photographs} photographs have skin of another tone{ends}"
+    text = f"{plural(len(angles), 'picture')} of {plural(photographs, 'photograph')} with skin of another tone{ends}"
     Console().print(text, highlight=False)
 
 

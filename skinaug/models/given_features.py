@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def _check(path: Path, ids: pl.Series, vectors: np.ndarray) -> None:
             f"{path} holds {len(ids)} vectors of {vectors.shape[1]} numbers: there must be some."
         )
     if ids.null_count():
-        raise InputError(f"{path} has {ids.null_count()} rows without an image_id: give each its own.")
+        raise InputError(
+            f"{path} has {plural(ids.null_count(), 'row')} without an image_id: give each its own."
+        )
     _refuse_repeated(str(path), ids)
     bad = ids.filter(pl.Series(~np.isfinite(vectors).all(1)))
     if len(bad):
@@ -168,7 +170,7 @@ def _refuse_repeated(name: str, ids: pl.Series) -> None:
     twice = ids.filter(ids.is_duplicated()).unique(maintain_order=True)
     if len(twice):
         raise InputError(
-            f"{name} names {len(twice):,} images more than once:\n{listing(twice)}\nKeep one vector of each."
+            f"{name} names {plural(len(twice), 'image')} more than once:\n{listing(twice)}\nKeep one vector of each."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+
 from skinaug.report.collect import varying
 from skinaug.report.run import Run
 from skinaug.report.swept import flatten

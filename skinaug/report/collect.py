@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.progress import shown
 from skinaug.report.failures import refusal
 from skinaug.report.run import FILE_NAME, GIVEN, Run
@@ -48,7 +48,7 @@ def read_runs(folder: Path) -> list[Run]:
             faults.append(f"{file}: {type(error).__name__}: {error}")
     if faults:
         raise InputError(
-            f"{len(faults)} files are not readable as runs:\n{listing(faults)}\nDelete them or run their jobs again."
+            f"{plural(len(faults), 'file')} cannot be read as runs:\n{listing(faults)}\nDelete what cannot be read, or run its jobs again."
         )
     return runs
 

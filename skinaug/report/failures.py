@@ -11,7 +11,7 @@ from skinaug.errors import listing, plural, printable
 from skinaug.report.run import FOLD, POOL, SPLIT, Run
 from skinaug.report.unfinished import NOT_ENDED
 
-MOST_LETTERS = 400  # of a reason, where it is told in a line
+MOST_LETTERS = 500  # of a reason, where it is told in a line
 MOST_JOBS = 8  # of one arm and reason that a line names
 MOST_LINES = 12  # that are shown; failures.csv has all
 SCHEMA = {"arm": pl.String, "jobs": pl.String, "count": pl.Int64, "in_part": pl.Boolean, "reason": pl.String}
@@ -99,8 +99,13 @@ def _beside_arms(failures: pl.DataFrame) -> str:
 
 
 def in_a_line(reason: str) -> str:
-    """A reason of several lines in one."""
-    text = printable(" ".join(reason.split()))
+    """A reason of several lines in one: lines of a list apart by semicolons, the others sentences."""
+    text = ""
+    for line in filter(str.strip, reason.splitlines()):
+        item = line.startswith(" ")
+        between = " " if not text or text[-1] in ".:" else "; " if item else ". "
+        text += between + line.strip()
+    text = printable(text.strip())
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS].rstrip()} ..."
 
 

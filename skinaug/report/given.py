@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from skinaug.errors import InputError, listing, printable
+from skinaug.errors import InputError, listing, plural, printable
 from skinaug.report.collect import PROBABILITY
 from skinaug.report.settings import Asked
 from skinaug.report.subgroups import ATTRIBUTES
@@ -60,7 +60,7 @@ def tables_of(place: Path) -> dict[str, Path]:
     others = [name for name, path in files.items() if path.suffix.lower() not in READERS]
     if others:
         raise InputError(
-            f"{len(others)} files of {place} are neither CSV nor Parquet:\n{listing(others)}\nPredictions are read from tables "
+            f"{plural(len(others), 'file')} of {place} {'is' if len(others) == 1 else 'are'} neither CSV nor Parquet:\n{listing(others)}\nPredictions are read from tables "
             "alone, and pickles are never opened: save them as CSV or Parquet, and move other files elsewhere."
         )
     if not files:
@@ -230,7 +230,7 @@ def _check_rows(rows: pl.DataFrame, classes: Sequence[str], unread: Sequence[str
     keys = ["arm", "seed", "image_id"]
     repeated = rows.filter(pl.struct(keys).is_duplicated())["image_id"].unique(maintain_order=True).to_list()
     if repeated:
-        raise InputError(f"has {len(repeated)} images more than once in a run: {_some(repeated)}.")
+        raise InputError(f"has {plural(len(repeated), 'image')} more than once in a run: {_some(repeated)}.")
     without = [
         f"{arm}, seed {seed}"
         for (arm, seed), part in rows.group_by("arm", "seed", maintain_order=True)
@@ -278,14 +278,14 @@ def _check_together(table: pl.DataFrame) -> None:
         if odd.height:
             lines = [f"{image}: {', '.join(values)}" for image, values in odd.iter_rows()]
             raise InputError(
-                f"{odd.height} images have other {words} in one run than in another:\n{listing(lines)}\nAll runs must be judged on the "
+                f"{plural(odd.height, 'image has', 'images have')} other {words} in one run than in another:\n{listing(lines)}\nAll runs must be judged on the "
                 "same images."
             )
     homes = table.filter(pl.col("split") != "synthetic").group_by("group_id").agg(pl.col("split").n_unique())
     crossing = sorted(homes.filter(pl.col("split") > 1)["group_id"])
     if crossing:
         raise InputError(
-            f"{len(crossing)} patients have images in validation and test:\n{listing(crossing)}\nThresholds that they choose would be "
+            f"{plural(len(crossing), 'patient has', 'patients have')} images in validation and test:\n{listing(crossing)}\nThresholds that they choose would be "
             "judged on the same patients: leave their validation images out."
         )
 

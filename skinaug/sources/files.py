@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.images import SUFFIXES, is_picture
 from skinaug.sources.pictures import Finder
 from skinaug.sources.tables import METADATA
@@ -48,7 +48,7 @@ def refuse_names(paths: Sequence[str]) -> None:
     bad = [path for path in paths if not is_utf8(path)]
     if bad:
         raise InputError(
-            f"{len(bad)} names of image files are not UTF-8:\n{listing(bad)}\nRename them, or move them elsewhere."
+            f"{plural(len(bad), 'name')} of image files {'is' if len(bad) == 1 else 'are'} not UTF-8:\n{listing(bad)}\nRename them, or move them elsewhere."
         )
 
 
@@ -83,7 +83,7 @@ def locate(root: Path, images: str, names: Sequence[str | None]) -> list[str | N
     if finder.copies:
         copy, first = next(iter(finder.copies.items()))
         tell(
-            f"{len(finder.copies):,} files are copies of others with the same name: such as {copy} of {first}."
+            f"{plural(len(finder.copies), 'file is a copy of another', 'files are copies of others')} with the same name: such as {copy} of {first}."
         )
     found |= dict.fromkeys(elsewhere - moved.keys())
     return [prefix + (found[name] or name.replace("\\", "/")) if name else None for name in names]

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 
 
 class Finder:
@@ -55,7 +55,7 @@ class Finder:
         if self._ambiguous:
             lines = [f"{name}: {', '.join(paths)}" for name, paths in self._ambiguous.items()]
             raise InputError(
-                f"{len(lines)} names in the tables fit several different pictures under {self.root}:\n{listing(lines)}"
+                f"{plural(len(lines), 'name in the tables fits', 'names in the tables fit')} several different pictures under {self.root}:\n{listing(lines)}"
                 "\nRemove the pictures that are not meant, such as those of another size."
             )
 

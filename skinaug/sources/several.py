@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.sources.left_out import LEFT_OUT, taken_and_left
 from skinaug.sources.root import check_root, root_digest
 from skinaug.sources.told import tell
@@ -91,7 +91,7 @@ class Several:
             paths = taken_and_left(table)[0]["path"].drop_nulls().to_list()
             if outside := strays(folder, paths):
                 raise InputError(
-                    f"{len(outside)} images of {name} lead out of its folder {folder}:\n"
+                    f"{plural(len(outside), 'image')} of {name} {'leads' if len(outside) == 1 else 'lead'} out of its folder {folder}:\n"
                     f"{listing(paths[row] for row in outside)}\nReplace the links by the files, or leave the rows out."
                 )
             table = _of_classes(name, table, self.sets[name]["classes"])
@@ -127,7 +127,9 @@ def _of_classes(name: str, table: pl.DataFrame, classes: list[str] | None) -> pl
         )
     left = pl.col(LEFT_OUT).is_not_null() if LEFT_OUT in table.columns else pl.lit(False)
     kept = table.filter(pl.col("label").is_in([str(label) for label in classes]) | left)
-    tell(f"left out {len(table) - len(kept):,} images of {name}, of none of its classes that are asked for")
+    tell(
+        f"left out {plural(len(table) - len(kept), 'image')} of {name}, of none of its classes that are asked for"
+    )
     return kept
 
 

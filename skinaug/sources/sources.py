@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.sources.files import list_images, locate, metadata_files, refuse_names, unlisted
 from skinaug.sources.nested import above, inside_classes
 from skinaug.sources.tables import METADATA, read_columns, read_csv, read_metadata, tidy
@@ -97,7 +97,7 @@ class Folder:
         stray = [str(path) for path in paths if len(path.parts) < depth + 2]
         if stray:
             raise InputError(
-                f"A folder source wants one sub-folder a class under {root}, and {len(stray)} images lie in none:"
+                f"A folder source wants one sub-folder a class under {root}, and {plural(len(stray), 'image lies in none', 'images lie in none')}:"
                 f"\n{listing(stray)}\nMove them into the folder of their class, or elsewhere."
                 f"{above(root) if len(stray) == len(paths) else ''}"
             )

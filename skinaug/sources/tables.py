@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.sources.labels import NO_LABEL, one_hot_option, refuse_lists
 from skinaug.sources.told import tell
 from skinaug.sources.values import Value, check_value, columns_of, read_value
@@ -133,7 +133,7 @@ def _refuse_encoding(path: Path) -> None:
         bad = [f"line {number}" for number, line in enumerate(file, start=1) if not _is_utf8(line)]
     if bad:
         raise InputError(
-            f"{path} is not UTF-8 in {len(bad)} lines:\n{listing(bad)}\nSave it as UTF-8; spreadsheets have `CSV UTF-8`, and "
+            f"{path} is not UTF-8 in {plural(len(bad), 'line')}:\n{listing(bad)}\nSave it as UTF-8; spreadsheets have `CSV UTF-8`, and "
             "`iconv -f LATIN1 -t UTF-8` converts what an older program wrote."
         )
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.sources.tables import SPLIT_WORDS
 from skinaug.sources.told import tell
 
@@ -96,7 +96,7 @@ def tell_left_out(splits: Mapping[str, str | None], tops: Sequence[str | None]) 
     """Whether each image, by the folder right below the root that it lies in, is to be read; the others are counted and told."""
     without = {top for top, split in splits.items() if split is None}
     for top in sorted(without):
-        tell(f"left out {tops.count(top):,} images in {top}/, as source.splits says")
+        tell(f"left out {plural(tops.count(top), 'image')} in {top}/, as source.splits says")
     return [top not in without for top in tops]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skinaug.errors import plural
 from skinaug.store.artifact import changes
 
 MEASURED = ("seconds", "images_per_second")  # names in JSON files that tell how fast the machine was
@@ -47,7 +48,7 @@ def compare_files(old: Path, new: Path, but: Collection[str] = ()) -> list[Verdi
     together: list[Verdict] = []
     for folder, verdicts in folders.items():
         if folder and len(verdicts) > 1 and all(verdict.equal for verdict in verdicts):
-            together.append(Verdict(f"{folder}/", True, f"{len(verdicts)} files"))
+            together.append(Verdict(f"{folder}/", True, f"{plural(len(verdicts), 'file')}"))
         else:
             together += verdicts
     return together

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import GIVEN, Manifest
 from skinaug.metrics.hashes import hash_table
@@ -43,6 +43,6 @@ def refuse_given_copies(
     if found.height:
         lines = [f"{one} is {other}" for one, other in found.select("image_id", "other_id").iter_rows()]
         raise InputError(
-            f"{found.height} pictures of the pool are near-copies of photographs of the test set {name}:\n{listing(lines)}\n"
+            f"{plural(found.height, 'picture of the pool is a near-copy of photographs', 'pictures of the pool are near-copies of photographs')} of the test set {name}:\n{listing(lines)}\n"
             "Remove them from the pool, or the photographs from the test set."
         )

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.labels import by_class, class_named
 from skinaug.leaks.lineage import COPIES
 from skinaug.manifest import Manifest
@@ -230,7 +230,9 @@ def told(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"Left out, of no class of the data: {counts}.")
     lines += [f"Dropped {count:,}: {reason}." for reason, count in summary["dropped"].items()]
     if summary["in_own_test"]:
-        lines.append(f"{summary['in_own_test']:,} photographs are, or show patients, of the own test set.")
+        lines.append(
+            f"Of the own test set, or with patients of it: {plural(summary['in_own_test'], 'photograph')}."
+        )
     if said := sentence(summary["without_patient"]):
         lines.append(f"{said} Intervals are too narrow where patients have several.")
     return lines + sentences(summary["noticed"])
@@ -320,7 +322,7 @@ def _refuse_shared(learned: pl.DataFrame, name: str) -> None:
     if first.height:
         lines = [f"{image} {what} ({split})" for split, image, what in first.iter_rows()]
         raise InputError(
-            f"{first.height} photographs of the test set {name} are, or show patients, of the photographs that classifiers learn "
+            f"{plural(first.height, 'photograph')} of the test set {name} {'is, or shows' if first.height == 1 else 'are, or show'} patients, of the photographs that classifiers learn "
             f"from:\n{listing(lines)}\nRemove them, or leave them out with test.{name}.on_shared=drop. If the set numbers its "
             f"patients by itself and numbers are equal by chance, say test.{name}.patients=own."
         )

@@ -322,7 +322,7 @@ def test_paths_that_climb_are_never_read(rng: random.Random, tmp_path: Path, tal
             Manifest(table(root).with_columns(path=pl.lit(name)), root, ("acne",))
     for name in ["out.png", "away/s.png", "up/secret/s.png", "chain.png"]:
         manifest = Manifest(table(root).with_columns(path=pl.lit(name)), root, ("acne",))
-        with pytest.raises(InputError, match="lead out of its root"):
+        with pytest.raises(InputError, match=r"leads? out of its root"):
             load_pixels(manifest, 8)
     tally.inputs += 2 * len(climbing + absent) + 12
 
@@ -358,7 +358,7 @@ def test_tables_are_read_as_python_reads_them(rng: random.Random, tmp_path: Path
         bad = [row for row in rows if not row["file"].strip() or row["dx"].strip().lower() in UNKNOWN]
         tally.inputs += 1
         if bad:
-            with pytest.raises(InputError, match=f"{len(bad)} rows of the table"):
+            with pytest.raises(InputError, match=f"{len(bad)} rows? of the table"):
                 Csv(COLUMNS).load(tmp_path)
             continue
         read = Csv(COLUMNS).load(tmp_path)
@@ -387,7 +387,7 @@ TABLES = {  # content: what is told of it
     b"file,dx,patient\na.png,n\xe6vus,1\n": "line 2",
     "file,dx,patient\na.png,acne,1\n".encode("utf-16"): "not UTF-8",
     b"file,dx,patient\na.png,acne,1,2,3\n": "cannot be read as a CSV",
-    b"file,dx,patient\na.png\n": "1 rows of the table",
+    b"file,dx,patient\na.png\n": "1 row of the table",
     b"file,dx,patient\na.png,NaN,1\nb.png,,1\n,acne,1\n": "3 rows of the table",
     b'file,dx,patient\n"a.png,acne,1\n': "cannot be read as a CSV",
     b"file;dx;patient\na.png;acne;1\n": "lacks columns",

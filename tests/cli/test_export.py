@@ -362,7 +362,7 @@ def test_photographs_go_only_where_asked_for_and_with_their_licence(
     drawn = Manifest.read(only(study, "curate"))
     parents = pl.Series([["i0"], *[[]] * (len(drawn) - 1)], dtype=pl.List(pl.String))
     drawn.with_table(drawn.table.with_columns(parents=parents)).write(folder)
-    assert "holds 1 pictures that were made from photographs" in refused(capsys, str(folder), "me/data", *x)
+    assert "holds 1 picture made from photographs" in refused(capsys, str(folder), "me/data", *x)
 
 
 def test_a_classifier_is_timms_and_its_card_runs(

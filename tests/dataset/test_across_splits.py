@@ -93,9 +93,7 @@ def test_copies_of_held_out_pictures_leave_training_and_validation_with_a_count(
 
 def test_one_patient_in_several_splits_is_another_matter(root: Path):
     picture(99).save(root / "test" / "a" / "Ptraina0_9.png")
-    with pytest.raises(
-        InputError, match=r"(?s)share 1 patients or lesions:.*Ptraina0: test, train.*No option"
-    ):
+    with pytest.raises(InputError, match=r"(?s)share 1 patient or lesion:.*Ptraina0: test, train.*No option"):
         build(root)
     picture(0).save(root / "test" / "a" / "Ptraina0_9.png")  # a copy of his only picture that is left
     (root / "train" / "a" / "Ptraina0_1.png").unlink()

@@ -117,7 +117,7 @@ def test_one_picture_saved_anew_with_another_label_is_dropped_too(root):
 
 def test_conflicts_can_fail_or_stay(root):
     picture(0).save(root / "eczema" / "P91_0.png")
-    message = r"(?s)1 pictures.*acne/P00_0\.png is acne, eczema/P91_0\.png is eczema"
+    message = r"(?s)1 picture .*acne/P00_0\.png is acne, eczema/P91_0\.png is eczema"
     with pytest.raises(InputError, match=message):
         build(root, duplicates=Duplicates(conflicts="fail"))
     manifest, *_ = build(root, duplicates=Duplicates(conflicts="keep", max_hamming=None))
@@ -298,7 +298,7 @@ def test_one_file_in_several_rows_is_one_image(root):
         groups = dict(manifest.table.select("path", "group_id").iter_rows())
         assert groups[images[4]] == groups[images[10]] == "p2"
         assert pl.read_parquet(root.parent / "out" / "hashes.parquet").height == len(manifest)
-    with pytest.raises(InputError, match=rf"1 files .* different labels:\n\s+{images[2]}: a, e\n"):
+    with pytest.raises(InputError, match=rf"1 file .* different labels:\n\s+{images[2]}: a, e\n"):
         build(root, source=source, duplicates=Duplicates(max_hamming=4, conflicts="fail"))
     with pytest.raises(InputError, match=rf"{images[2]}: a, e\n"):
         build(root, source=source, duplicates=None)

@@ -150,9 +150,7 @@ def test_held_out_photographs_in_it_are_refused(data: Manifest, split: str, mirr
     if mirrored:
         stolen = stolen.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     stolen.save(root / "acne/stolen.jpg", quality=90)
-    with pytest.raises(
-        InputError, match=rf"(?s)1 pictures of the pool.*acne/stolen.jpg is nevus/{split}.png"
-    ):
+    with pytest.raises(InputError, match=rf"(?s)1 picture of the pool.*acne/stolen.jpg is nevus/{split}.png"):
         take(Folder(), root, data, tmp_path / "out")
     assert not (tmp_path / "out/manifest.parquet").exists()
     shutil.copy(
@@ -196,7 +194,7 @@ def test_ids_of_photographs_are_refused(data: Manifest, tmp_path: Path):
     rows = [{"file_name": "acne/a.png", "image_id": "acne/train.png"}, {"file_name": "nevus/b.png"}]
     (root / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(
-        InputError, match=r"(?s)1 pictures of the pool have ids of photographs.*acne/train.png"
+        InputError, match=r"(?s)1 picture of the pool has an id of photographs.*acne/train.png"
     ):
         take(ImageFolder(), root, data, tmp_path / "out")
 

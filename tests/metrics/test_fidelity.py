@@ -218,7 +218,7 @@ SOUND = {"count": np.array([9]), "mean": np.zeros(3), "covariance": np.eye(3)}
         (SOUND | {"mean": np.zeros(2)}, "holds no statistics: it has"),
         (SOUND | {"mean": np.zeros(3, np.float32)}, "holds no statistics: it has"),
         (SOUND | {"more": np.zeros(3)}, "holds no statistics: it has"),
-        (SOUND | {"count": np.array([1])}, "1 images"),
+        (SOUND | {"count": np.array([1])}, "1 image,"),
         (SOUND | {"mean": np.array([0, np.nan, 0])}, "that no set of images has"),
         (SOUND | {"covariance": np.full((3, 3), np.inf)}, "that no set of images has"),
         (SOUND | {"covariance": -np.eye(3)}, "that no set of images has"),

@@ -201,6 +201,36 @@ def test_artifact_and_table(tmp_path, capsys):
     assert "23" in shown
 
 
+@pytest.mark.parametrize(
+    ("options", "cells", "by"),
+    [
+        ({"real_limit": 20, "synthetic_ratio": 1}, ("20 of 25", "20", "40 of 45"), "5 real training images left out by mix.real_limit=20"),
+        ({"real_ratio": 0.5, "real_limit": 90}, ("13 of 25", "10 of 20", "23 of 45"), "22 real training images left out by mix.real_ratio=0.5"),
+        ({"real_limit": 24, "synthetic_ratio": 1, "control": "duplicated_real"}, ("48 (24 of 25, repeated)", "40", "88 (44 of 45, repeated)"), "1 real training image left out by mix.real_limit=24"),
+        ({"synthetic_ratio": 1}, ("25", "20", "45"), None),
+    ],
+)  # fmt: skip
+def test_the_table_tells_photographs_that_a_mix_leaves_out(tmp_path, capsys, options, cells, by):
+    mix(Mix("m", **options), REAL, POOL, tmp_path)
+    shown = capsys.readouterr().out
+    for label, cell in zip((*CLASSES, "all"), cells, strict=True):
+        (line,) = (line for line in shown.splitlines() if label in line)
+        assert line.split("│")[2].strip() == cell
+    assert (by in shown) if by else ("left out" not in shown)
+
+
+def test_a_pool_that_is_too_small_is_refused_without_drawing():
+    """By the same counts as a draw: as many as there are will do, one more will not."""
+    for per_class, weights in [(60, None), (30, {"plain": 1})]:
+        enough = Mix("m", synthetic_per_class=per_class, prompt_sets=weights)
+        enough.check_pool(REAL, POOL)
+        enough(REAL, POOL)
+        more = Mix("m", synthetic_per_class=per_class + 1, prompt_sets=weights)
+        for refused in (more.check_pool, more):
+            with pytest.raises(InputError, match=rf"acne: has {per_class}, asked {per_class + 1}\n"):
+                refused(REAL, POOL)
+
+
 def test_a_large_pool_in_seconds():
     table = pool(100_000).table
     started = time.perf_counter()

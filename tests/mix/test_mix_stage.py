@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from skinaug.launch import configs
 from skinaug.manifest import Manifest
 from skinaug.mix import stage
 from skinaug.pipeline import check, recipes, steps
-from skinaug.stage import Build
+from skinaug.stage import Build, Step
 from skinaug.store.artifact import Artifact
 
 SMALL = [
@@ -67,6 +68,25 @@ def test_the_best_scored_of_the_curated_pool_are_drawn(tmp_path: Path, monkeypat
     for label in COLOURS:
         last = pool.table.filter(pl.col("label") == label)["image_id"].to_list()[-2:]
         assert sorted(drawn.filter(pl.col("label") == label)["image_id"]) == sorted(last)
+
+
+def test_a_pool_that_is_too_small_is_refused_with_what_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Filters have kept 12 of 20 pictures a class, and 13 are asked for: at that share 22 are needed."""
+    built(tmp_path, monkeypatch)
+    made = {name: Artifact(name, name, tmp_path / name) for name in ("dataset", "curate")}
+    plan = {"generate": Step("generate", {}, print, images_per_class=20)}
+    check = partial(stage.check_pool, plan=plan)
+    check(composed(tmp_path, "mix=synthetic", "mix.synthetic_per_class=12"), made=made)
+    more = composed(tmp_path, "mix=synthetic", "mix.synthetic_per_class=13")
+    with pytest.raises(
+        InputError,
+        match=r"(?s)The mix synthetic cannot be made.*: has 12, asked 13.*generate\.per_class=22 would be enough",
+    ):
+        check(more, made=made)
+    check(more, made={"dataset": made["dataset"]})  # the pool is not there yet
+    check(composed(tmp_path, "mix=real", "mix.synthetic_per_class=13"), made={"dataset": made["dataset"]})
 
 
 def test_diverse_pictures_are_drawn_by_their_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -68,7 +68,7 @@ def test_several_files_and_whole_numbers_as_ids(tmp_path: Path, make_manifest):
     files = [str(tmp_path / "one.npz"), str(tmp_path / "two.parquet")]
     assert read_features(files)(images).tolist() == [[7, 8], [1, 2], [5, 6]]
     np.savez(tmp_path / "one.npz", image_id=[1, 2, 3], features=VECTORS)
-    with pytest.raises(InputError, match=r"names 1 images more than once:\n  3\n"):
+    with pytest.raises(InputError, match=r"names 1 image more than once:\n  3\n"):
         read_features(files)
     assert read_features(files[0])(images).tolist() == [[3, 4], [1, 2], [5, 6]], "a changed file is read anew"
     np.savez(tmp_path / "one.npz", image_id=[1, 2], features=VECTORS[:2, :1])
@@ -128,8 +128,8 @@ def table(**columns) -> dict:
         (table(features=[[1.0], [float("inf")]]), r"1 vectors with values .*:\n  b"),
         (table(features=[[1.0], [1e300]]), r"1 vectors with values .*:\n  b"),
         (table(f0=[1.0, None]), r"1 vectors with values that are missing, .*:\n  b"),
-        ({"image_id": ["a", "a"], "features": [[1.0]] * 2}, r"names 1 images more than once:\n  a"),
-        ({"image_id": ["a", None], "features": [[1.0]] * 2}, "1 rows without an image_id"),
+        ({"image_id": ["a", "a"], "features": [[1.0]] * 2}, r"names 1 image more than once:\n  a"),
+        ({"image_id": ["a", None], "features": [[1.0]] * 2}, "1 row without an image_id"),
         (
             {
                 "image_id": pl.Series([], dtype=pl.String),
@@ -161,7 +161,7 @@ def test_parquet_that_holds_no_features_is_refused(columns: dict, said: str, tmp
         ({"image_id": ["a"], "one": [[1.0]], "two": [[1.0]]}, "several arrays .*, one, two"),
         ({"image_id": ["a", "b"], "features": [[1.0]]}, "2 ids and 1 vectors"),
         ({"image_id": ["a"], "features": [[np.nan]]}, "1 vectors with values"),
-        ({"image_id": ["a", "a"], "features": [[1.0], [2.0]]}, "names 1 images more than once"),
+        ({"image_id": ["a", "a"], "features": [[1.0], [2.0]]}, "names 1 image more than once"),
         ({"image_id": np.array([b"\xff"]), "features": [[1.0]]}, "are no UTF-8"),
         ({"image_id": np.array(["a"], object), "features": [[1.0]]}, "pickles are not read"),
     ],

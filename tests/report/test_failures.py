@@ -23,7 +23,7 @@ from skinaug.report.terminal import print_report
 from skinaug.report.unfinished import NOT_ENDED, Asked
 from tests.report.conftest import write_sweep
 
-FEW = "Too few images in the pool for the mix:\n  acne: has 18, asked 20\nRaise <generate.per_class>."
+FEW = "Too few images in the pool for the mix:\n  acne: has 18, asked 20\n  nevus: has 9, asked 20\nRaise <generate.per_class>."
 HYBRIDS = [("hybrid", seed, FEW) for seed in range(3)]
 ARMS = {"real_small": (10, 0, 0.0), "real": (20, 0, 0.5)}
 
@@ -86,7 +86,7 @@ def test_a_report_tells_arms_and_jobs_that_failed(
         )
         assert "4 jobs failed, and no figure here counts them" in text, name
         assert (
-            "hybrid has no result of seeds 0, 1, 2: Too few images in the pool for the mix: acne: has 18, asked 20 Raise <generate.per_class>."
+            "hybrid has no result of seeds 0, 1, 2: Too few images in the pool for the mix: acne: has 18, asked 20; nevus: has 9, asked 20. Raise <generate.per_class>."
             in text
         ), name
         assert "real lacks seed 1: RuntimeError: out of memory" in text, name

@@ -57,7 +57,7 @@ def write(folder: Path, **tables: pl.DataFrame) -> Path:
 def test_what_a_sweep_exports_gives_its_own_report(make_sweep: Callable[..., Path], tmp_path: Path):
     sweep = make_sweep(seeds=2)
     own = reported(collect.name_arms(collect.read_runs(sweep)), tmp_path / "own")
-    assert export_runs(sweep, tmp_path / "predictions", "csv") == "1728 rows of 8 runs"
+    assert export_runs(sweep, tmp_path / "predictions", "csv") == "1,728 rows of 8 runs"
     again = reported(runs_of(tmp_path / "predictions", tmp_path / "kept"), tmp_path / "again")
     for name in ALIKE:
         one, other = (pl.read_csv(out / f"{name}.csv", infer_schema_length=None) for out in (own, again))
@@ -218,7 +218,7 @@ def test_other_files_are_never_opened(tmp_path: Path):
     with pytest.raises(InputError, match=r"2 of 3 tables(.|\n)*no Parquet file(.|\n)*not UTF-8"):
         read_given(place)
     (place / "d_seed0.pkl").write_bytes(pickle.dumps(GOOD))
-    with pytest.raises(InputError, match=r"1 files .*\n  d_seed0\.pkl\n.* pickles are never opened"):
+    with pytest.raises(InputError, match=r"1 file .*\n  d_seed0\.pkl\n.* pickles are never opened"):
         read_given(place)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no predictions"):

@@ -466,7 +466,7 @@ def test_bad_input_is_named(make_sweep: Callable[..., Path], tmp_path: Path):
         )
     (sweep / "0" / "run.json").write_text("{}")
     (sweep / "1" / "run.json").write_text("half a fi")
-    with pytest.raises(InputError, match="2 files are not readable as runs"):
+    with pytest.raises(InputError, match="2 files cannot be read as runs"):
         collect.read_runs(sweep)
 
 

@@ -384,7 +384,7 @@ def test_small_classes_are_left_out_with_a_count(drawn, tmp_path, capsys):
     }
     assert summary["small_classes"] == rare
     shown = capsys.readouterr().out
-    assert "left out solar lentigo: 1 images of 1 patients" in " ".join(shown.split())
+    assert "left out solar lentigo: 1 image of 1 patient" in " ".join(shown.split())
     assert "dropped 5: label not taken" in shown
     with pytest.raises(InputError, match=r"(?s)min_patients=50 leaves 0 of 2 classes.*benign: 9"):
         read("isic2020", drawn / "isic2020", tmp_path, "min_patients=50")

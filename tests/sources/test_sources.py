@@ -64,7 +64,7 @@ def test_folder_refuses_a_bad_pattern(tmp_path, pattern, message):
 
 def test_folder_refuses_images_outside_a_class(tmp_path):
     draw(tmp_path, "acne/a.png", "stray.png")
-    with pytest.raises(InputError, match=r"(?s)1 images lie in none.*stray\.png"):
+    with pytest.raises(InputError, match=r"(?s)1 image lies in none.*stray\.png"):
         Folder().load(tmp_path)
 
 

@@ -317,7 +317,7 @@ def test_gc_command(tmp_path: Path):
     artifact = store.get(RECIPE, lambda out: None)
     os.utime(artifact.path / "artifact.json", (0, 0))
     listed = commands.skinaug("store", "ls", "--store", str(tmp_path), check=True)
-    assert "1 artifacts" in listed.stdout
+    assert "1 artifact" in listed.stdout
     dry = commands.skinaug("store", "gc", "--store", str(tmp_path), check=True)
     assert "would delete" in dry.stdout
     assert artifact.path.exists()

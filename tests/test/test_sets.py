@@ -113,7 +113,7 @@ def test_a_table_on_another_scale_with_rows_without_a_label(data: Manifest, tmp_
     columns = {"path": "f", "label": "y", "skin_type": "tone", "sex": "sex"}
     source = Csv(columns, scales={"skin_type": "fitzpatrick_pairs"}, told_by={"skin_type": "dermatologist"})
     with pytest.raises(
-        InputError, match=r"1 rows of the table have no path or no label:\n\s+row 2, b\.png: no label"
+        InputError, match=r"1 row of the table has no path or no label:\n\s+row 2, b\.png: no label"
     ):
         take(source, root, data, tmp_path / "out")
     further, summary = take(source, root, data, tmp_path / "out", on_bad="drop")
@@ -146,7 +146,7 @@ def test_photographs_that_classifiers_learn_from_are_refused_or_dropped(
     data: Manifest, split: str, tmp_path: Path
 ):
     root = stolen(data, tmp_path / "x", split)
-    said = rf"(?s)1 photographs of the test set ddi.*ddi/nevus/stolen.jpg is nevus/{split}.png \({split}\).*on_shared=drop"
+    said = rf"(?s)1 photograph of the test set ddi.*ddi/nevus/stolen.jpg is nevus/{split}.png \({split}\).*on_shared=drop"
     with pytest.raises(InputError, match=said):
         take(Folder(), root, data, tmp_path / "out")
     assert not (tmp_path / "out/manifest.parquet").exists()
@@ -176,7 +176,7 @@ def test_patients_are_the_datas_unless_the_set_has_numbers_of_its_own(data: Mani
     further, _ = take(source, root, data, tmp_path / "out", on_shared="drop")
     assert further.table["image_id"].to_list() == ["ddi/b.png"]
     (root / "metadata.csv").write_text("path,label,who\na.png,acne,0\n")
-    with pytest.raises(InputError, match="1 photographs of the test set"):
+    with pytest.raises(InputError, match="1 photograph of the test set"):
         take(source, root, data, tmp_path / "out", on_shared="drop")
 
 
@@ -241,7 +241,7 @@ def test_a_given_pool_with_its_photographs_is_refused(data: Manifest, tmp_path: 
     work = tmp_path / "work"
     work.mkdir()
     with pytest.raises(
-        InputError, match=r"(?s)1 pictures of the pool.*test set ddi:\n.*q.png is ddi/acne/a.png"
+        InputError, match=r"(?s)1 picture of the pool.*test set ddi:\n.*q.png is ddi/acne/a.png"
     ):
         refuse_given_copies("ddi", mix.with_table(drawn), tmp_path / "out", FIND, work)
     refuse_given_copies("ddi", mix.with_table(drawn.head(1)), tmp_path / "out", FIND, work)

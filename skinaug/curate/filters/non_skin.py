@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from skinaug.curate.thresholds import because, check_share
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, plural
 from skinaug.images import open_image
 from skinaug.manifest import Manifest
 from skinaug.metrics.features import embed
@@ -116,7 +116,7 @@ def folder_manifest(folder: Path) -> Manifest:
     paths = [folder / name for name in list_images(folder)]
     if len(paths) < FOLDS:
         raise InputError(
-            f"filter.non_skin.scorer.negatives={folder} holds {len(paths)} pictures: at least {FOLDS} are needed."
+            f"filter.non_skin.scorer.negatives={folder} holds {plural(len(paths), 'picture')}: at least {FOLDS} are needed."
         )
     rows, bad = [], []
     for path in paths:
@@ -138,7 +138,7 @@ def folder_manifest(folder: Path) -> Manifest:
         )
     if bad:
         raise InputError(
-            f"{len(bad)} pictures of filter.non_skin.scorer.negatives cannot be read:\n{listing(bad)}"
+            f"{plural(len(bad), 'picture')} of filter.non_skin.scorer.negatives cannot be read:\n{listing(bad)}"
         )
     table = pl.DataFrame(rows).with_columns(
         label=pl.lit("negative"), split=pl.lit("train"), source=pl.lit("real")
