@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
-from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
+from skinaug.models.base import RENDERERS, check_base_settings, folder_at_hand, local_files, local_folder
 from skinaug.models.phrases import write_phrases
+from skinaug.models.published import rules_of
 from skinaug.stage import (
     RESERVE,
     SEVERAL,
@@ -77,16 +78,17 @@ def settings(cfg: DictConfig) -> Settings:
 
 def check_drawn(cfg: DictConfig) -> None:
     from skinaug.generate.inpaint import check_folder_of_masks
-    from skinaug.generate.settings import check_folder
+    from skinaug.generate.settings import check_fit, check_folder
 
-    if inpaint := settings(cfg).inpaint:
-        check_folder_of_masks(inpaint)
+    asked, base = settings(cfg), plain(cfg.base)
+    if asked.inpaint:
+        check_folder_of_masks(asked.inpaint)
     build(cfg.prompts)
-    check_base_settings(plain(cfg.base))
-    if folder := local_folder(cfg.base.path):
-        check_folder(settings(cfg), folder)
-    else:
-        settings(cfg)
+    if rules := rules_of(**base):  # before anybody is asked for weights
+        check_fit(asked, rules.family, rules.factor, rules.guidance)
+    check_base_settings(base)
+    if folder := folder_at_hand(base.get("path"), base.get("hub_ids") or (), base.get("revision")):
+        check_folder(asked, folder)
 
 
 def check_drawn_parts(cfg: DictConfig) -> None:
