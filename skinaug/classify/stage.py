@@ -4,7 +4,7 @@ test sets."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from inspect import signature
 from pathlib import Path
@@ -83,7 +83,7 @@ def check(cfg: DictConfig) -> None:
     check_recipe(**{name: recipe[name] for name in signature(check_recipe).parameters})
     if made_by(cfg) == GIVEN_FEATURES:
         check_given(cfg)
-    checks = {
+    checks: dict[str, Callable[..., None]] = {
         "create_backbone": partial(check_backbone, others=_options("backbone")),
         "create_image_encoder": check_image_encoder,
     }

@@ -47,8 +47,6 @@ def check(cfg: DictConfig) -> None:
     if cfg.base["_target_"] in RENDERERS:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
     base = plain(cfg.base)
-    if cfg.finetune.get("method") and (rules := rules_of(**base)):  # before anybody is asked for weights
-        check_taught(cfg.finetune.method["_target_"], cfg.finetune.image_size, rules.family, rules.factor)
     check_base_settings(base)
     check_quantize(cfg.finetune.get("quantize"), "finetune.quantize")
     folder = folder_at_hand(base.get("path"), base.get("hub_ids") or (), base.get("revision"))
@@ -58,6 +56,12 @@ def check(cfg: DictConfig) -> None:
         from skinaug.finetune.given import check_weights
 
         check_weights(**plain(cfg.finetune))
+
+
+def check_suits(cfg: DictConfig) -> None:
+    """Refuse what a base is known not to take, before anybody is asked for its weights."""
+    if cfg.finetune.get("method") and (rules := rules_of(**plain(cfg.base))):
+        check_taught(cfg.finetune.method["_target_"], cfg.finetune.image_size, rules.family, rules.factor)
 
 
 def check_taught(method: str, image_size: int, family: Family, factor: int | None) -> None:
@@ -131,4 +135,4 @@ def tags(cfg: DictConfig) -> dict[str, str]:
     }
 
 
-STAGE = Stage("finetune", 3, steps, check, check_parts, tags=tags)
+STAGE = Stage("finetune", 3, steps, check, check_parts, tags=tags, check_suits=check_suits)

@@ -78,14 +78,12 @@ def settings(cfg: DictConfig) -> Settings:
 
 def check_drawn(cfg: DictConfig) -> None:
     from skinaug.generate.inpaint import check_folder_of_masks
-    from skinaug.generate.settings import check_fit, check_folder
+    from skinaug.generate.settings import check_folder
 
     asked, base = settings(cfg), plain(cfg.base)
     if asked.inpaint:
         check_folder_of_masks(asked.inpaint)
     build(cfg.prompts)
-    if rules := rules_of(**base):  # before anybody is asked for weights
-        check_fit(asked, rules.family, rules.factor, rules.guidance)
     check_base_settings(base)
     if folder := folder_at_hand(base.get("path"), base.get("hub_ids") or (), base.get("revision")):
         check_folder(asked, folder)
@@ -233,6 +231,14 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
     return variant(cfg).steps(cfg)
 
 
+def check_suits(cfg: DictConfig) -> None:
+    """Refuse what a base is known not to draw, before anybody is asked for its weights."""
+    from skinaug.generate.settings import check_fit
+
+    if variant(cfg) is DRAWN and (rules := rules_of(**plain(cfg.base))):
+        check_fit(settings(cfg), rules.family, rules.factor, rules.guidance)
+
+
 def check(cfg: DictConfig) -> None:
     variant(cfg).check(cfg)
 
@@ -249,4 +255,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return variant(cfg).tags(cfg)
 
 
-STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags)
+STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags, check_suits)
