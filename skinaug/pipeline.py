@@ -133,7 +133,10 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
         check_margin(cfg.report.margin)
     check_writable("output", Path(cfg.output))
     check_trainer(plain(cfg.trainer))
-    for stage in dict.fromkeys(map(stage_of, plan)):
+    stages = dict.fromkeys(map(stage_of, plan))
+    for stage in stages:
+        stage.check_suits(cfg)
+    for stage in stages:
         stage.check(cfg)
     if classify.STAGE.name in plan:
         Asked.of(plain(cfg.report)).check()

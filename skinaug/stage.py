@@ -120,6 +120,7 @@ class Stage:
         name: also its folder in the store.
         version: raised by hand when its code changes what it makes from the same config and inputs.
         steps: what it makes of a configuration.
+        check_suits: refuses settings that do not go together, whatever files and weights are there; asked of all stages before `check`.
         check: refuses a configuration that cannot work, in a second and without importing torch.
         check_parts: refuses settings that only the parts themselves can judge; asked where the stage will be built.
         check_data: refuses what the data cannot serve, given the job's steps, before anything is trained.
@@ -138,6 +139,7 @@ class Stage:
     check_data: Callable[[DictConfig, Manifest, Plan], None] = _accept
     tags: Callable[[DictConfig], Mapping[str, Any]] = lambda cfg: {}
     check_pool: Callable[[DictConfig, Plan, Mapping[str, Artifact]], None] = _accept
+    check_suits: Callable[[DictConfig], None] = _accept
 
 
 def plain(node: Any) -> Any:

@@ -4,6 +4,7 @@ unlike its training photographs. For research use only."""
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -151,10 +152,10 @@ def _typicality(
     lineage = store.lineage({"classify": artifact.key})
     training, data = (Manifest.read(lineage[name].path) for name in ("mix", "dataset"))
     validation = data.split("val")
-    if (len(validation) + 1) * rate < 1:
+    if not _enough(len(validation), rate):
         console.print(
             f"{len(validation)} validation photographs are too few to tell at a rate of {rate:g} which images are unlike the training "
-            "photographs: raise --rate.",
+            f"photographs: {_way_out(len(validation))}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
         return None
@@ -165,6 +166,29 @@ def _typicality(
     references = features(training, picture_cache(cfg))
     expected = typicality(features(validation, picture_cache(cfg)), references)
     return typicality_p(typicality(features(images, None), references), expected)
+
+
+def _enough(validation: int, rate: float) -> bool:
+    """Whether the smallest `typicality_p` that so many photographs can tell, 1 / (N + 1), is within a rate."""
+    return (validation + 1) * rate >= 1
+
+
+def least_rate(validation: int) -> float:
+    """The smallest rate of two digits for which so many validation photographs, one at least, are enough."""
+    least = 1 / (validation + 1)
+    unit = 10.0 ** (math.floor(math.log10(least)) - 1)
+    digits = round(least / unit)
+    return next(
+        rate
+        for rate in (float(f"{(digits + more) * unit:.2g}") for more in (0, 1))
+        if _enough(validation, rate)
+    )
+
+
+def _way_out(validation: int) -> str:
+    if not validation:
+        return "it has none. The other columns stand."
+    return f"the smallest that works is --rate={least_rate(validation):g}."
 
 
 def _classifier(store: Store, name: str) -> Artifact:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.leaks.seen import write_seen
-from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
+from skinaug.models.base import RENDERERS, check_base_settings, folder_at_hand, local_files
+from skinaug.models.published import rules_of
 from skinaug.models.quantize import check_quantize
 from skinaug.stage import ONE, SHARDED, Build, Stage, Step, build, plain, teacher, without_later
+
+if TYPE_CHECKING:
+    from skinaug.models.families.family import Family
 
 TAKES_WEIGHTS = "skinaug.finetune.given.take_weights"
 LATER = {"quantize": None, "prior.generate.quantize": None, "prior.generate.offload": None}
@@ -40,26 +46,47 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
 def check(cfg: DictConfig) -> None:
     if cfg.base["_target_"] in RENDERERS:
         raise InputError("base=oracle renders the pool itself: there is nothing to fine-tune. Use base=tiny.")
-    check_base_settings(plain(cfg.base))
+    base = plain(cfg.base)
+    check_base_settings(base)
     check_quantize(cfg.finetune.get("quantize"), "finetune.quantize")
-    if (folder := local_folder(cfg.base.path)) and cfg.finetune.get("method"):
-        check_family(cfg.finetune.method["_target_"], folder)
+    folder = folder_at_hand(base.get("path"), base.get("hub_ids") or (), base.get("revision"))
+    if folder and cfg.finetune.get("method"):
+        check_taught(cfg.finetune.method["_target_"], cfg.finetune.image_size, *known_of(folder))
     if is_given(cfg):
         from skinaug.finetune.given import check_weights
 
         check_weights(**plain(cfg.finetune))
 
 
-def check_family(method: str, folder: Path) -> None:
-    """Refuse a method, by its target, that the family of a base's folder does not take. The modules have the methods' names."""
-    from skinaug.finetune.suits import check_method
-    from skinaug.models.base_folder import read_index
+def check_suits(cfg: DictConfig) -> None:
+    """Refuse what a base is known not to take, before anybody is asked for its weights."""
+    if cfg.finetune.get("method") and (rules := rules_of(**plain(cfg.base))):
+        check_taught(cfg.finetune.method["_target_"], cfg.finetune.image_size, rules.family, rules.factor)
+
+
+def check_taught(method: str, image_size: int, family: Family, factor: int | None) -> None:
+    """Refuse a method, by its target, that a base's family does not take, and pictures whose size is no multiple of its `factor`."""
+    from skinaug.finetune.suits import check_method, check_size
     from skinaug.models.families.family import METHODS
+
+    name = method.split(".")[-2]  # the modules have the methods' names
+    if name in METHODS:
+        check_method(name, family)
+    if factor:
+        check_size(image_size, factor)
+
+
+def known_of(folder: Path) -> tuple[Family, int | None]:
+    """The family of a base's folder, and what its pictures' sides are multiples of; None where its parts do not tell."""
+    from skinaug.models.base_folder import read_index
     from skinaug.models.families.table import family_in
 
-    name = method.split(".")[-2]
-    if name in METHODS:
-        check_method(name, family_in(read_index(folder)))
+    family = family_in(read_index(folder))
+    files = [folder / part / "config.json" for part in ("vae", family.denoiser)]
+    if not all(file.is_file() for file in files):
+        return family, None
+    vae, denoiser = (json.loads(file.read_text()) for file in files)
+    return family, family.factor(vae, denoiser)
 
 
 def is_given(cfg: DictConfig) -> bool:
@@ -108,4 +135,4 @@ def tags(cfg: DictConfig) -> dict[str, str]:
     }
 
 
-STAGE = Stage("finetune", 3, steps, check, check_parts, tags=tags)
+STAGE = Stage("finetune", 3, steps, check, check_parts, tags=tags, check_suits=check_suits)

@@ -38,9 +38,16 @@ def check_lengths(pipeline: Any, captions: Sequence[str]) -> None:
 
 
 def check_image_size(image_size: int, pipeline: Any) -> None:
-    """Refuse pictures that the autoencoder cannot halve as often as it does, or that the denoiser cannot cut into its patches."""
+    """`check_size` of a base that is loaded."""
     family = family_of(pipeline)
-    factor = family.factor(pipeline.vae.config, pipeline.components[family.denoiser].config)
+    check_size(image_size, family.factor(pipeline.vae.config, pipeline.components[family.denoiser].config))
+
+
+def check_size(image_size: int, factor: int) -> None:
+    """Refuse pictures that the autoencoder cannot halve as often as it does, or that the denoiser cannot cut into its patches.
+
+    factor: what their side must be a multiple of, in pixels (`Family.factor`).
+    """
     if image_size < factor or image_size % factor:
         raise InputError(
             f"finetune.image_size={image_size}: this base takes multiples of {factor} pixels. Set scale.image_size or "

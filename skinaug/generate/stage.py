@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from skinaug.leaks.seen import write_seen
 from skinaug.manifest import Manifest
-from skinaug.models.base import RENDERERS, check_base_settings, local_files, local_folder
+from skinaug.models.base import RENDERERS, check_base_settings, folder_at_hand, local_files, local_folder
 from skinaug.models.phrases import write_phrases
+from skinaug.models.published import rules_of
 from skinaug.stage import (
     RESERVE,
     SEVERAL,
@@ -79,14 +80,13 @@ def check_drawn(cfg: DictConfig) -> None:
     from skinaug.generate.inpaint import check_folder_of_masks
     from skinaug.generate.settings import check_folder
 
-    if inpaint := settings(cfg).inpaint:
-        check_folder_of_masks(inpaint)
+    asked, base = settings(cfg), plain(cfg.base)
+    if asked.inpaint:
+        check_folder_of_masks(asked.inpaint)
     build(cfg.prompts)
-    check_base_settings(plain(cfg.base))
-    if folder := local_folder(cfg.base.path):
-        check_folder(settings(cfg), folder)
-    else:
-        settings(cfg)
+    check_base_settings(base)
+    if folder := folder_at_hand(base.get("path"), base.get("hub_ids") or (), base.get("revision")):
+        check_folder(asked, folder)
 
 
 def check_drawn_parts(cfg: DictConfig) -> None:
@@ -231,6 +231,14 @@ def steps(cfg: DictConfig) -> Iterator[Step]:
     return variant(cfg).steps(cfg)
 
 
+def check_suits(cfg: DictConfig) -> None:
+    """Refuse what a base is known not to draw, before anybody is asked for its weights."""
+    from skinaug.generate.settings import check_fit
+
+    if variant(cfg) is DRAWN and (rules := rules_of(**plain(cfg.base))):
+        check_fit(settings(cfg), rules.family, rules.factor, rules.guidance)
+
+
 def check(cfg: DictConfig) -> None:
     variant(cfg).check(cfg)
 
@@ -247,4 +255,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return variant(cfg).tags(cfg)
 
 
-STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags)
+STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags, check_suits)

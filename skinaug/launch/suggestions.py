@@ -61,7 +61,7 @@ def _of_machinery(key: str, overrides: Sequence[str]) -> str | None:
         own = known.get(str(chosen)) or {
             name: value for values in known.values() for name, value in values.items()
         }
-        near = nearest(key, [f"{prefix}{name}" for name in own])
+        near = nearest(key.removeprefix(prefix), own, cutoff=0.6)
         there = "; ".join(
             f"{group}={name} has {', '.join(values)}"
             for name, values in known.items()

@@ -77,7 +77,8 @@ def several_values(word: str) -> str:
     key, _, value = word.partition("=")
     proposal = quoted(key, value)
     told = (
-        f"{printable(word)} has several values, with commas between them, which only a sweep takes: add -m."
+        f"{printable(word)} has several values, with commas between them, which only a sweep takes: add -m. "
+        f"If it is one list: {shlex.quote(f'{key}=[{value}]')}."
     )
     return f"{told} If it is one text, quote it: {proposal}" if proposal else told
 

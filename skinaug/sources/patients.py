@@ -57,6 +57,8 @@ def advice(source: Any) -> Iterator[str]:
             r"""Tell patients by the files' names, as in dataset.source.group_pattern="'(PAT_\d+)_'", or with a table: dataset=csv and """
             "+dataset.source.columns.group_id=<its column>."
         )
+    elif "group_id" in (getattr(source, "columns", None) or ()):
+        yield "Fill the column of patients where they are known."
     elif getattr(source, "columns", None) is not None:
         yield "If the table has a column of patients: +dataset.source.columns.group_id=<the column>."
     elif hasattr(source, "columns"):

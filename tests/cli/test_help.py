@@ -125,13 +125,13 @@ def test_settings_are_those_of_the_composed_configuration():
         ("classify hydra/launcher=slrm", "Nearest: slurm."),
         (
             "classify -m seed=0,1 hydra/launcher=joblib hydra.launcher.njobs=2",
-            "'hydra.launcher.njobs'. Nearest: hydra.launcher.n_jobs. hydra/launcher=joblib has n_jobs.",
+            "'hydra.launcher.njobs'. Nearest: n_jobs. hydra/launcher=joblib has n_jobs.",
         ),
         (
             "classify -m seed=0,1 hydra.launcher.n_jobs=2",
             "hydra.launcher.n_jobs is a setting of hydra/launcher=joblib: choose it, too.",
         ),
-        ("classify hydra.launcher.mem=2", "Nearest: hydra.launcher.mem_gb."),
+        ("classify hydra.launcher.mem=2", "Nearest: mem_gb."),
         ("classify --cgf job", "unknown option '--cgf'. Nearest: --cfg."),
         ("classify zzz.qqq=1", "There is no setting 'zzz.qqq'. `skinaug <stage> --help` lists them"),
     ],
@@ -194,5 +194,4 @@ def test_lines_are_whole_where_no_terminal_shows_them(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     shown = told(capsys, "classify", "--help")
     assert " ...\n" in shown
-    rows = [line for line in shown.splitlines() if line.startswith("  ")]
-    assert max(map(len, rows)) <= 80
+    assert len(shown) < len(piped)

@@ -27,3 +27,19 @@ def test_what_is_not_read_and_how_pictures_are_read_is_told(
     out = capsys.readouterr().out
     assert "which are not read: 1 .gif." in out
     assert "so that values are taken for sRGB: 2 (" in out
+
+
+def test_the_rate_that_is_proposed_is_the_smallest_that_works():
+    assert [predict.least_rate(count) for count in (1, 2, 6, 9, 19, 48, 199)] == [
+        0.5,
+        0.34,
+        0.15,
+        0.1,
+        0.05,
+        0.021,
+        0.005,
+    ]
+    for count in range(1, 3000):
+        rate = predict.least_rate(count)
+        assert predict._enough(count, float(f"{rate:g}"))
+        assert rate * (count + 1) < 1.1, "two digits leave less than a tenth"

@@ -16,6 +16,7 @@ from skinaug.dataset.dataset import build_dataset
 from skinaug.dataset.duplicates import Duplicates
 from skinaug.errors import InputError
 from skinaug.manifest import Manifest
+from skinaug.sources.patients import advice
 from skinaug.sources.sources import Csv, Folder, PadUfes20
 
 HASH_ONLY = Duplicates(max_hamming=4)
@@ -357,4 +358,5 @@ def test_rows_without_a_patient_are_counted_and_lesions_told(root):
     assert line.startswith(
         "No patients are told of 12 of 24 images: 12 images of 1 lesions are taken as 7 patients."
     )
-    assert "+dataset.source.columns.group_id=" in line
+    assert line.endswith("Fill the column of patients where they are known.")
+    assert "+dataset.source.columns.group_id=" in " ".join(advice(Csv({"path": "path", "label": "label"})))

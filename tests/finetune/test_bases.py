@@ -26,7 +26,7 @@ from skinaug.errors import InputError
 from skinaug.finetune.methods.full import Full
 from skinaug.finetune.methods.lora import Lora
 from skinaug.finetune.methods.textual_inversion import TextualInversion
-from skinaug.finetune.stage import check_family
+from skinaug.finetune.stage import check_taught, known_of
 from skinaug.finetune.text import text_digest
 from skinaug.generate.families import check_pipeline
 from skinaug.generate.predict import Renderer
@@ -256,9 +256,12 @@ def test_a_whole_pipeline_is_learned_and_read_by_diffusers_alone(name: str, fold
 def test_what_a_base_does_not_take_is_refused_with_the_way_out(name: str, folders, teach, tmp_path: Path):
     pipeline = plain_pipeline(folders(name))
     family = family_of(pipeline)
-    check_family("skinaug.finetune.methods.full.Full", folders(name))
+    known, size = known_of(folders(name)), TINY[name].size
+    check_taught("skinaug.finetune.methods.full.Full", size, *known)
+    with pytest.raises(InputError, match=f"Set scale.image_size or finetune.image_size to {size}"):
+        check_taught("skinaug.finetune.methods.full.Full", size + 1, *known)
     with pytest.raises(InputError, match=f"finetune={family.methods[0]}"):
-        check_family("skinaug.finetune.methods.textual_inversion.TextualInversion", folders(name))
+        check_taught("skinaug.finetune.methods.textual_inversion.TextualInversion", size, *known)
     ways = {"lora": LORA, "full": Full(), "textual_inversion": TextualInversion(1, "skin")}
     for way in ways.keys() - set(family.methods):
         with pytest.raises(InputError, match=f"finetune={family.methods[0]}"):
