@@ -21,7 +21,7 @@ WIDTH = 1020  # pixels
 COLOURS = 256  # of a palette
 QUALITY = 80  # of a JPEG
 WAIT = 300_000  # milliseconds, on a busy machine
-MOST = 840  # pixels high: rows below are left out
+MOST = 1040  # pixels high: rows below are left out
 BOX = """([heading, most]) => {
   const all = [...document.querySelectorAll('h2, h3')];
   const place = all.findIndex(one => one.textContent.trim() === heading);
