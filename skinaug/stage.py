@@ -138,8 +138,8 @@ class Stage:
     check_parts: Callable[[DictConfig], None] = _accept
     check_data: Callable[[DictConfig, Manifest, Plan], None] = _accept
     tags: Callable[[DictConfig], Mapping[str, Any]] = lambda cfg: {}
-    check_pool: Callable[[DictConfig, Plan, Mapping[str, Artifact]], None] = _accept
     check_suits: Callable[[DictConfig], None] = _accept
+    check_pool: Callable[[DictConfig, Plan, Mapping[str, Artifact]], None] = _accept
 
 
 def plain(node: Any) -> Any:

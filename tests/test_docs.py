@@ -64,6 +64,19 @@ def test_readme_is_short_and_its_links_lead_somewhere():
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_pictures_are_small_and_told_in_words():
+    """And each of the folder is shown."""
+    shown = [
+        (alt, (page.parent / file).resolve())
+        for page in PAGES
+        for alt, file in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", page.read_text())
+    ]
+    assert [alt for alt, _ in shown if len(alt.split()) < 4] == []
+    assert [file.name for _, file in shown if file.stat().st_size > 200_000] == []
+    kept = {file for file in (ROOT / "docs/pictures").iterdir() if file.suffix != ".py"}
+    assert kept <= {file for _, file in shown}
+
+
 def shell_lines() -> list[str]:
     blocks = [
         block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)

@@ -255,4 +255,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return variant(cfg).tags(cfg)
 
 
-STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags, check_suits)
+STAGE = Stage("generate", 3, steps, check, check_parts, check_data, tags, check_suits=check_suits)
