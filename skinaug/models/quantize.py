@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections import Counter
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -83,14 +84,18 @@ def quantize(network: nn.Module, bits: int, dtype: torch.dtype) -> None:
 
 
 def replaceable(network: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The layers that `quantize` puts others in the place of, by name."""
+    """The layers that `quantize` puts others in the place of, by name.
+
+    A layer that shares its weights, as a language model's head does with its embedding, stays: the weights would be there twice.
+    """
     from torch import nn
 
     kept = set(getattr(network, "_keep_in_fp32_modules", None) or ())
+    places = Counter(id(weight) for _, weight in network.named_parameters(remove_duplicate=False))
     return [
         (name, layer)
         for name, layer in network.named_modules()
-        if type(layer) is nn.Linear and not kept & set(name.split("."))
+        if type(layer) is nn.Linear and places[id(layer.weight)] == 1 and not kept & set(name.split("."))
     ]
 
 
@@ -104,11 +109,13 @@ def _quantized(layer: nn.Linear, bits: int, dtype: torch.dtype) -> nn.Module:
     import bitsandbytes
     import torch
 
+    from skinaug.models.frozen_8bit import FrozenLinear8bit
+
     sizes = (layer.in_features, layer.out_features, layer.bias is not None)
     made: Any
     with torch.device("meta"):
         if bits == 8:
-            made = bitsandbytes.nn.Linear8bitLt(*sizes, has_fp16_weights=False, threshold=6.0)
+            made = FrozenLinear8bit(*sizes, has_fp16_weights=False, threshold=6.0)
         else:
             made = bitsandbytes.nn.Linear4bit(*sizes, quant_type="nf4", compute_dtype=dtype)
     kind = type(made.weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from diffusion_components import save_tiny
 from lightning import Callback
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from skinaug.errors import InputError
 from skinaug.finetune.methods.full import Full
@@ -123,7 +125,7 @@ def test_large_text_encoders_are_quantised_and_small_ones_are_not(bases, monkeyp
         else type(getattr(pipeline, name).get_submodule("text_model.encoder.layers.0.mlp.fc1")).__name__
         for name in ("text_encoder", "text_encoder_2")
     ]
-    assert kinds == ["Linear", "Linear8bitLt"]
+    assert kinds == ["Linear", "FrozenLinear8bit"]
 
 
 def test_layers_that_an_architecture_keeps_in_float32_stay():
@@ -133,6 +135,41 @@ def test_layers_that_an_architecture_keeps_in_float32_stay():
     quantize(network, 4, torch.float32)
     assert [type(network.wo), type(network.wi).__name__] == [nn.Linear, "Linear4bit"]
     assert network.wi.weight.numel() == 64 * 64 / 2
+
+
+def test_a_layer_that_shares_its_weights_stays():
+    network = nn.Module()
+    network.words, network.head, network.other = nn.Embedding(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+    network.head.weight = network.words.weight
+    quantize(network, 4, torch.float32)
+    assert [type(network.head), type(network.other).__name__] == [nn.Linear, "Linear4bit"]
+    assert network.head.weight is network.words.weight
+
+
+def test_8_bits_compute_and_learn_as_bitsandbytes_does():
+    from bitsandbytes.nn import Linear8bitLt
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(64, 32))
+    quantize(network, 8, torch.float32)
+    found = []
+    for forward in (network[0].forward, partial(Linear8bitLt.forward, network[0])):
+        x = torch.linspace(-1, 1, 2 * 3 * 64).reshape(2, 3, 64).requires_grad_()
+        output = forward(x)
+        output.square().sum().backward()
+        found.append((output.detach(), x.grad))
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_gradient_checkpointing_lets_go_of_what_quantised_layers_are_given(bits: int):
+    network = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+    quantize(network, bits, torch.float32)
+    given = []
+    network[1].register_forward_pre_hook(lambda _, inputs: given.append(weakref.ref(inputs[0])))
+    output = checkpoint(network, torch.ones(2, 64, requires_grad=True), use_reentrant=False)
+    assert output.requires_grad
+    assert given[0]() is None
 
 
 def test_frozen_text_encoders_are_gone_while_a_lora_learns(teach, tmp_path: Path, tiny_random_pipeline: Path):
