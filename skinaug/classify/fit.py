@@ -29,7 +29,7 @@ from skinaug.classify.settings import check_recipe
 from skinaug.manifest import Manifest
 from skinaug.models.backbone import make_network
 from skinaug.models.checkpoints import resumable
-from skinaug.models.folding import fold_norms
+from skinaug.models.folding import fold_norms, settled
 
 CHECKPOINTS = "checkpoints"
 
@@ -167,7 +167,8 @@ def predict(
     module: Predictor, images: Dataset, batch_size: int, trainer: Callable[..., L.Trainer]
 ) -> np.ndarray:
     """A classifier's probabilities of each image: float32 [N, C]."""
-    parts = trainer().predict(module, DataLoader(images, batch_size))
+    with settled(module.network):
+        parts = trainer().predict(module, DataLoader(images, batch_size))
     return torch.cat(parts).cpu().numpy()
 
 

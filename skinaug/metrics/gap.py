@@ -14,7 +14,7 @@ def unused_synthetic(pool: Manifest, mix: Manifest, val: Manifest) -> Manifest:
 
     At most as many as there are validation images, so that both scores stand on like numbers; fewer, by one factor for all
     classes, where the pool has not as many left. Which ones is decided by their content's digest: by nothing that a
-    filter or a mix goes by, and the same ones at every call.
+    filter or a mix goes by, and the same ones in the same order at every call.
 
     Args:
         pool: the synthetic images that the mix drew from.
@@ -26,11 +26,11 @@ def unused_synthetic(pool: Manifest, mix: Manifest, val: Manifest) -> Manifest:
     """
     left = (
         pool.where(~pl.col("sha256").is_in(mix.table["sha256"].to_list()))
-        .table.unique("sha256")
-        .sort("sha256")
+        .table.sort("sha256", "image_id")
+        .unique("sha256", keep="first", maintain_order=True)
     )
     available = dict(left.group_by("label").len().iter_rows())
-    wanted = dict(val.table.group_by("label").len().iter_rows())
+    wanted = dict(val.table.group_by("label").len().sort("label").iter_rows())
     share = min([Fraction(1), *(Fraction(available.get(label, 0), count) for label, count in wanted.items())])
     counts = {label: int(count * share) for label, count in wanted.items()}
     if not counts or not all(counts.values()):

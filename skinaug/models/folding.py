@@ -8,6 +8,8 @@ two pixels: it is itself a depthwise convolution, of the maps with the output's 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,20 +91,39 @@ def _followed(network: nn.Module, pictures: Tensor) -> tuple[Tensor, list[tuple[
     return logits, [pair for pair in pairs if all(calls.count(module) == 1 for module in pair)]
 
 
+@contextmanager
+def settled(network: nn.Module) -> Iterator[None]:
+    """While the weights of a folded network stay as they are, each fold is made once and not for every batch."""
+    convolutions: list[Any] = [module for module in network.modules() if isinstance(module, _Convolution)]
+    try:
+        with torch.no_grad():
+            for convolution in convolutions:
+                convolution.fold = convolution.folding()
+        yield
+    finally:
+        for convolution in convolutions:
+            convolution.fold = None
+
+
 class _Convolution:
     """Of a convolution: it gives what the normalisation after it would give."""
 
     folded: tuple[nn.BatchNorm2d]  # in a tuple, so that it is no part of this layer's state
+    fold: tuple[Tensor, Tensor] | None = None  # weight and shift, while they are settled
 
-    def forward(self: Any, maps: Tensor) -> Tensor:
+    def folding(self: Any) -> tuple[Tensor, Tensor]:
+        """Weight and shift of both layers together."""
         (norm,) = self.folded
-        if norm.training or not maps.is_cpu:
-            return super().forward(maps)  # type: ignore[misc]
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight = self.weight * scale.view(-1, 1, 1, 1)
         shift = norm.bias - norm.running_mean * scale
         if self.bias is not None:
             shift = shift + self.bias * scale
+        return self.weight * scale.view(-1, 1, 1, 1), shift
+
+    def forward(self: Any, maps: Tensor) -> Tensor:
+        if self.folded[0].training or not maps.is_cpu:
+            return super().forward(maps)  # type: ignore[misc]
+        weight, shift = self.fold or self.folding()
         padding = self.padding
         if isinstance(self, Conv2dSame):
             maps, padding = pad_same(maps, self.kernel_size, self.stride, self.dilation), (0, 0)

@@ -70,7 +70,7 @@ def noted(owner: Any, name: str, note: Callable[[float, float], object]) -> Iter
 def rows(
     run: Run = run,
     images: int = 50,
-    real: Sequence[int] = (25, 50),
+    real: Sequence[int] = (20, 40),
     synthetic: Sequence[int] = (12, 25, 50),
     seeds: Sequence[int] = (0, 1),
     steps: int = 20,

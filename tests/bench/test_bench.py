@@ -19,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -241,9 +242,9 @@ def test_a_jobs_time_is_part_of_the_sweeps(bench: Bench):
         assert 0 < figures["judging"] < figures["beyond"][0] < figures["seconds"]
 
 
-def test_by_default_the_sweep_is_that_of_the_speed_notes():
+def test_by_default_the_sweep_has_twelve_ratios():
     asked: list[list[str]] = []
-    found = iter([(393.0, 3.7), (130.0, 0.0), (60.0, 2.8)])  # as in experiments/speed.md
+    found = iter([(393.0, 3.7), (130.0, 0.0), (60.0, 2.8)])
 
     def run(part: str, function: str, folder: Path, overrides: list[str]) -> dict[str, Any]:
         asked.append(overrides)
@@ -256,9 +257,10 @@ def test_by_default_the_sweep_is_that_of_the_speed_notes():
     }
     sweep, alone, later = map(set, asked)
     demo = {"scale=demo_40", "finetune=none", "filter=[]", "mix=hybrid", "scale.generate_per_class=50"}
-    arms = {"-m", "mix.real_per_class=25,50", "mix.synthetic_per_class=12,25,50"}
+    assert OmegaConf.load("conf/scale/demo_40.yaml").real_limit == 40  # an arm of more could not be made
+    arms = {"-m", "mix.real_per_class=20,40", "mix.synthetic_per_class=12,25,50"}
     assert sweep == demo | arms | {"seed=0,1", "logger=wandb"}
-    assert alone == demo | {"mix.real_per_class=50", "mix.synthetic_per_class=25", "seed=0", "logger=wandb"}
+    assert alone == demo | {"mix.real_per_class=40", "mix.synthetic_per_class=25", "seed=0", "logger=wandb"}
     assert later == demo | arms | {"seed=2", "logger=none", "classify.steps=20"}
 
 

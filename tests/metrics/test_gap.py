@@ -69,7 +69,13 @@ def test_the_same_images_every_time_whatever_the_order():
         images((0, 0), "synthetic", "train"),
         images((4, 3), "real", "val"),
     )
-    shuffled = pool.with_table(pool.table.reverse())
-    first, second = (set(unused_synthetic(p, none, val).table["image_id"]) for p in (pool, shuffled))
-    assert first == second
-    assert len(first) == 7
+    twice = pool.with_table(pl.concat([pool.table, images((9, 9), "synthetic", "train", "again-").table]))
+    first, second = (
+        unused_synthetic(p, none, v).table
+        for p, v in (
+            (twice, val),
+            (twice.with_table(twice.table.reverse()), val.with_table(val.table.reverse())),
+        )
+    )
+    assert first["image_id"].to_list() == second["image_id"].to_list()
+    assert first["label"].to_list() == ["a"] * 4 + ["b"] * 3

@@ -1,5 +1,6 @@
 """Folded normalisations compute what PyTorch's own layers compute, forwards and backwards."""
 
+from contextlib import suppress
 from copy import deepcopy
 from itertools import product
 from typing import Any
@@ -11,7 +12,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skinaug.models.folding import Clamp, DepthwiseConvolution, fold_norms
+from skinaug.models.folding import Clamp, DepthwiseConvolution, fold_norms, settled
 
 
 def frozen(network: nn.Module) -> nn.Module:
@@ -81,6 +82,28 @@ def test_a_norm_put_into_training_mode_later_works_as_before():
     assert done
     assert torch.allclose(gradients(other.train()), gradients(network.train()), rtol=1e-9, atol=1e-12)
     assert torch.equal(other.bn1.running_mean, network.bn1.running_mean)
+
+
+def test_a_settled_network_is_folded_once_and_goes_on_learning():
+    network, done = folded(frozen(timm.create_model("test_efficientnet", num_classes=3)))
+    assert done
+    network.eval()
+    pictures = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    weight = network.conv_stem.weight
+    with torch.no_grad():
+        before = network(pictures)
+        with settled(network):
+            assert torch.equal(network(pictures), before)
+            weight.mul_(2)
+            assert torch.equal(network(pictures), before)
+        assert not torch.equal(network(pictures), before)
+    network(pictures).sum().backward()
+    assert weight.grad is not None
+    with suppress(KeyboardInterrupt), settled(network):
+        raise KeyboardInterrupt
+    with torch.no_grad():
+        weight.mul_(0.5)
+        assert torch.equal(network(pictures), before)
 
 
 class ReadTwice(nn.Module):
