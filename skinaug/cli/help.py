@@ -78,8 +78,8 @@ def _lines(stage: str, about: str, cfg: DictConfig, comments: Mapping[str, str])
         names = ", ".join(options(group))
         yield _row(f"  {group}=", f"{known[group]}: {names}" if known[group] else names)
     for group in MACHINERY_GROUPS:
-        for name, values in option_values(group).items():
-            if keys := ", ".join(values):
+        for name, own_values in option_values(group).items():
+            if keys := ", ".join(own_values):
                 yield _row(f"  {group}={name}", f"its values are {group.replace('/', '.')}.<key>: {keys}")
     for name, value in _flat(cfg):
         if "." not in name and name not in (*known, *OWN):
