@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -131,6 +132,19 @@ def skinaug(
     done = subprocess.CompletedProcess(command.args, command.wait(), out, err)
     assert not check or done.returncode == 0, f"{out[-3000:]}\n{err[-3000:]}"
     return done
+
+
+def on_two_devices(*arguments: str, code: str, timeout: float = 900) -> None:
+    """Run code to its end in two processes that are two devices to Lightning, as where a launcher has started them: so none of them
+    takes its time to load libraries."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+    meet = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = [Command(*arguments, code=code, env={**meet, "LOCAL_RANK": str(rank)}) for rank in range(2)]
+    for process in processes:
+        _, told = process.communicate(timeout)
+        assert process.returncode == 0, told[-3000:]
 
 
 def _run(

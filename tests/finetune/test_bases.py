@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
 from functools import cache, partial
 from itertools import chain
@@ -13,7 +11,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from commands import Command
+from commands import on_two_devices
 from diffusers import AutoPipelineForImage2Image, DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from diffusion_components import plain_pipeline
 from lightning import Callback
@@ -299,28 +297,17 @@ Finetune(
 """
 
 
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_two_devices_learn_what_one_learns(
     name: str, folders, photographs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Both processes are forked, as from a launcher, so that neither takes its time to load libraries."""
     photographs.write(tmp_path)
     given = [str(part) for part in (folders(name), tmp_path, tmp_path / "1", ROWS[name].size, 1)]
     monkeypatch.setattr(sys, "argv", ["-c", *given])
     exec(RUN, {})
     given[2:] = [str(tmp_path / "2"), given[3], "2"]
-    meet = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [Command(*given, code=RUN, env=meet | {"LOCAL_RANK": str(rank)}) for rank in range(2)]
-    for process in processes:
-        _, told = process.communicate(timeout=600)
-        assert process.returncode == 0, told
+    on_two_devices(*given, code=RUN)
     one, two = (load_file(next((tmp_path / devices / "lora").iterdir())) for devices in ("1", "2"))
     assert one.keys() == two.keys()
     for key, value in one.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Command, skinaug
+from commands import Command, on_two_devices, skinaug
 from lightning import Callback
 from safetensors.torch import load_file
 
@@ -108,14 +107,12 @@ def test_a_killed_training_ends_bit_for_bit_as_an_uninterrupted_one(
 
 @pytest.mark.slow
 def test_two_devices_take_the_same_steps_at_the_same_rate(
-    tiny_random_pipeline: Path, on_disk: Path, tmp_path: Path
+    tiny_random_pipeline: Path, on_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     one, two = tmp_path / "one", tmp_path / "two"
-    script = tmp_path / "run.py"  # each further device starts it anew
-    script.write_text(RUN)
-    for out, devices in ((one, 1), (two, 2)):
-        given = arguments(tiny_random_pipeline, on_disk, out, "lora", devices=devices)
-        subprocess.run([sys.executable, str(script), *given], check=True)
+    monkeypatch.setattr(sys, "argv", ["-c", *arguments(tiny_random_pipeline, on_disk, one, "lora")])
+    exec(RUN, {})
+    on_two_devices(*arguments(tiny_random_pipeline, on_disk, two, "lora", devices=2), code=RUN)
     assert (one / "steps.txt").read_text() == (two / "steps.txt").read_text()
     assert weights_in(one).keys() == weights_in(two).keys()
 
