@@ -30,6 +30,7 @@ from rich.text import Text
 from skinaug import termination
 from skinaug.errors import InputError
 from skinaug.models.devices import device_count, device_numbers
+from skinaug.models.freed import keep_freed_memory
 
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # what Lightning's precisions compute in
 
@@ -54,6 +55,8 @@ def make_trainer(
     on_cpu = accelerator == "cpu" or (
         accelerator == "auto" and not on_gpu and not MPSAccelerator.is_available()
     )
+    if on_cpu:
+        keep_freed_memory()
     callbacks = list(options.pop("callbacks", None) or [])
     if callable(options.get("strategy")):
         options["strategy"] = options["strategy"]()
