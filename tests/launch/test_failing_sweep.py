@@ -32,7 +32,7 @@ def test_an_arm_that_its_pool_cannot_serve_is_told(tmp_path: Path):
     assert len([path for path in (tmp_path / "store" / "classify").iterdir() if path.suffix == ""]) == 1
     plan = skinaug("plan", *words, cwd=tmp_path)
     assert "1 of 2 jobs would be refused" in plan.stdout
-    (row,) = (line for line in plan.stdout.splitlines() if "report" in line)
+    (row,) = (line for line in plan.stdout.splitlines() if line.startswith("│ report "))
     assert [cell.strip() for cell in row.split("│")[2:5]] == ["1", "1", "0"], (
         "the plan knows the report that is there"
     )
