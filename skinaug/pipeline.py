@@ -96,11 +96,15 @@ def recipes_of(plan: Plan) -> dict[str, Recipe]:
     """What identifies the results of steps."""
     found: dict[str, Recipe] = {}
     for name, step in plan.items():
-        files = {name: folder_digest(path) for name, path in step.files.items() if path.exists()}
-        inputs = {need: found[need].key for need in step.inputs} | dict(step.digests) | files
-        stage = stage_of(name)
-        found[name] = Recipe(stage.name, stage.version, keyed(step.config), inputs)
+        found[name] = recipe_with(step, {need: found[need].key for need in step.inputs})
     return found
+
+
+def recipe_with(step: Step, inputs: Mapping[str, str]) -> Recipe:
+    """What identifies the result of a step that is made of artifacts with these keys."""
+    files = {name: folder_digest(path) for name, path in step.files.items() if path.exists()}
+    stage = stage_of(step.name)
+    return Recipe(stage.name, stage.version, keyed(step.config), {**inputs, **step.digests, **files})
 
 
 def check(cfg: DictConfig, plan: Plan) -> None:
