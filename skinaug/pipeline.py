@@ -135,7 +135,7 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     for stage in dict.fromkeys(map(stage_of, plan)):
         stage.check(cfg)
     if classify.STAGE.name in plan:
-        Asked.of(plain(cfg.report)).check()
+        Asked.of(plain(cfg.report)).check(dataset.own_columns(cfg))
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for step in plan.values():
         _check_photographs(store, step, planned["dataset"].key)

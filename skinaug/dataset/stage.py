@@ -58,6 +58,12 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def own_columns(cfg: DictConfig) -> list[str] | None:
+    """Names that the photographs' table has its columns mapped to; None where that is seen in the table alone."""
+    columns = cfg.dataset.source.get("columns", ())
+    return None if columns is None or is_several(cfg) else list(map(str, columns))
+
+
 def check(cfg: DictConfig) -> None:
     from skinaug.dataset.folds import check_folds
 
