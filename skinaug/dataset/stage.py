@@ -71,6 +71,21 @@ def check(cfg: DictConfig) -> None:
     check_folds(cfg.dataset.get("folds"), cfg.dataset.get("fold"), cfg.dataset.val_fraction, reserve)
 
 
+def check_parts(cfg: DictConfig) -> None:
+    """Of photographs that have yet to be read, what their table or folders do not tell is said before a build loads what it takes."""
+    from skinaug.sources.root import check_root
+
+    if (
+        is_several(cfg)
+        or (folder := check_root(source := build(cfg.dataset.source), cfg.dataset.root, "dataset")) is None
+    ):
+        return
+    from skinaug.dataset.dataset import read_rows
+
+    told = plain(cfg.dataset)
+    read_rows(source, folder, told["classes"], told.get("labels"), told.get("folds"), told["on_bad"])
+
+
 def build_dataset(job: Build) -> None:
     own = is_several(job.cfg) or teacher(job.cfg) == RESERVE
     build(described(job.cfg) if own else job.cfg.dataset)(out=job.out)
@@ -88,4 +103,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2], **fold}
 
 
-STAGE = Stage("dataset", 5, steps, check, tags=tags)
+STAGE = Stage("dataset", 5, steps, check, check_parts, tags=tags)
