@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from skinaug.errors import Ended, InputError
+from skinaug.errors import Ended, InputError, nearest
+
+LOCATING = re.compile(r"Error locating target '(?P<target>[^']+)'[^\n]*(?:\nfull_key: (?P<key>\S+))?")
 
 
 def causes(error: BaseException) -> list[BaseException]:
@@ -22,14 +28,32 @@ def causes(error: BaseException) -> list[BaseException]:
 
 
 def fault_of_input(error: BaseException) -> str | None:
-    """What to tell of bad input, and of a value that has to be given; None where an error comes of neither."""
+    """What to tell of bad input, of a value that has to be given, and of a `_target_` that is not there; None where an error comes of
+    none of them."""
     for link in causes(error):
         if isinstance(link, InputError):
             return str(link)
+        if isinstance(link, InstantiationException) and (told := _not_located(link)):
+            return told
         if isinstance(link, MissingMandatoryValue):
             key = link.full_key or link.key
             return f"{key} has no value: give it one with {key}=<value>."
     return None
+
+
+def _not_located(error: InstantiationException) -> str | None:
+    """What to tell where a function or class that a configuration names cannot be found or imported; None of other errors."""
+    if (found := LOCATING.match(str(error))) is None:
+        return None
+    key, (target, cause) = found["key"], (found["target"], causes(error)[-1])
+    named = f"{key}._target_={target}" if key else f"_target_={target}"
+    if isinstance(cause, ModuleNotFoundError) and f"{target}.".startswith(f"{cause.name}."):
+        home, _, last = target.rpartition(".")
+        near = nearest(last, dir(sys.modules[home])) if home in sys.modules else ""
+        return f"{named}: there is no {cause.name}.{near} Code of your own is installed, or lies in the folder that the command is started in."
+    places = traceback.extract_tb(cause.__traceback__)
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    return f"{named} cannot be imported: {type(cause).__name__}: {cause}{place}."
 
 
 def failed(result: JobReturn) -> bool:
