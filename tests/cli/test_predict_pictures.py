@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -27,3 +28,15 @@ def test_what_is_not_read_and_how_pictures_are_read_is_told(
     out = capsys.readouterr().out
     assert "which are not read: 1 .gif." in out
     assert "so that values are taken for sRGB: 2 (" in out
+
+
+def test_probabilities_of_a_few_pictures_are_printed_the_highest_first(capsys: pytest.CaptureFixture[str]):
+    columns = {"acne": "p:acne", "nevus": "p:nevus"}
+    table = pl.DataFrame({"image": ["a.png", "b.png"], "p:acne": [0.2, 0.75], "p:nevus": [0.8, 0.25]})
+    predict._tell_few(table, columns)
+    assert capsys.readouterr().out.splitlines() == [
+        "a.png: nevus 80%, acne 20%",
+        "b.png: acne 75%, nevus 25%",
+    ]
+    predict._tell_few(pl.concat([table] * 6), columns)
+    assert capsys.readouterr().out == ""
