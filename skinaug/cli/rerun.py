@@ -23,7 +23,7 @@ from rich.table import Table
 from skinaug.cli.audit import FOLDERS
 from skinaug.errors import InputError, listing
 from skinaug.pipeline import make, recipe_with, stage_of
-from skinaug.report.collect import GIVEN
+from skinaug.report.collect import GIVEN, placed
 from skinaug.report.stage import recipe_of, recorded_runs
 from skinaug.sources.walk import leave_out
 from skinaug.stage import Step, build
@@ -209,7 +209,9 @@ def _refuse_without_inputs(artifact: Artifact) -> None:
     """Refuse where something that the artifact was built from is no longer in its store."""
     root, record = artifact.path.parent.parent, artifact.record
     if record["name"] == "report":
-        folders = [Path(folder) for run in record["runs"] for folder in run["artifacts"].values()]
+        folders = [
+            placed(Path(folder), root) for run in record["runs"] for folder in run["artifacts"].values()
+        ]
     else:
         needs = {name: key for name, key in record["inputs"].items() if KEY.fullmatch(key)}
         folders = [root / name.partition(".")[0] / key for name, key in needs.items()]
