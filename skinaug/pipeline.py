@@ -97,11 +97,15 @@ def recipes_of(plan: Plan) -> dict[str, Recipe]:
     """What identifies the results of steps."""
     found: dict[str, Recipe] = {}
     for name, step in plan.items():
-        files = {name: folder_digest(path) for name, path in step.files.items() if path.exists()}
-        inputs = {need: found[need].key for need in step.inputs} | dict(step.digests) | files
-        stage = stage_of(name)
-        found[name] = Recipe(stage.name, stage.version, keyed(step.config), inputs)
+        found[name] = recipe_with(step, {need: found[need].key for need in step.inputs})
     return found
+
+
+def recipe_with(step: Step, inputs: Mapping[str, str]) -> Recipe:
+    """What identifies the result of a step that is made of artifacts with these keys."""
+    files = {name: folder_digest(path) for name, path in step.files.items() if path.exists()}
+    stage = stage_of(step.name)
+    return Recipe(stage.name, stage.version, keyed(step.config), {**inputs, **step.digests, **files})
 
 
 def check(cfg: DictConfig, plan: Plan) -> None:
@@ -139,7 +143,7 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
     for stage in stages:
         stage.check(cfg)
     if classify.STAGE.name in plan:
-        Asked.of(plain(cfg.report)).check()
+        Asked.of(plain(cfg.report)).check(dataset.own_columns(cfg))
     store, planned = Store(Path(cfg.store)), recipes_of(plan)
     for name, step in plan.items():
         _check_photographs(store, step, planned["dataset"].key)

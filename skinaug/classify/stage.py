@@ -141,7 +141,7 @@ def check_data(cfg: DictConfig, data: Manifest, plan: Plan) -> None:
     if len(data.classes) < 2:
         raise InputError(
             f"The data has one class, {', '.join(data.classes)}: a classifier tells two or more apart. Add images of another, "
-            "or look at dataset.classes."
+            "or look at dataset.classes and dataset.labels: they leave out what they do not name."
         )
 
 

@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
         raise InputError(f"{options.folder} is not empty: give an empty or a new folder to export to.")
     store, sweep = Store(options.store), Path(options.artifact)
     if any(sweep.rglob(RUN_FILE)):
-        told_count = export_runs(sweep, options.folder, options.to)
+        told_count = export_runs(sweep, options.folder, options.to, store.root)
     else:
         told_count = export(store, store.find(options.artifact), options.folder, options.to)
     Console().print(f"{told_count} to {options.folder}", highlight=False, soft_wrap=True)
@@ -103,16 +103,16 @@ def export(store: Store, artifact: Artifact, folder: Path, form: str) -> str:
     )
 
 
-def export_runs(sweep: Path, folder: Path, form: str) -> str:
+def export_runs(sweep: Path, folder: Path, form: str, store: Path | None = None) -> str:
     """Write the predictions of a sweep's finished runs to one table, with arm and seed as its report names them; returns what was
-    written, in words.
+    written, in words. store: as of `read_runs`.
 
     Raises:
         InputError: no run below the folder has finished, or another form than csv.
     """
     if form != "csv":
         raise InputError(f"The runs below {sweep} cannot be exported as {form}: their predictions go to csv.")
-    study = make_study(asked_runs(sweep))
+    study = make_study(asked_runs(sweep, store))
     data = {path: Manifest.read(path) for path in study.artifacts("dataset")}
     tables = [
         told(table, data[run.artifacts["dataset"]], arm=run.arm, seed=run.seed)

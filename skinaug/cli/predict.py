@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from skinaug.errors import InputError, listing
+from skinaug.errors import InputError, listing, printable
 from skinaug.progress import shown
 from skinaug.sources.files import list_images, refuse_names
 from skinaug.stage import build, picture_cache
@@ -24,11 +24,13 @@ from skinaug.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
     from skinaug.manifest import Manifest
 
 RATE = 0.05  # share of photographs like the training ones that would be called unlike them
 AT_ONCE = 1024  # images: bounds the memory that their pixels take
+FEW = 10  # images whose probabilities are printed too
 RESEARCH_USE_ONLY = "Research use only: not a medical device, and no basis for any decision about a patient."
 
 console = Console()
@@ -119,6 +121,7 @@ def predict(
         unread, on="image", how="left", maintain_order="left"
     )
     write_text(out, whole.write_csv())
+    _tell_few(table, {name: f"{PROBABILITY}{name}" for name in classes})
     _tell(int(table["unlike"].sum()), len(images), problems, out, rate)
 
 
@@ -136,8 +139,20 @@ def _tell(unlike: int, count: int, problems: dict[str, str], out: Path, rate: fl
             "them.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    console.print(f"{count} predictions in {out}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{count} prediction{'s' * (count != 1)} in {out}", highlight=False, markup=False, soft_wrap=True
+    )
     console.print(RESEARCH_USE_ONLY, highlight=False, soft_wrap=True)
+
+
+def _tell_few(table: pl.DataFrame, columns: dict[str, str]) -> None:
+    """Print the probabilities of a few images, the highest first. columns: of the table, by class."""
+    if table.height > FEW:
+        return
+    for row in table.iter_rows(named=True):
+        ordered = sorted(columns, key=lambda name: row[columns[name]], reverse=True)
+        told = ", ".join(f"{name} {row[columns[name]]:.0%}" for name in ordered)
+        console.print(f"{printable(row['image'])}: {told}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _typicality(

@@ -36,7 +36,7 @@ def command(cfg: DictConfig, stage: str) -> None:
 
 def report(cfg: DictConfig, sweep: Path) -> None:
     """Report on the runs below a folder, and on jobs that left none there, from the store where it was written before; a copy lies in `sweep`/report."""
-    write(cfg, with_readings(cfg, asked_runs(sweep)), sweep)
+    write(cfg, with_readings(cfg, asked_runs(sweep, Path(cfg.store))), sweep)
 
 
 def with_readings(cfg: DictConfig, runs: Sequence[Run]) -> list[Run]:

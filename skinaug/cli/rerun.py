@@ -22,10 +22,11 @@ from rich.table import Table
 
 from skinaug.cli.audit import FOLDERS
 from skinaug.errors import InputError, listing
-from skinaug.pipeline import make, recipes, steps
-from skinaug.report.collect import GIVEN
+from skinaug.pipeline import make, recipe_with, stage_of
+from skinaug.report.collect import GIVEN, placed
 from skinaug.report.stage import recipe_of, recorded_runs
-from skinaug.stage import build
+from skinaug.sources.walk import leave_out
+from skinaug.stage import Step, build
 from skinaug.store.artifact import KEY, RECORD, Artifact, Recipe, changes
 from skinaug.store.compare_files import Verdict, compare_files, compare_json, flatten
 from skinaug.store.provenance import provenance
@@ -115,10 +116,11 @@ def plan_rerun(artifact: Artifact) -> Rerun:
     if name == "report":
         recipe = recipe_of(cfg.report, record["inputs"])
     else:
-        # Its own recipe as of today, but of the inputs that it had: their stages' code may have changed since.
-        recipe = recipes(cfg, name)[name]
-        kept = {need: key for need, key in record["inputs"].items() if KEY.fullmatch(key)}
-        recipe = replace(recipe, inputs={**recipe.inputs, **kept})
+        step = step_of(cfg, artifact, name)
+        # Its own recipe as of today, but of the inputs that it had: their stages' code may have changed since, and where
+        # photographs were read from need not be there.
+        kept = {need: record["inputs"].get(need, "(absent)") for need in step.inputs}
+        recipe = recipe_with(step, kept)
         made = Store(artifact.path.parent.parent).lineage(record["inputs"])
     if recipe.key != artifact.path.name:
         raise InputError(
@@ -152,7 +154,7 @@ def rerun(plan: Rerun) -> list[Verdict]:
                 )
             else:
                 cfg.store, cfg.logger = folder, NO_LOGGER
-                again = make(cfg, store, steps(cfg, plan.name)[plan.name], plan.recipe, plan.made)
+                again = make(cfg, store, step_of(cfg, plan.artifact, plan.name), plan.recipe, plan.made)
         then, now = (
             {name: value for name, value in made.record.items() if name not in LEFT_OUT}
             for made in (plan.artifact, again)
@@ -160,6 +162,25 @@ def rerun(plan: Rerun) -> list[Verdict]:
         record = compare_json(RECORD, then, now, left_out=())
         record = replace(record, about=record.about or f"left out: {', '.join(LEFT_OUT)}")
         return [record, *compare_files(plan.artifact.path, again.path, but=(RECORD,))]
+
+
+def step_of(cfg: DictConfig, artifact: Artifact, name: str) -> Step:
+    """The step that made an artifact, by the job that its record tells.
+
+    Raises:
+        InputError: it reads a folder, which is not here or is not as it was named there.
+    """
+    leave_out(cfg.store, cfg.output)  # from the folder of photographs, as `pipeline.steps` does
+    try:
+        return next(step for step in stage_of(name).steps(cfg) if step.name == name)
+    except InputError as error:
+        root = artifact.record["inputs"].get("root", "").rpartition(" ")[0]
+        if not root:
+            raise
+        raise InputError(
+            f"{artifact.stage}/{artifact.key} was read from the folder {root}, by a command in another folder or on another machine: "
+            f"rerun it there. What was made of it can be rerun here.\n{error}"
+        ) from error
 
 
 @contextmanager
@@ -188,7 +209,9 @@ def _refuse_without_inputs(artifact: Artifact) -> None:
     """Refuse where something that the artifact was built from is no longer in its store."""
     root, record = artifact.path.parent.parent, artifact.record
     if record["name"] == "report":
-        folders = [Path(folder) for run in record["runs"] for folder in run["artifacts"].values()]
+        folders = [
+            placed(Path(folder), root) for run in record["runs"] for folder in run["artifacts"].values()
+        ]
     else:
         needs = {name: key for name, key in record["inputs"].items() if KEY.fullmatch(key)}
         folders = [root / name.partition(".")[0] / key for name, key in needs.items()]

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from skinaug.errors import InputError
 from skinaug.manifest import EXPOSURES, Manifest
 
 
@@ -80,7 +81,9 @@ def curate(
     left = pool.table.select("image_id")
     for name, filter_ in filters.items():
         survivors = scores[name].join(left, on="image_id", how="semi", maintain_order="left")
-        verdicts = decide(name, filter_["scorer"].keep(survivors, **filter_.get("keep", {})))
+        kept = filter_["scorer"].keep(survivors, **filter_.get("keep", {}))
+        _require_verdicts(name, kept, survivors.height)
+        verdicts = decide(name, kept)
         judged[name] = pl.concat([survivors, verdicts], how="horizontal")
         left = judged[name].filter("keep").select("image_id")
     for name, survivors in judged.items():
@@ -103,6 +106,21 @@ def exposure(scorers: Sequence[Any]) -> str:
         return "raw"
     known = [getattr(scorer, "exposure", "real") for scorer in scorers]
     return "off_the_shelf" if all(name == "off_the_shelf" for name in known) else "real"
+
+
+def _require_verdicts(name: str, kept: Any, count: int) -> None:
+    """Refuse what a filter of one's own gives in the place of a verdict an image."""
+    table = isinstance(kept, pl.DataFrame) and "keep" in kept.columns
+    column = kept["keep"] if table else kept
+    given = type(kept).__name__
+    if isinstance(column, pl.Series):
+        if (column.dtype, len(column)) == (pl.Boolean, count):
+            return
+        given = f"{len(column)} values of {column.dtype}"
+    raise InputError(
+        f"The filter {name} answers {count} images with {given}: its `keep` returns a polars Series of as many booleans, or a DataFrame "
+        "with them as `keep`, and `reason`."
+    )
 
 
 def decide(name: str, kept: pl.Series | pl.DataFrame) -> pl.DataFrame:

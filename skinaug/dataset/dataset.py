@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from skinaug.dataset.across_splits import refuse_patients
+from skinaug.dataset.alike import refuse_alike
 from skinaug.dataset.folds import check_folds, deal_folds, without_own_splits
 from skinaug.dataset.joined import warnings
 from skinaug.dataset.rows import one_row_a_file
@@ -101,25 +102,16 @@ def build_dataset(
     fractions = split_fractions(val_fraction, 0.0 if folds else test_fraction)
     if fold is not None or reserve is None:
         check_folds(folds, fold, val_fraction, reserve)
-    if on_bad not in ("fail", "drop"):
-        raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
     check_choice(masks, "dataset.masks")
     folder = check_root(source, root, "dataset") or out
-    with telling() as told:
-        listed, left = _load(source, folder)
-        alone = without_patient(listed)
-        table, without_label = labelled(listed, on_bad)
-        table, nameless = with_shared_names(_with_ids(table), labels, classes)
-    if folds is not None:
-        table, ignored = without_own_splits(table)
-        told += ignored
-    table = _choose_classes(table, classes)
+    table, listed, left, dropped, told = read_rows(source, folder, classes, labels, folds, on_bad)
+    alone = without_patient(listed)
     table, again = one_row_a_file(table, duplicates.conflicts if duplicates is not None else on_bad)
     images = image_folder(source, folder, table["path"].to_list(), out)
     table, pictures, bad = usable_images(images, table, min_size_px, on_bad, masks)
     of_root = folder if source.needs_root and images == folder else None
     noticed = notice(of_root, [listed, left], table["path"].to_list(), pictures)
-    dropped, whole, folder = pl.concat([left, without_label, nameless, again, bad]), table, images
+    dropped, whole, folder = pl.concat([dropped, again, bad]), table, images
     from skinaug.metrics.hashes import hash_table  # SciPy: half a second that looking at the root can spare
 
     hashes = hash_table(table, [picture.thumbnail for picture in pictures])
@@ -161,6 +153,51 @@ def build_dataset(
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(summary)
     tell(noticed)
+
+
+class Rows(NamedTuple):
+    """What a source lists.
+
+    Attributes:
+        table: the rows of the data's classes.
+        listed: all rows of the source.
+        left: `path, reason` of those that it leaves out.
+        dropped: the same of these, of rows without a label and of those of other classes.
+        told: what it had to tell of its tables, in sentences.
+    """
+
+    table: pl.DataFrame
+    listed: pl.DataFrame
+    left: pl.DataFrame
+    dropped: pl.DataFrame
+    told: list[str]
+
+
+def read_rows(
+    source: Source,
+    folder: Path,
+    classes: Sequence[Any] | None,
+    labels: Mapping[Any, Any] | None,
+    folds: int | None,
+    on_bad: str,
+) -> Rows:
+    """What a source lists, before any picture is opened; arguments are those of `build_dataset`.
+
+    Raises:
+        InputError: what `build_dataset` refuses of tables, folders and classes.
+    """
+    if on_bad not in ("fail", "drop"):
+        raise InputError(f"dataset.on_bad={on_bad}: choose fail or drop.")
+    with telling() as told:
+        listed, left = _load(source, folder)
+        table, without_label = labelled(listed, on_bad)
+        table, nameless = with_shared_names(_with_ids(table), labels, classes)
+    if folds is not None:
+        table, ignored = without_own_splits(table)
+        told += ignored
+    table = _choose_classes(table, classes)
+    refuse_alike(table["label"])
+    return Rows(table, listed, left, pl.concat([left, without_label, nameless]), told)
 
 
 def summarise(manifest: Manifest, dropped: pl.DataFrame, links: pl.DataFrame | None) -> dict[str, Any]:

@@ -58,11 +58,32 @@ def described(cfg: DictConfig) -> dict[str, Any]:
     return settings
 
 
+def own_columns(cfg: DictConfig) -> list[str] | None:
+    """Names that the photographs' table has its columns mapped to; None where that is seen in the table alone."""
+    columns = cfg.dataset.source.get("columns", ())
+    return None if columns is None or is_several(cfg) else list(map(str, columns))
+
+
 def check(cfg: DictConfig) -> None:
     from skinaug.dataset.folds import check_folds
 
     reserve = cfg.folds.reserve if teacher(cfg) == RESERVE else None
     check_folds(cfg.dataset.get("folds"), cfg.dataset.get("fold"), cfg.dataset.val_fraction, reserve)
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Of photographs that have yet to be read, what their table or folders do not tell is said before a build loads what it takes."""
+    from skinaug.sources.root import check_root
+
+    if (
+        is_several(cfg)
+        or (folder := check_root(source := build(cfg.dataset.source), cfg.dataset.root, "dataset")) is None
+    ):
+        return
+    from skinaug.dataset.dataset import read_rows
+
+    told = plain(cfg.dataset)
+    read_rows(source, folder, told["classes"], told.get("labels"), told.get("folds"), told["on_bad"])
 
 
 def build_dataset(job: Build) -> None:
@@ -82,4 +103,4 @@ def tags(cfg: DictConfig) -> dict[str, Any]:
     return {"dataset": cfg.dataset.source["_target_"].rpartition(".")[2], **fold}
 
 
-STAGE = Stage("dataset", 5, steps, check, tags=tags)
+STAGE = Stage("dataset", 5, steps, check, check_parts, tags=tags)

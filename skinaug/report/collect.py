@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from skinaug.report.failures import refusal
 from skinaug.report.run import FILE_NAME, GIVEN, Run
 from skinaug.report.unfinished import unfinished
 from skinaug.report.units import jobs_of, kind, together
+from skinaug.store.artifact import RECORD
 
 PROBABILITY = "p:"  # prefix of the columns of predictions.parquet that hold a class's probability
 DEFAULT_BASELINE = "real_small"
@@ -28,8 +30,12 @@ PART = "part"  # column of predictions that tells jobs apart which make one run
 RUN_FILE = "run.json"  # of each finished job, in its folder
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path, store: Path | None = None) -> list[Run]:
     """Every run.json below a folder, in the order of the jobs.
+
+    Args:
+        store: where artifacts are looked for that are not where a run was told that they lie, as in outputs and a store that came from
+            elsewhere; None: SKINAUG_STORE, else `store`.
 
     Raises:
         InputError: none there, or files that are no runs (all are named).
@@ -43,7 +49,7 @@ def read_runs(folder: Path) -> list[Run]:
     runs, faults = [], []
     for file in files:
         try:
-            runs.append(read_run(file))
+            runs.append(read_run(file, store))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             faults.append(f"{file}: {type(error).__name__}: {error}")
     if faults:
@@ -53,13 +59,15 @@ def read_runs(folder: Path) -> list[Run]:
     return runs
 
 
-def asked_runs(folder: Path) -> list[Run]:
+def asked_runs(folder: Path, store: Path | None = None) -> list[Run]:
     """Every run below a folder with its arm's name, and after them the jobs that were asked for and left none (`unfinished`).
+
+    store: as in `read_runs`.
 
     Raises:
         InputError: as `read_runs`, or what a sweep tells of its jobs cannot be read.
     """
-    finished = read_runs(folder)
+    finished = read_runs(folder, store)
     named = name_arms([*distinct(finished), *unfinished(folder, finished)])
     there = {(run.arm, run.place) for run in named if run.failure is None}
     return [run for run in named if run.failure is None or (run.arm, run.place) not in there]
@@ -100,8 +108,15 @@ def listed(arms: Sequence[str]) -> str:
     return ("; " if any("," in arm for arm in arms) else ", ").join(arms)
 
 
-def read_run(file: Path) -> Run:
-    """The run of one run.json. Raises what `read_runs` tells of."""
+def placed(folder: Path, store: Path | None = None) -> Path:
+    """Where an artifact of a run lies: where the run was told, or in a store that has been moved (`read_runs`)."""
+    root = store or Path(os.environ.get("SKINAUG_STORE", "store"))
+    moved = Path(os.path.abspath(root)) / folder.parent.name / folder.name
+    return moved if not folder.exists() and (moved / RECORD).is_file() else folder
+
+
+def read_run(file: Path, store: Path | None = None) -> Run:
+    """The run of one run.json; its arguments and what it raises are those of `read_runs`."""
     content = json.loads(file.read_text(encoding="utf-8"))
     json.dumps(content, ensure_ascii=False).encode()  # half a letter ("\\ud800") could be written to no file
     return Run(
@@ -110,7 +125,7 @@ def read_run(file: Path) -> Run:
         seed=int(content["seed"]),
         overrides=dict(content["overrides"]),
         config=dict(content["config"]),
-        artifacts={stage: Path(folder) for stage, folder in content["artifacts"].items()},
+        artifacts={stage: placed(Path(folder), store) for stage, folder in content["artifacts"].items()},
         folder=file.parent,
     )
 
@@ -272,7 +287,15 @@ def make_study(runs: Sequence[Run], baseline: str | None = None) -> Study:
             "Report one sweep at a time, or name the arms apart with arm=<name>."
         )
     if not finished:
-        raise InputError(f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}")
+        gone = [run.judged for run in runs if run.judged is not None and not run.judged.exists()]
+        moved = (
+            f"\n{gone[0]} is not there. Where the store was moved, name it: SKINAUG_STORE=<folder>."
+            if gone
+            else ""
+        )
+        raise InputError(
+            f"None of the {len(runs)} runs has finished:\n{listing(run.name for run in runs)}{moved}"
+        )
     units, lacking = together(finished)
     if not units:
         raise InputError(

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy.optimize import isotonic_regression
 
-from skinaug.report import artifacts, collect, learning_curve, statistics
+from skinaug.report import artifacts, collect, learning_curve, planning, statistics
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
 from skinaug.report.tables import Cell, Table, number, table
@@ -169,7 +169,7 @@ def _saturates(measured: Measured, arms: Sequence[str]) -> str | None:
         if not measured.seeds(larger, arm):
             return False
         difference, variance = measured.difference(larger, arm, JUDGE)
-        return abs(difference) > float(statistics.detectable(variance, level))
+        return abs(difference) > float(planning.detectable(variance, level))
 
     settled = (
         arm for i, arm in enumerate(arms[:-1]) if not any(differs(arm, larger) for larger in arms[i + 1 :])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from skinaug.errors import InputError
-from skinaug.report import statistics
+from skinaug.report import planning, statistics
 from skinaug.report.statistics import Variance
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def _row(row: Mapping[str, Any], measured: Measured, margin: float, level: float
         "non_inferior": low > -margin,
         "equivalent": -margin < low and high < margin,
         "inferior": high < -margin,
-        "power_non_inferior": float(statistics.power(margin, variance, level)),
-        "power_equivalent": statistics.power_within(margin, variance, level),
-        "seeds_non_inferior": statistics.seeds_needed(margin, variance, level),
+        "power_non_inferior": float(planning.power(margin, variance, level)),
+        "power_equivalent": planning.power_within(margin, variance, level),
+        "seeds_non_inferior": planning.seeds_needed(margin, variance, level),
         "seeds_equivalent": seeds_within(margin, variance, level),
     }
 
@@ -103,10 +103,10 @@ def seeds_within(margin: float, variance: Variance, level: float) -> int | None:
     """
     if variance.num_seeds == 1:
         return None
-    counts = range(2, statistics.MOST_SEEDS + 1)
+    counts = range(2, planning.MOST_SEEDS + 1)
 
     def enough(count: int) -> bool:
-        return statistics.power_within(margin, variance, level, count) >= statistics.POWER
+        return planning.power_within(margin, variance, level, count) >= planning.POWER
 
     found = bisect_left(counts, True, key=enough)
     return counts[found] if found < len(counts) else None

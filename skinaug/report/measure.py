@@ -11,7 +11,7 @@ import polars as pl
 
 from skinaug.errors import InputError
 from skinaug.progress import shown
-from skinaug.report import artifacts, folds, statistics
+from skinaug.report import artifacts, folds, planning, statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.statistics import Estimate, Sums, Variance
 from skinaug.report.units import jobs_of
@@ -315,8 +315,8 @@ def _family(measured: Measured, pairs: Sequence[tuple[str, str]], metric: str) -
             "low_adjusted": float(joint.low),
             "high_adjusted": float(joint.high),
             "effect_size": None if np.isnan(effect) else effect,
-            "detectable": float(statistics.detectable(variance, level)),
-            "seeds_needed": statistics.seeds_needed(mean, variance, level),
+            "detectable": float(planning.detectable(variance, level)),
+            "seeds_needed": planning.seeds_needed(mean, variance, level),
             "verdict": verdict(float(joint.low), float(joint.high)),
         }
 

@@ -106,8 +106,9 @@ def report(
 
 def check_asked(study: Study, asked: Asked) -> None:
     """Refuse questions about what a study's data do not have. Raises InputError."""
-    asked.check_classes(study.classes)
-    asked.check_attributes(patients.stated(study) if asked.attributes else [])
+    stated, own = patients.stated(study) if asked.attributes else ([], [])
+    asked.check_classes(study.classes, own)
+    asked.check_attributes(stated)
     asked.check_validated(study.validated)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -57,21 +57,27 @@ class Asked:
         """What a report's settings ask for."""
         return cls(**{field.name: settings[field.name] for field in fields(cls) if field.name in settings})
 
-    def check(self) -> None:
+    def check(self, own: Collection[str] | None = ()) -> None:
         """Refuse what is wrong whatever the data.
+
+        Args:
+            own: columns of the data that may be asked for beside the attributes that all data may have; None: any, for nobody knows yet.
 
         Raises:
             InputError: all faults of these settings.
         """
-        _refuse([*_subgroup_faults(self), *_group_faults(self), *_number_faults(self)])
+        _refuse([*_subgroup_faults(self, own), *_group_faults(self), *_number_faults(self)])
 
-    def check_classes(self, classes: Sequence[str]) -> None:
+    def check_classes(self, classes: Sequence[str], own: Collection[str] = ()) -> None:
         """Refuse names that neither the data nor the groups have.
+
+        Args:
+            own: as in `check`.
 
         Raises:
             InputError: all of them, with the names that there are.
         """
-        self.check()
+        self.check(own)
         there = f"the data have {printable(', '.join(classes))}"
         named = [str(label) for own in (self.groups or {}).values() for label in own]
         if lacking := [label for label in named if label not in classes]:
@@ -118,11 +124,14 @@ class Asked:
 
     def check_images(self, classes: Sequence[str], images: pl.DataFrame) -> None:
         """`check_classes` and, of test images, `check_attributes`: before anything is trained on their data."""
-        self.check_classes(classes)
-        if self.attributes is not None:
-            from skinaug.report.subgroups import stated_in
+        if self.attributes is None:
+            self.check_classes(classes)
+            return
+        from skinaug.report.subgroups import own_columns, stated_in
 
-            self.check_attributes(stated_in(images))
+        own = own_columns(images)
+        self.check_classes(classes, own)
+        self.check_attributes(stated_in(images, own))
 
     def check_validated(self, validated: bool) -> None:
         """Refuse what takes validation images where a run has told nothing of them.
@@ -138,7 +147,7 @@ class Asked:
             )
 
 
-def _subgroup_faults(asked: Asked) -> Iterator[str]:
+def _subgroup_faults(asked: Asked, own: Collection[str] | None) -> Iterator[str]:
     if asked.subgroups is None:
         return
     from skinaug.report.subgroups import ATTRIBUTES
@@ -155,8 +164,14 @@ def _subgroup_faults(asked: Asked) -> Iterator[str]:
             or not 1 <= len(names) <= MOST_TOGETHER
         ):
             yield f"{form}; one entry is {entry!r}"
-        elif unknown := [name for name in names if name not in ATTRIBUTES]:
-            yield f"report.subgroups names {', '.join(map(str, unknown))}; attributes are {', '.join(ATTRIBUTES)}"
+        elif unknown := [
+            name for name in names if name not in ATTRIBUTES and own is not None and name not in own
+        ]:
+            known = [*ATTRIBUTES, *(name for name in own or () if name not in ATTRIBUTES)]
+            yield (
+                f"report.subgroups names {', '.join(map(str, unknown))}; attributes are {', '.join(known)}, and any column that "
+                "dataset.source.columns maps under a name of its own"
+            )
         elif len(set(names)) < len(names):
             yield f"report.subgroups takes {names[0]} together with itself"
     entries = [frozenset([entry] if isinstance(entry, str) else map(str, entry)) for entry in asked.subgroups]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from skinaug.report.collect import EVALUATED, FILE_NAME, GIVEN, Run
+from skinaug.report.collect import EVALUATED, FILE_NAME, GIVEN, Run, placed
 from skinaug.report.given import Given, tables_of
 from skinaug.report.readers import FILE_NAME as READINGS_FILE
 from skinaug.report.readers import STAGE as READINGS
@@ -108,8 +108,8 @@ def make_report(
 
 def recorded_runs(artifact: Artifact) -> list[Run]:
     """The runs that a report is of, as its record tells."""
-    runs = []
+    runs, store = [], artifact.path.parent.parent
     for told in artifact.record["runs"]:
-        artifacts = {stage: Path(folder) for stage, folder in told["artifacts"].items()}
+        artifacts = {stage: placed(Path(folder), store) for stage, folder in told["artifacts"].items()}
         runs.append(Run(**{**told, "artifacts": artifacts, "folder": Path(told["folder"])}))
     return runs

@@ -1,4 +1,4 @@
-"""Intervals, tests and power for classification scores: two levels of chance, seeds and test patients, crossed.
+"""Intervals and tests for classification scores: two levels of chance, seeds and test patients, crossed.
 
 Every score here is a ratio of sums over test images, so a resampled test set needs no pass over its images: each group's
 (patient's) share of the sums is computed once, and 2,000 resampled test sets are one matrix product. They give the
@@ -7,23 +7,19 @@ variance that comes from the patients; the spread of the seeds gives the rest (`
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaincinv, nctdtr, nctdtrinc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 TOPS = (1, 2, 3)
 LEVEL = 0.05  # chance of a false alarm that tests and intervals allow
-POWER = 0.8  # chance of seeing a difference that planning figures ask for
 FLOOR = (
     2 / 3
 )  # of an interval over patients alone: none over patients and seeds is narrower (experiments/statistics.md)
-SPREADS = (np.arange(200) + 0.5) / 200  # quantiles at which an estimated standard deviation is taken
 HALVINGS = 50  # of a bracket around a logarithm: to the last digit
-MOST_SEEDS = 10_000  # more than anybody would train
 MOST_RATIO = 1e6  # ends of a ratio's interval beyond which it is unbounded
 Sums = dict[str, np.ndarray]
 Pair = tuple[np.ndarray, np.ndarray]  # values of S seeds and, on B resampled test sets, [B, S]
@@ -350,56 +346,6 @@ def family_levels(p: np.ndarray, level: float = LEVEL) -> np.ndarray:
         return np.where(stepped, level * p / adjusted, equal)
 
 
-def detectable(
-    variance: Variance, level: float = LEVEL, num_seeds: np.ndarray | int | None = None
-) -> np.ndarray:
-    """Smallest true difference that a two-sided t test at `level` sees with 80 % power, were the variance as estimated.
-
-    Args:
-        num_seeds: of a study that is planned; as many as there are unless told.
-    """
-    error, freedom, limit = _planned(variance, level, num_seeds)
-    return nctdtrinc(freedom, 1 - POWER, limit) * error
-
-
-def power(
-    difference: float, variance: Variance, level: float = LEVEL, num_seeds: np.ndarray | int | None = None
-) -> np.ndarray:
-    """Chance that the interval at `level` of a true difference above 0 lies above 0, were the variance as estimated.
-
-    Args:
-        num_seeds: of a study that is planned; as many as there are unless told.
-    """
-    error, freedom, limit = _planned(variance, level, num_seeds)
-    with np.errstate(divide="ignore"):
-        return np.where(error > 0, 1 - nctdtr(freedom, difference / error, limit), 1)
-
-
-def power_within(
-    margin: float, variance: Variance, level: float = LEVEL, num_seeds: np.ndarray | int | None = None
-) -> float:
-    """Chance that the interval at `level` of a true difference of 0 lies between minus and plus `margin`, as `power`.
-
-    The mean over what the standard deviation may be estimated as: Owen's Q (1965, Biometrika 52:437), by quantiles.
-    """
-    error, freedom, limit = _planned(variance, level, num_seeds)
-    if not error > 0:
-        return 1.0
-    spread = np.sqrt(2 * gammaincinv(freedom / 2, SPREADS) / freedom) if np.isfinite(freedom) else 1.0
-    return float(np.maximum(2 * ndtr(margin / error - limit * spread) - 1, 0).mean())
-
-
-def _planned(
-    variance: Variance, level: float, num_seeds: np.ndarray | int | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Standard error of a difference, its degrees of freedom, and the multiple of the error that `reach` asks for."""
-    total, freedom = variance.of_mean(num_seeds)
-    error = np.sqrt(np.maximum(total, variance.least(num_seeds)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        limit = np.where(error > 0, reach(variance, level, num_seeds) / error, 0)
-    return error, freedom, limit
-
-
 def effect_size(difference: np.ndarray, variance: Variance) -> np.ndarray:
     """Cohen's d_z over seeds: the paired difference over its standard deviation between seeds; nan where that is unknown or 0.
 
@@ -409,21 +355,6 @@ def effect_size(difference: np.ndarray, variance: Variance) -> np.ndarray:
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(variance.seed > 0, difference / np.sqrt(variance.seed), np.nan)
-
-
-def seeds_needed(difference: float, variance: Variance, level: float = LEVEL) -> int | None:
-    """Seeds with which 80 % of studies on these test patients would see a true difference as large as the observed one.
-
-    A figure to plan with and no more: an observed difference is itself uncertain, and large ones shrink when repeated.
-
-    Returns:
-        None with one seed, whose spread is unknown, and where no number of seeds would do: the patients are too few.
-    """
-    if variance.num_seeds == 1:
-        return None
-    counts = range(2, MOST_SEEDS + 1)
-    found = bisect_left(counts, True, key=lambda n: bool(detectable(variance, level, n) <= abs(difference)))
-    return counts[found] if difference and found < len(counts) else None
 
 
 def half_width(share: float, num_images: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
+from skinaug.manifest import REQUIRED
 from skinaug.progress import shown
 from skinaug.report import artifacts, statistics
-from skinaug.report.collect import GIVEN, Run, Study, predictions_of
+from skinaug.report.collect import GIVEN, PROBABILITY, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
 from skinaug.report.tables import Cell, Table, percent, points, table
 from skinaug.report.units import jobs_of
-from skinaug.sources.vocabulary import place_on_scale, with_scale, with_teller
+from skinaug.sources.vocabulary import TELLER, place_on_scale, with_scale, with_teller
 
 ATTRIBUTES = {
     "skin_type": "Skin type",
@@ -34,6 +35,17 @@ AGES = {
 }  # years that a band ends before
 LEAST_IMAGES, LEAST_PATIENTS = 20, 10  # of a subgroup that is scored
 UNSTATED = "not stated"  # a subgroup too, but no candidate for the worst: nobody knows who is in it
+
+
+NO_ATTRIBUTES = (
+    *REQUIRED,
+    "lesion_id",
+    "mask",
+    TELLER,
+    "arm",
+    "seed",
+    "prediction",
+)  # columns that make no subgroups
 
 
 class Top1(NamedTuple):
@@ -115,8 +127,9 @@ def members(
     """
     sets = [(name,) for name in ATTRIBUTES] if attributes is None else attributes
     first = {_folder(run): run for run in reversed(study.runs)}
+    asked = {name for together in sets for name in together}
     tables = {
-        folder: {image: _together(row, sets) for image, row in _attributes(_test_images(run)).items()}
+        folder: {image: _together(row, sets) for image, row in _attributes(_test_images(run), asked).items()}
         for folder, run in first.items()
     }
     values = {
@@ -136,16 +149,34 @@ def members(
     return names, inside
 
 
-def stated(study: Study) -> list[str]:
-    """The attributes that some test image has."""
+def stated(study: Study) -> tuple[list[str], list[str]]:
+    """The attributes that some test image has; and the data's own columns, which may be asked for too (`own_columns`)."""
     tables = [_test_images(run) for run in {_folder(run): run for run in study.runs}.values()]
-    return [name for name in ATTRIBUTES if any(name in stated_in(table) for table in tables)]
+    own = dict.fromkeys(name for table in tables for name in own_columns(table))
+    found = [stated_in(table, own) for table in tables]
+    return [name for name in (*ATTRIBUTES, *own) if any(name in names for names in found)], list(own)
 
 
-def stated_in(images: pl.DataFrame) -> list[str]:
-    """The attributes that some image of a table has."""
-    rows = _attributes(images).values()
-    return [name for name in ATTRIBUTES if any(row[name] != UNSTATED for row in rows)]
+def own_columns(images: pl.DataFrame) -> list[str]:
+    """The columns of a table of images that make subgroups though only these data have them, such as the hospital: what is text, a
+    truth value or a whole number."""
+    kinds = {
+        name: dtype for name, dtype in images.schema.items() if name not in (*ATTRIBUTES, *NO_ATTRIBUTES)
+    }
+    return [
+        name
+        for name, dtype in kinds.items()
+        if (dtype in (pl.String, pl.Boolean) or dtype.is_integer())
+        and not name.startswith(PROBABILITY)
+        and "+" not in name
+    ]
+
+
+def stated_in(images: pl.DataFrame, own: Collection[str] = ()) -> list[str]:
+    """The attributes, and of the data's own columns those, that some image of a table has."""
+    names = [*ATTRIBUTES, *own]
+    rows = _attributes(images, names).values()
+    return [name for name in names if any(row[name] != UNSTATED for row in rows)]
 
 
 def _together(row: Mapping[str, str], sets: Sequence[Sequence[str]]) -> dict[str, str]:
@@ -175,9 +206,9 @@ def _test_images(run: Run) -> pl.DataFrame:
     return predictions_of(run).filter(pl.col("split") == "test")
 
 
-def _attributes(images: pl.DataFrame) -> dict[str, dict[str, str]]:
-    """The attributes of images in words, by image_id."""
-    words = {name: pl.col(name).cast(pl.String) for name in ATTRIBUTES if name in images.columns}
+def _attributes(images: pl.DataFrame, names: Collection[str]) -> dict[str, dict[str, str]]:
+    """Some attributes of images in words, by image_id."""
+    words = {name: pl.col(name).cast(pl.String) for name in names if name in images.columns}
     if "skin_type" in words:
         words["skin_type"] = with_teller(images)
     if "age" in words:
@@ -185,9 +216,7 @@ def _attributes(images: pl.DataFrame) -> dict[str, dict[str, str]]:
         words["age"] = years.cut(list(AGES)[:-1], labels=list(AGES.values()), left_closed=True).cast(
             pl.String
         )
-    columns = [
-        words.get(name, pl.lit(None, pl.String)).fill_null(UNSTATED).alias(name) for name in ATTRIBUTES
-    ]
+    columns = [words.get(name, pl.lit(None, pl.String)).fill_null(UNSTATED).alias(name) for name in names]
     return {row["image_id"]: row for row in images.select("image_id", *columns).iter_rows(named=True)}
 
 
@@ -347,7 +376,11 @@ def _subgroup(row: Mapping[str, Any]) -> Cell:
 def heading(attribute: str) -> str:
     """An attribute, or several that are taken together, in words."""
     first, *others = attribute.split("+")
-    return " and ".join([ATTRIBUTES[first], *(ATTRIBUTES[name].lower() for name in others)])
+    return " and ".join([_title(first), *(_title(name).lower() for name in others)])
+
+
+def _title(name: str) -> str:
+    return ATTRIBUTES.get(name, name.replace("_", " ").capitalize())
 
 
 def _score(row: Mapping[str, Any], which: str = "") -> Cell:

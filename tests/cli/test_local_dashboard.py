@@ -18,7 +18,8 @@ from serving import Served, ask
 
 from skinaug.__main__ import main
 from skinaug.cli.sweeps import curves, keys_of, page_of, read_sweeps, scores_of
-from skinaug.cli.sweeps_page import arms_options, flat_rows, grouped, parallel_axes, standing_html
+from skinaug.cli.sweeps_charts import arms_options, parallel_axes
+from skinaug.cli.sweeps_page import flat_rows, grouped, standing_html
 from skinaug.launch.standing import Standing, read_standing
 from skinaug.report.unfinished import STANDING
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -43,3 +44,15 @@ def test_the_rate_that_is_proposed_is_the_smallest_that_works():
         rate = predict.least_rate(count)
         assert predict._enough(count, float(f"{rate:g}"))
         assert rate * (count + 1) < 1.1, "two digits leave less than a tenth"
+
+
+def test_probabilities_of_a_few_pictures_are_printed_the_highest_first(capsys: pytest.CaptureFixture[str]):
+    columns = {"acne": "p:acne", "nevus": "p:nevus"}
+    table = pl.DataFrame({"image": ["a.png", "b.png"], "p:acne": [0.2, 0.75], "p:nevus": [0.8, 0.25]})
+    predict._tell_few(table, columns)
+    assert capsys.readouterr().out.splitlines() == [
+        "a.png: nevus 80%, acne 20%",
+        "b.png: acne 75%, nevus 25%",
+    ]
+    predict._tell_few(pl.concat([table] * 6), columns)
+    assert capsys.readouterr().out == ""

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from skinaug.curate.curate import curate, exposure
+from skinaug.errors import InputError
 from skinaug.manifest import SYNTHETIC, Manifest
 
 
@@ -129,3 +130,25 @@ def test_order_moves_the_funnel_and_not_the_result(pool: Manifest, tmp_path: Pat
 def test_no_filter_passes_all(pool: Manifest, tmp_path: Path):
     assert run(pool, tmp_path).table.equals(pool.table.with_columns(exposure=pl.lit("raw")))
     assert left(tmp_path) == {("a", "generated"): 3, ("b", "generated"): 2}
+
+
+@pytest.mark.parametrize(
+    ("kept", "told"),
+    [
+        (lambda numbers: numbers > 1, None),
+        (lambda numbers: (numbers > 1).to_list(), "answers 5 images with list"),
+        (lambda numbers: (numbers > 1)[:3], "answers 5 images with 3 values of Boolean"),
+        (lambda numbers: numbers, "answers 5 images with 5 values of Float64"),
+        (lambda numbers: pl.DataFrame({"kept": numbers > 1}), "answers 5 images with DataFrame"),
+        (lambda numbers: pl.DataFrame({"keep": numbers > 1}), None),
+    ],
+)
+def test_what_a_filter_answers_is_looked_at(pool: Manifest, tmp_path: Path, kept, told: str | None):
+    scorer = AtLeast([1.0, 2.0, 3.0, 1.0, 2.0])
+    scorer.keep = lambda scores: kept(scores["number"])  # type: ignore[method-assign, misc]
+    if told is None:
+        assert len(run(pool, tmp_path, mine={"scorer": scorer})) == 3
+        return
+    with pytest.raises(InputError, match=told):
+        run(pool, tmp_path, mine={"scorer": scorer})
+    assert not (tmp_path / "manifest.parquet").exists()

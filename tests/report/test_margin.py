@@ -15,7 +15,7 @@ from scipy import stats
 
 from skinaug.errors import InputError
 from skinaug.models.shown import summary
-from skinaug.report import collect, margin, measure, statistics, text
+from skinaug.report import collect, margin, measure, planning, text
 from skinaug.report.collect import Study
 from skinaug.report.report import report
 from skinaug.report.statistics import Variance
@@ -90,24 +90,24 @@ def test_power_is_that_of_the_noncentral_t():
     known = Variance(np.float64(0), np.float64(0.02**2), num_seeds)
     limit = stats.t.ppf(1 - level / 2, num_seeds - 1)
     shift = within / (0.02 / num_seeds**0.5)
-    assert statistics.power(within, known, level) == pytest.approx(stats.nct.sf(limit, num_seeds - 1, shift))
+    assert planning.power(within, known, level) == pytest.approx(stats.nct.sf(limit, num_seeds - 1, shift))
     rng = np.random.default_rng(1)
     differences = rng.normal(0, 0.02, (20_000, num_seeds))
     half = limit * stats.sem(differences, axis=1)
     low, high = differences.mean(1) - half, differences.mean(1) + half
-    assert statistics.power(within, known, level) == pytest.approx(np.mean(low > -within), abs=0.01)
-    assert statistics.power_within(within, known, level) == pytest.approx(
+    assert planning.power(within, known, level) == pytest.approx(np.mean(low > -within), abs=0.01)
+    assert planning.power_within(within, known, level) == pytest.approx(
         np.mean((low > -within) & (high < within)), abs=0.01
     )
-    assert statistics.power_within(0.001, known, level) == 0, "no interval is so narrow"
+    assert planning.power_within(0.001, known, level) == 0, "no interval is so narrow"
 
 
 def test_seeds_needed_are_the_fewest_with_80_percent_power():
     known = Variance(np.float64(0), np.float64(0.02**2), 4)
     needed = margin.seeds_within(0.02, known, 0.05)
-    powers = [statistics.power_within(0.02, known, 0.05, count) for count in (needed - 1, needed)]
+    powers = [planning.power_within(0.02, known, 0.05, count) for count in (needed - 1, needed)]
     assert powers[0] < 0.8 <= powers[1]
-    assert needed > statistics.seeds_needed(0.02, known, 0.05), "both sides are harder to show than one"
+    assert needed > planning.seeds_needed(0.02, known, 0.05), "both sides are harder to show than one"
     patients = Variance(np.float64(0.01**2), np.float64(0.02**2), 4)
     assert margin.seeds_within(0.02, patients, 0.05) is None, (
         "below 3.24 standard errors of the patients alone"

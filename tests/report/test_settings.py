@@ -60,6 +60,15 @@ def test_questions_that_cannot_be_answered_are_refused(asked: dict[str, Any], sa
         Asked(**asked).check_classes(CLASSES)
 
 
+def test_columns_of_the_data_may_be_asked_for_by_the_names_that_they_are_mapped_to():
+    asked = Asked(subgroups=["hospital", ["sex", "hospital"]])
+    asked.check(["path", "hospital"])
+    asked.check(None)  # nobody knows yet
+    for own in ((), ["path"]):
+        with pytest.raises(InputError, match="names hospital; attributes are skin_type"):
+            asked.check(own)
+
+
 def test_what_can_be_answered_is_accepted():
     groups = {"bad": ["MEL", "BCC"]}
     Asked().check_classes(CLASSES)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from skinaug.report import statistics
+from skinaug.report import planning, statistics
 
 
 def make_predictions(rng: np.random.Generator, num_images: int = 300, num_classes: int = 5):
@@ -316,7 +316,7 @@ def test_no_interval_is_narrower_than_two_thirds_of_what_patients_make_it():
     half = (estimate.high - estimate.low) / 2
     assert (half >= 2 / 3 * alone - 1e-12).all()
     assert (half < 0.68 * alone).mean() > 0.3
-    assert (statistics.detectable(variance) >= half).all(), "what could be seen is told by the same width"
+    assert (planning.detectable(variance) >= half).all(), "what could be seen is told by the same width"
 
 
 @pytest.mark.parametrize("share", [0.02, 0.05, 0.2, 0.5])
@@ -384,11 +384,11 @@ def test_adjusted_intervals_hold_together(effects: tuple[float, ...]):
 def test_a_detectable_difference_is_seen_in_80_percent_of_studies():
     rng, num_seeds, level = np.random.default_rng(17), 5, 0.05 / 3
     known = statistics.Variance(np.float64(0), np.float64(1), num_seeds)
-    difference = statistics.detectable(known, level)
+    difference = planning.detectable(known, level)
     p = stats.ttest_1samp(difference + rng.normal(size=(num_seeds, 20_000)), 0).pvalue
-    assert np.mean(p < level) == pytest.approx(statistics.POWER, abs=0.01)
+    assert np.mean(p < level) == pytest.approx(planning.POWER, abs=0.01)
     patients = statistics.Variance(np.float64(1), np.float64(0), num_seeds)
-    assert statistics.detectable(patients) == pytest.approx(stats.norm.ppf([0.975, 0.8]).sum(), abs=1e-3)
+    assert planning.detectable(patients) == pytest.approx(stats.norm.ppf([0.975, 0.8]).sum(), abs=1e-3)
 
 
 def test_seeds_needed_are_the_fewest_with_80_percent_power():
@@ -398,16 +398,16 @@ def test_seeds_needed_are_the_fewest_with_80_percent_power():
         limit = stats.t.ppf(0.975, num_seeds - 1)
         return stats.nct.sf(limit, num_seeds - 1, 0.6 * num_seeds**0.5)
 
-    needed = statistics.seeds_needed(0.6, statistics.Variance(np.float64(0), np.float64(1), 4))
+    needed = planning.seeds_needed(0.6, statistics.Variance(np.float64(0), np.float64(1), 4))
     assert power(needed - 1) < 0.8 <= power(needed)
-    assert needed == statistics.seeds_needed(-0.6, statistics.Variance(np.float64(0), np.float64(1), 10))
+    assert needed == planning.seeds_needed(-0.6, statistics.Variance(np.float64(0), np.float64(1), 10))
 
 
 def test_no_number_of_seeds_makes_up_for_few_patients():
     variance = statistics.Variance(np.float64(0.01), np.float64(0.01), 5)
     assert (
-        statistics.seeds_needed(2.7 * 0.1, variance) is None
+        planning.seeds_needed(2.7 * 0.1, variance) is None
     )  # below 2.80 standard errors of the patients alone
-    assert statistics.seeds_needed(2.9 * 0.1, variance) > 5
-    assert statistics.seeds_needed(0.0, variance) is None
-    assert statistics.seeds_needed(9.0, statistics.Variance(np.float64(0.01), np.float64(0), 1)) is None
+    assert planning.seeds_needed(2.9 * 0.1, variance) > 5
+    assert planning.seeds_needed(0.0, variance) is None
+    assert planning.seeds_needed(9.0, statistics.Variance(np.float64(0.01), np.float64(0), 1)) is None

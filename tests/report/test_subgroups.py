@@ -9,9 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from skinaug.errors import InputError
 from skinaug.manifest import Manifest
 from skinaug.report import artifacts, collect, measure, statistics, subgroups
 from skinaug.report.collect import Study
+from skinaug.report.report import check_asked
+from skinaug.report.settings import Asked
 
 
 @pytest.fixture
@@ -56,6 +59,30 @@ def test_a_subgroup_equals_plain_counting(study: Study, attribute: str, subgroup
         assert row["difference"] == (
             None if arm == "real_small" else pytest.approx(top1 - by_arm["real_small"]["top1"])
         )
+
+
+def test_a_column_that_these_data_alone_have_makes_subgroups(make_sweep: Callable[..., Path], tmp_path: Path):
+    folder = make_sweep()
+    data = tmp_path / "sweep-store" / "dataset"
+    real = Manifest.read(data)
+    hospital = pl.when(pl.int_range(pl.len()) % 3 == 0).then(pl.lit("Nord")).otherwise(pl.lit("St. Mary"))
+    real.with_table(real.table.with_columns(hospital=hospital, note=pl.lit(None, pl.String))).write(data)
+    study = collect.make_study(collect.read_runs(folder))
+    draws = measure.draw(study.predictions, 200, 0)
+    frame = subgroups.subgroups_frame(study, draws, [("hospital",), ("sex", "hospital")])
+    assert set(frame["attribute"]) == {"hospital", "sex+hospital"}
+    row = frame.row(by_predicate=(pl.col("arm") == "real") & (pl.col("subgroup") == "Nord"), named=True)
+    images, patients, top1 = plain(study, "real", pl.col("hospital") == "Nord")
+    assert (row["images"], row["patients"], row["top1"]) == (images, patients, pytest.approx(top1))
+    titles = [cells[0].text for cells in subgroups.subgroups_table(frame, study.arms).rows]
+    assert {"Hospital: Nord", "Hospital: St. Mary", "Sex and hospital: female, Nord"} <= set(titles)
+    check_asked(study, Asked(["hospital", ["sex", "hospital"]]))
+    for name, told in (
+        ("hospitl", "attributes are .*, hospital"),
+        ("note", "asks for note, but the test images tell"),
+    ):
+        with pytest.raises(InputError, match=told):
+            check_asked(study, Asked([name]))
 
 
 def test_small_subgroups_are_not_scored(study: Study):
