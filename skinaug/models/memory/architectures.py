@@ -1,6 +1,6 @@
 """The architectures of published bases, a line each: the values of their configuration files that are not the classes' defaults.
 
-Sources: the `config.json` of each component in the repositories that `conf/base` names, and for FLUX.1 in black-forest-labs/FLUX.1-dev.
+Sources: the `config.json` of each component in the repositories that `conf/base` names; docs/memory.md tells where they were read.
 What `count` counts of them is compared with the parameters that are known of the published weights (`tests/models/test_memory.py`).
 """
 
@@ -21,7 +21,8 @@ class Architecture:
         pipeline: diffusers' class.
         image_size: pixels a side that it was trained on.
         denoiser, vae: those parts. encoders: its text encoders, by name.
-        states: shapes of one text's states as the family's denoiser reads them.
+        states: shapes of one text's states as the family's denoiser reads them, of the longest text that it reads. `mask`, where the
+            family has one, says where there are words: everywhere.
         left_out: encoders that `conf/base` leaves out unless it is told otherwise.
     """
 
@@ -83,6 +84,64 @@ T5_XXL: Part = (
     },
 )
 
+QWEN3_4B: Part = (
+    "Qwen3ForCausalLM",
+    {
+        "hidden_size": 2560,
+        "intermediate_size": 9728,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+)
+QWEN25_VL_7B: Part = (
+    "Qwen2_5_VLForConditionalGeneration",
+    {
+        "text_config": {
+            "hidden_size": 3584,
+            "intermediate_size": 18944,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 28,
+            "num_key_value_heads": 4,
+            "vocab_size": 152064,
+        },
+        "vision_config": {
+            "depth": 32,
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "out_hidden_size": 3584,
+        },
+        "tie_word_embeddings": False,
+    },
+)
+GEMMA2_2B: Part = (
+    "Gemma2Model",
+    {
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "vocab_size": 256000,
+    },
+)
+VAE_DC: Part = (
+    "AutoencoderDC",
+    {
+        "encoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+        "decoder_block_types": ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3,
+        "encoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+        "decoder_qkv_multiscales": ((), (), (), (5,), (5,), (5,)),
+        "downsample_block_type": "Conv",
+        "upsample_block_type": "interpolate",
+    },
+)
+
 _SDXL_UNET = {
     "sample_size": 128,
     "block_out_channels": (320, 640, 1280),
@@ -111,6 +170,52 @@ _SD3_TRANSFORMER = {
 }
 _SD3_ENCODERS = {"text_encoder": CLIP_L_PROJECTED, "text_encoder_2": CLIP_G, "text_encoder_3": T5_XXL}
 _SD3_STATES = {"embeds": (333, 4096), "pooled": (2048,)}
+_FLUX1_TRANSFORMER = {
+    "in_channels": 64,
+    "num_layers": 19,
+    "num_single_layers": 38,
+    "attention_head_dim": 128,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "pooled_projection_dim": 768,
+}
+_FLUX1_ENCODERS = {"text_encoder": CLIP_L, "text_encoder_2": T5_XXL}
+_PIXART_TRANSFORMER = {
+    "sample_size": 128,
+    "num_layers": 28,
+    "num_attention_heads": 16,
+    "attention_head_dim": 72,
+    "cross_attention_dim": 1152,
+    "in_channels": 4,
+    "out_channels": 8,
+    "patch_size": 2,
+    "caption_channels": 4096,
+}
+FLUX2_KLEIN = Architecture(
+    "Flux2KleinPipeline",
+    1024,
+    (
+        "Flux2Transformer2DModel",
+        {
+            "num_layers": 5,
+            "num_single_layers": 20,
+            "num_attention_heads": 24,
+            "joint_attention_dim": 7680,
+            "guidance_embeds": False,
+        },
+    ),
+    ("AutoencoderKLFlux2", {}),
+    {"text_encoder": QWEN3_4B},
+    {"embeds": (512, 7680)},
+)
+Z_IMAGE = Architecture(
+    "ZImagePipeline",
+    1024,
+    ("ZImageTransformer2DModel", {"axes_lens": (1536, 512, 512)}),
+    VAE_16,
+    {"text_encoder": QWEN3_4B},
+    {"embeds": (512, 2560), "mask": (512,)},
+)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "sd15": Architecture(
@@ -142,14 +247,42 @@ ARCHITECTURES: dict[str, Architecture] = {
         VAE_16, _SD3_ENCODERS, _SD3_STATES, left_out=("text_encoder_3",),
     ),
     "flux1_dev": Architecture(
-        "FluxPipeline", 1024,
+        "FluxPipeline", 1024, ("FluxTransformer2DModel", {**_FLUX1_TRANSFORMER, "guidance_embeds": True}),
+        VAE_16, _FLUX1_ENCODERS, {"embeds": (512, 4096), "pooled": (768,)},
+    ),
+    "flux1_schnell": Architecture(
+        "FluxPipeline", 1024, ("FluxTransformer2DModel", {**_FLUX1_TRANSFORMER, "guidance_embeds": False}),
+        VAE_16, _FLUX1_ENCODERS, {"embeds": (256, 4096), "pooled": (768,)},
+    ),
+    "flux2_klein": FLUX2_KLEIN,
+    "flux2_klein_base": FLUX2_KLEIN,
+    "zimage": Z_IMAGE,
+    "zimage_turbo": Z_IMAGE,
+    "qwenimage": Architecture(
+        "QwenImagePipeline", 1024, ("QwenImageTransformer2DModel", {}),
+        ("AutoencoderKLQwenImage", {}), {"text_encoder": QWEN25_VL_7B}, {"embeds": (512, 3584), "mask": (512,)},
+    ),
+    "sana": Architecture(
+        "SanaPipeline", 1024, ("SanaTransformer2DModel", {"qk_norm": "rms_norm_across_heads"}),
+        VAE_DC, {"text_encoder": GEMMA2_2B}, {"embeds": (300, 2304), "mask": (300,)},
+    ),
+    "sana_512": Architecture(
+        "SanaPipeline", 512,
         (
-            "FluxTransformer2DModel",
+            "SanaTransformer2DModel",
             {
-                "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128, "num_attention_heads": 24,
-                "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
+                "sample_size": 16, "num_layers": 28, "num_attention_heads": 36, "num_cross_attention_heads": 16,
+                "cross_attention_head_dim": 72, "cross_attention_dim": 1152,
             },
         ),
-        VAE_16, {"text_encoder": CLIP_L, "text_encoder_2": T5_XXL}, {"embeds": (512, 4096), "pooled": (768,)},
+        VAE_DC, {"text_encoder": GEMMA2_2B}, {"embeds": (300, 2304), "mask": (300,)},
+    ),
+    "pixart_alpha": Architecture(
+        "PixArtAlphaPipeline", 1024, ("PixArtTransformer2DModel", {**_PIXART_TRANSFORMER, "use_additional_conditions": True}),
+        VAE_4, {"text_encoder": T5_XXL}, {"embeds": (120, 4096), "mask": (120,)},
+    ),
+    "pixart_sigma": Architecture(
+        "PixArtSigmaPipeline", 1024, ("PixArtTransformer2DModel", {**_PIXART_TRANSFORMER, "use_additional_conditions": False}),
+        VAE_4, {"text_encoder": T5_XXL}, {"embeds": (300, 4096), "mask": (300,)},
     ),
 }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from peft import LoraConfig
+from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from skinaug.models.families.table import family_named
@@ -52,13 +52,18 @@ def step(base: Architecture, image_size: int | None = None) -> dict[str, int]:
     family, network = family_named(base.pipeline), build(base.denoiser)
     network.to(torch.bfloat16).requires_grad_(False)
     layers = [name for kind in TARGETS for name in (kind, *family.lora_layers.get(kind, ()))]
-    network.add_adapter(LoraConfig(r=RANK, target_modules=layers))
+    inject_adapter_in_model(LoraConfig(r=RANK, target_modules=layers), network)
     network.to(torch.bfloat16).train()  # autocast computes the LoRA's products so too
-    size, vae = image_size or base.image_size, base.vae[1]
-    side = size // 2 ** (len(vae["block_out_channels"]) - 1)
+    size, vae = image_size or base.image_size, build(base.vae).config
+    side = size // 2 ** (len(family.widths(vae)) - 1)
     half = {"dtype": torch.bfloat16, "device": "meta"}
-    noisy = torch.empty(1, vae["latent_channels"], side, side, **half)
-    states = {name: torch.empty(1, *shape, **half) for name, shape in base.states.items()}
+    channels = vae["z_dim"] if "z_dim" in vae else vae["latent_channels"]
+    noisy = torch.empty(1, channels, side, side, **half)
+    # How many words there are is read from the mask, which the meta device could not tell.
+    states = {
+        name: torch.ones(1, *shape, dtype=torch.bool) if name == "mask" else torch.empty(1, *shape, **half)
+        for name, shape in base.states.items()
+    }
     told = torch.empty(1, **half), states, torch.full((1, 3), size, device="meta")
     taken = activation_bytes(network, lambda: family.denoise(network, noisy, *told))
     lora = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
@@ -67,11 +72,12 @@ def step(base: Architecture, image_size: int | None = None) -> dict[str, int]:
 
 def counted(base: Architecture) -> dict[str, Any]:
     """All of a base that `needs` calculates with."""
+    vae = build(base.vae)
     return {
         "image_size": base.image_size,
         "denoiser": sizes(build(base.denoiser)),
-        "vae": sizes(build(base.vae)),
-        "vae_width": base.vae[1]["block_out_channels"][1],
+        "vae": sizes(vae),
+        "vae_width": family_named(base.pipeline).widths(vae.config)[1],
         "encoders": {name: sizes(build(part)) for name, part in base.encoders.items()},
         "left_out": list(base.left_out),
         **step(base),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,51 +91,126 @@ def peak(parts: Mapping[str, float], texts: float) -> float:
     return max(sum(parts.values()), texts)
 
 
-def fits(needed: float) -> str:
-    """The smallest of DEVICES that holds so many bytes."""
-    return next((f"{size}" for size in DEVICES if needed <= size * 1e9 * SPARE), "none")
+def fits(needed: float, device: int) -> bool:
+    """Whether a device of so many GB holds so many bytes."""
+    return needed <= device * 1e9 * SPARE
 
 
 def gb(count: float) -> str:
-    return f"{count / 1e9:.2f}" if count < 1e10 else f"{count / 1e9:.1f}"
+    """Thousand millions, in three digits."""
+    value = count / 1e9
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
+FULLS: dict[str, dict[str, Any]] = {"full": {}, "full+": {"checkpointed": True}}
 LORAS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "checkpointing": {"checkpointed": True},
-    "8 bits": {"bits": 8},
-    "8 bits, checkpointing": {"bits": 8, "checkpointed": True},
-    "4 bits": {"bits": 4},
-    "4 bits, checkpointing": {"bits": 4, "checkpointed": True},
+    "LoRA": {},
+    "LoRA+": {"checkpointed": True},
+    "int8": {"bits": 8},
+    "int8+": {"bits": 8, "checkpointed": True},
+    "nf4": {"bits": 4},
+    "nf4+": {"bits": 4, "checkpointed": True},
 }
 DRAWINGS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "offload=model": {"offload": "model"},
-    "8 bits": {"bits": 8},
-    "4 bits": {"bits": 4},
-    "4 bits, offload=model": {"bits": 4, "offload": "model"},
-    "offload=group": {"offload": "group"},
+    "as is": {},
+    "model": {"offload": "model"},
+    "group": {"offload": "group"},
+    "int8": {"bits": 8},
+    "int8+m": {"bits": 8, "offload": "model"},
+    "nf4": {"bits": 4},
+    "nf4+m": {"bits": 4, "offload": "model"},
+}
+
+
+def training_peaks(base: Base) -> dict[str, float]:
+    """The most bytes at any moment of a training, by way: those that change less come first."""
+    ways = {way: peak(full(base, **options), reading(base)) for way, options in FULLS.items()}
+    loras = {way: peak(lora(base, **kind), reading(base, kind.get("bits"))) for way, kind in LORAS.items()}
+    return ways | loras
+
+
+def drawing_peaks(base: Base) -> dict[str, float]:
+    """The most bytes at any moment of drawing, by way: those that change less come first."""
+    return {
+        way: peak(drawing(base, **kind), reading(base, kind.get("bits"))) for way, kind in DRAWINGS.items()
+    }
+
+
+METHODS = """full: every weight learns. LoRA: of rank 16. int8, nf4: a LoRA on weights of 8
+or 4 bits (finetune.quantize). +: finetune.gradient_checkpointing=true."""
+WAYS = """model, group: generate.offload. int8, nf4: weights of 8 or 4 bits
+(generate.quantize), +m with generate.offload=model."""
+TITLES = {  # a table's title, and what is said of it, in lines that a terminal holds
+    "Training: what fits": f"""Of full and of LoRA, the way that changes least on a GPU of so many GB.
+{METHODS}""",
+    "Drawing: what fits": f"""The way that changes least on a GPU of so many GB.
+{WAYS}""",
+    "Training: the most at any moment, GB": METHODS,
+    "Drawing: the most at any moment, GB": WAYS,
+    "Training: GB a part": f"""learns: weights that learn, gradients, moments, average. copies: of weights in
+bfloat16, or a layer unpacked. Texts are read before.
+{METHODS}""",
+    "Weights, GB": "10^9: parameters of the denoiser, GB in the next four. VAE: in fp32.",
+    "Text encoders, alone on the device, GB": "10^9: parameters of all of a base's text encoders.",
 }
 
 
 def tables() -> dict[str, list[list[str]]]:
     """Rows of text by title, the first of each its heads; GB of 10^9 bytes, or parameters in thousand millions."""
-    return {
-        "Weights": _weights(),
-        "Text encoders, alone on the device": _texts(),
-        "Training: bytes a part": _parts(),
-        "Training: the most at any moment": _training(),
-        "Drawing: the most at any moment": _drawing(),
-    }
+    training = {name: training_peaks(base) for name, base in bases().items()}
+    drawn = {name: drawing_peaks(base) for name, base in bases().items()}
+    rows = (
+        _fitting(training, (tuple(FULLS), tuple(LORAS))),
+        _fitting(drawn, (tuple(DRAWINGS),)),
+        _most(training),
+        _most(drawn),
+        _parts(),
+        _weights(),
+        _texts(),
+    )
+    return dict(zip(TITLES, rows, strict=True))
 
 
 def markdown() -> str:
-    """The tables as docs/memory.md holds them."""
-    return "\n\n".join(f"### {title}\n\n{_lines(rows)}" for title, rows in tables().items()) + "\n"
+    """The tables as docs/memory.md holds them, in lines of at most 80 characters."""
+    return (
+        "\n\n".join(f"### {title}\n\n{TITLES[title]}\n\n{_lines(rows)}" for title, rows in tables().items())
+        + "\n"
+    )
+
+
+def _fitting(peaks: Mapping[str, Mapping[str, float]], kinds: Sequence[Sequence[str]]) -> list[list[str]]:
+    """A row a base and a column a device: of each kind of ways, the first that fits there."""
+    rows = []
+    for name, ways in peaks.items():
+        told = []
+        for device in DEVICES:
+            found = (next((way for way in kind if fits(ways[way], device)), None) for kind in kinds)
+            told.append(", ".join(filter(None, found)) or "none")
+        rows.append([name, *told])
+    return [["base", *(f"{device} GB" for device in DEVICES)], *rows]
+
+
+def _most(peaks: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """A row a base and a column a way: GB."""
+    heads = next(iter(peaks.values()))
+    return [["base", *heads], *([name, *map(gb, ways.values())] for name, ways in peaks.items())]
+
+
+def _parts() -> list[list[str]]:
+    heads = ["base, method", "weights", "learns", "activations", "copies", "sum"]
+    rows = []
+    for name, base in bases().items():
+        ways = {"full": full(base), "LoRA": lora(base), "nf4+": lora(base, **LORAS["nf4+"])}
+        rows += [
+            [f"{name}, {way}", *map(gb, parts.values()), gb(sum(parts.values()))]
+            for way, parts in ways.items()
+        ]
+    return [heads, *rows]
 
 
 def _weights() -> list[list[str]]:
-    heads = ["base", "pixels", "denoiser, 10^9", "float32", "bfloat16", "8 bits", "4 bits", "VAE, float32"]
+    heads = ["base", "px", "10^9", "fp32", "bf16", "int8", "nf4", "VAE"]
     rows = []
     for name, base in bases().items():
         part = base["denoiser"]
@@ -146,7 +221,7 @@ def _weights() -> list[list[str]]:
 
 
 def _texts() -> list[list[str]]:
-    heads = ["base", "10^9", "float32", "8 bits", "4 bits"]
+    heads = ["base", "10^9", "fp32", "int8", "nf4"]
     rows = []
     for name, base in bases().items():
         for drop in (True, False) if base["left_out"] else (True,):
@@ -158,50 +233,17 @@ def _texts() -> list[list[str]]:
     return [heads, *rows]
 
 
-def _parts() -> list[list[str]]:
-    heads = [
-        "base, method",
-        "denoiser",
-        "learns: weights, gradients, moments",
-        "activations",
-        "a layer unpacked, or copies",
-        "sum",
+def _lines(rows: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown whose columns are as wide as their widest cell: what a terminal shows is one too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = all(cell[0].isdigit() for row in rows[1:] for cell in row[1:])
+    rule = [
+        f"{'-' * width}" if n == 0 or not numbers else f"{'-' * (width - 1)}:"
+        for n, width in enumerate(widths)
     ]
-    rows = []
-    for name, base in bases().items():
-        ways = {
-            "full": full(base),
-            "LoRA": lora(base),
-            "LoRA, 4 bits, checkpointing": lora(base, bits=4, checkpointed=True),
-        }
-        rows += [
-            [f"{name}, {way}", *map(gb, parts.values()), gb(sum(parts.values()))]
-            for way, parts in ways.items()
-        ]
-    return [heads, *rows]
 
+    def line(cells: Sequence[str]) -> str:
+        sides = ["<", *((">" if numbers else "<") * (len(cells) - 1))]
+        return f"| {' | '.join(f'{cell:{side}{width}}' for cell, side, width in zip(cells, sides, widths, strict=True))} |"
 
-def _training() -> list[list[str]]:
-    return _most({"full": full, "full, checkpointing": lambda base: full(base, True)}, LORAS, lora, "LoRA")
-
-
-def _drawing() -> list[list[str]]:
-    return _most({}, DRAWINGS, drawing, "")
-
-
-def _most(first: Any, ways: Mapping[str, Mapping[str, Any]], need: Any, prefix: str) -> list[list[str]]:
-    """A row a base and a column a way: GB, and the device that holds them."""
-    titles = [
-        f"{prefix} {title}".strip() if title != "as it is" or prefix == "" else prefix for title in ways
-    ]
-    rows = []
-    for name, base in bases().items():
-        told = [peak(way(base), reading(base)) for way in first.values()]
-        told += [peak(need(base, **options), reading(base, options.get("bits"))) for options in ways.values()]
-        rows.append([name, *(f"{gb(count)} ({fits(count)})" for count in told)])
-    return [["base", *first, *titles], *rows]
-
-
-def _lines(rows: list[list[str]]) -> str:
-    ruled = [rows[0], ["---", *["---:"] * (len(rows[0]) - 1)], *rows[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in ruled)
+    return "\n".join(map(line, [rows[0], rule, *rows[1:]]))
