@@ -17,6 +17,7 @@ from tests.bench import (
     bases,
     classifying,
     finetuning,
+    generation,
     measure,
     memory,
     neighbours,
@@ -45,16 +46,18 @@ def training_rows(table: Table, base: str, folder: Path, matmul: float, run: Run
         add(table, f"{method}, {base}", ours, plain, flops / matmul, agree)
 
 
-def drawing_row(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
-    """Pictures."""
+def drawing_rows(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
+    """Pictures, against a pipeline's call a prompt and a call for many."""
     ours = run("generation", "ours", base=base, folder=folder, **size)
-    plain = run("generation", "plain", base=base, folder=folder)
     flops = measure.denoiser_flops(
         bases.load(base, folder).to(measure.device()), bases.SIZES[base], backward=False
     )
-    apart = plain["apart"]
-    agree = f"pictures within {apart:.2f} levels" + ("" if apart < PICTURES_AGREE else ": DISAGREE")
-    add(table, f"generation, {base}", ours, plain, 2 * ours["steps"] * flops / matmul, agree)
+    for at_once in (1, generation.MANY[base]):
+        plain = run("generation", "plain", base=base, folder=folder, at_once=at_once)
+        apart = plain["apart"]
+        agree = f"pictures within {apart:.2f} levels" + ("" if apart < PICTURES_AGREE else ": DISAGREE")
+        name = f"generation, {base}, plain: {at_once} a call"
+        add(table, name, ours, plain, 2 * ours["steps"] * flops / matmul, agree)
 
 
 def add(table: Table, name: str, ours: dict, plain: dict, floor_seconds: float, agree: str) -> None:
@@ -97,7 +100,7 @@ def main(
             place = Path(folder) / base
             place.mkdir()
             training_rows(table, base, place, matmul, run, size["finetuning"])
-            drawing_row(table, base, place, matmul, run, size["generation"])
+            drawing_rows(table, base, place, matmul, run, size["generation"])
     console = console or Console(width=130)
     console.print(table)
     other = Table("what", "figure")

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import bases, measure, memory, neighbours, parts, process, sweeping
-from tests.bench.__main__ import drawing_row, main, training_rows
+from tests.bench.__main__ import drawing_rows, main, training_rows
 
 MATMUL = {"side": 64, "seconds": 0.01}
 SMALLEST: dict[str, dict[str, Any]] = {
@@ -59,7 +59,8 @@ SMALLEST: dict[str, dict[str, Any]] = {
 ROWS = [
     "textual_inversion, tiny",
     "lora, tiny",
-    "generation, tiny",
+    "generation, tiny, plain: 1 a call",
+    "generation, tiny, plain: 32 a call",
     "phantoms, 64 px, one core",
     "decoding 600 x 450 px, 2 epochs",
     "mix from 6,000 rows, real",
@@ -83,7 +84,9 @@ class Bench:
     """A `main` in the smallest size: what each run of a part was asked and gave, what it left, and what was printed."""
 
     runs: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = field(default_factory=list)
-    pictures: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)  # ours and plain
+    pictures: dict[int, list[tuple[np.ndarray, np.ndarray]]] = field(
+        default_factory=dict
+    )  # ours and plain, by how many prompts a plain call took
     stores: list[Counter[str]] = field(
         default_factory=list
     )  # artifacts of each stage, after each run of jobs
@@ -95,7 +98,7 @@ class Bench:
         figures = runner(part, function, **keywords)
         self.runs.append((part, function, keywords, figures))
         if function == "plain" and part == "generation":
-            self.pictures = [
+            self.pictures[keywords["at_once"]] = [
                 tuple(np.asarray(Image.open(path), float) for path in pair)
                 for pair in drawn(keywords["folder"])
             ]
@@ -180,15 +183,17 @@ def test_both_ways_of_training_have_the_same_losses(bench: Bench, method: str):
     assert "DISAGREE" not in agreement
 
 
-def test_both_ways_of_drawing_give_the_same_pictures(bench: Bench):
-    assert len(bench.pictures) == 2
-    for ours, plain in bench.pictures:
+@pytest.mark.parametrize("at_once", [1, 32])
+def test_both_ways_of_drawing_give_the_same_pictures(bench: Bench, at_once: int):
+    pictures = bench.pictures[at_once]
+    assert len(pictures) == 2
+    for ours, plain in pictures:
         assert ours.shape == (64, 64, 3)
         assert ours.std() > 1
         assert np.abs(ours - plain).mean() < 0.5, "levels of 255"
-    apart = np.mean([np.abs(ours - plain).mean() for ours, plain in bench.pictures])
-    assert bench.figures("generation", "plain")["apart"] == pytest.approx(apart)
-    assert "DISAGREE" not in bench.printed["generation, tiny"][-1]
+    apart = np.mean([np.abs(ours - plain).mean() for ours, plain in pictures])
+    assert bench.figures("generation", "plain", at_once=at_once)["apart"] == pytest.approx(apart)
+    assert "DISAGREE" not in bench.printed[f"generation, tiny, plain: {at_once} a call"][-1]
 
 
 def test_both_ways_find_the_same_neighbours(bench: Bench):
@@ -276,9 +281,9 @@ def test_ways_that_disagree_are_told(astray: bool, monkeypatch: pytest.MonkeyPat
 
     table = Table("what", "ours", "plain", "ratio", "peak GB", "of floor", "agreement")
     training_rows(table, "tiny", tmp_path, 1.0, run, {})
-    drawing_row(table, "tiny", tmp_path, 1.0, run, {})
+    drawing_rows(table, "tiny", tmp_path, 1.0, run, {})
     told = [*table.columns[-1].cells, neighbours.rows(run)[1][1]]
-    assert [text.endswith(": DISAGREE") for text in told] == [astray] * 4
+    assert [text.endswith(": DISAGREE") for text in told] == [astray] * 5
 
 
 def test_the_floor_counts_the_denoisers_work_as_the_speed_notes_do(tmp_path: Path):
