@@ -53,6 +53,8 @@ STAGES: dict[str, Stage] = {
     )
 }
 
+LARGEST_SEED = 2**32 - 1  # NumPy's, to which Lightning holds all
+
 console = Console()
 
 
@@ -125,6 +127,29 @@ def check(cfg: DictConfig, plan: Plan) -> None:
             STAGES[name].check_parts(cfg)
 
 
+def check_seeds(cfg: DictConfig) -> None:
+    """Refuse a `seed`, wherever it stands, that random number generators do not take: else it would be noticed where it is first used,
+    which may be hours later.
+
+    Raises:
+        InputError: one that is no whole number from 0 to 2^32 - 1.
+    """
+    values = {str(name): plain(cfg[name]) for name in cfg if name != "hydra"}
+    for name, seed in _seeds(values):
+        if type(seed) is not int or not 0 <= seed <= LARGEST_SEED:
+            raise InputError(f"{name}={seed}: a seed is a whole number from 0 to {LARGEST_SEED}.")
+
+
+def _seeds(values: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Each seed with its name, those that lie less deep first: others follow `seed`."""
+    if not isinstance(values, dict):
+        return
+    if "seed" in values:
+        yield f"{place}seed", values["seed"]
+    for key, value in values.items():
+        yield from _seeds(value, f"{place}{key}.")
+
+
 def check_values(cfg: DictConfig, plan: Plan) -> None:
     """What `check` refuses, but for what the parts themselves must judge, without importing torch.
 
@@ -135,6 +160,7 @@ def check_values(cfg: DictConfig, plan: Plan) -> None:
         from skinaug.report.margin import check_margin  # which loads SciPy
 
         check_margin(cfg.report.margin)
+    check_seeds(cfg)
     check_writable("output", Path(cfg.output))
     check_trainer(plain(cfg.trainer))
     stages = dict.fromkeys(map(stage_of, plan))

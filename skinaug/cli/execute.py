@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from skinaug.errors import InputError
 from skinaug.launch.selections import refuse_repeated_sets
+from skinaug.pipeline import check_seeds
 
 OWN = (
     "audit",
@@ -31,7 +32,7 @@ def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
         stage: what `why` is asked of; else the command.
 
     Raises:
-        InputError: a folder that another command takes, or as the command.
+        InputError: a folder that another command takes, a seed that is none, or as the command.
 
     Returns:
         the validation score by which a search judges a classifier (`classify.monitor`); None of other commands.
@@ -40,5 +41,6 @@ def execute(cfg: DictConfig, command: str, stage: str) -> float | None:
     for name, reader in READ_BY.items():
         if cfg.get(name) is not None and command != reader:
             raise InputError(f"{name}={cfg[name]} is for `skinaug {reader}` alone: leave it out.")
+    check_seeds(cfg)
     module = import_module(f"skinaug.cli.{command if command in OWN else 'build'}")
     return module.command(cfg, stage)
