@@ -150,7 +150,7 @@ def test_links_out_of_the_root_are_named_and_not_followed(make_manifest, tmp_pat
 @pytest.mark.parametrize("changes", [{"image_id": "../../up"}, {"image_id": "/up"}, {"label": ".."}])
 def test_labels_and_ids_do_not_lead_an_export_out_of_its_folder(make_manifest, tmp_path: Path, changes: dict):
     manifest = make_manifest([{"label": "acne"}, {"label": "nevus"} | changes])
-    with pytest.raises(InputError, match="cannot be names of files"):
+    with pytest.raises(InputError, match="cannot be a name of files"):
         to_imagefolder(manifest, tmp_path / "deep" / "export")
     assert not (tmp_path / "deep").exists()
 

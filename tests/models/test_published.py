@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import commands
+import diffusers
 import pytest
 import yaml
 
 from skinaug.launch import configs
-from skinaug.models.memory.architectures import ARCHITECTURES
+from skinaug.models.memory.architectures import ARCHITECTURES, Part
 from skinaug.models.published import PUBLISHED, rules_of
 
 BASES = {
@@ -26,13 +29,20 @@ def test_every_base_is_known():
     assert rules_of(**(hub["sd15"] | {"path": "/a/copy"})) is None
 
 
+def defaults(part: Part) -> dict[str, Any]:
+    """What diffusers' class takes where a configuration does not say."""
+    known = signature(getattr(diffusers, part[0]).__init__).parameters.values()
+    return {one.name: one.default for one in known if one.default is not one.empty}
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_rules_are_those_of_the_architecture(name: str):
     known, rules = ARCHITECTURES[name], rules_of(**BASES[name])
-    vae, denoiser = known.vae[1], known.denoiser[1]
+    vae, denoiser = (defaults(part) | part[1] for part in (known.vae, known.denoiser))
     assert rules.pipeline == known.pipeline
     assert rules.factor == rules.family.factor(vae, denoiser) == rules.family.drawn_factor(vae, denoiser)
-    assert rules.guidance == rules.family.guidance({}, denoiser)
+    index = {"is_distilled": name == "flux2_klein"}  # FLUX.2 tells it in model_index.json
+    assert rules.guidance == rules.family.guidance(index, denoiser)
 
 
 @pytest.mark.parametrize("command", ["plan", "classify"])

@@ -138,7 +138,7 @@ def test_ids_that_fit_files_of_equal_content_are_one_image(tmp_path):
         "20 files are copies of others with the same name: such as ham10000_images_part_1/ISIC_"
     )
     draw(root / "ham10000_images_part_1" / "ISIC_0000003.jpg")
-    with pytest.raises(InputError, match=r"1 names .* different pictures.*\n\s+ISIC_0000003: "):
+    with pytest.raises(InputError, match=r"1 name .* different pictures.*\n\s+ISIC_0000003: "):
         source.load(root)
 
 

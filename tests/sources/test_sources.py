@@ -205,7 +205,7 @@ def test_csv_columns_do_not_take_the_names_of_others(tmp_path, name):
 def test_names_that_are_not_utf8_are_told(tmp_path):
     draw(tmp_path, "acne/a.png")
     (tmp_path / "acne" / "b\udcff.png").write_bytes((tmp_path / "acne" / "a.png").read_bytes())
-    with pytest.raises(InputError, match=r"1 names .*\n\s+acne/b\\xff\.png"):
+    with pytest.raises(InputError, match=r"1 name .*\n\s+acne/b\\xff\.png"):
         Folder().load(tmp_path)
     write_csv(tmp_path / "metadata.csv", {"file": "a", "dx": "acne"})
     assert Csv({"path": "file", "label": "dx"}).load(tmp_path)["path"].to_list() == ["acne/a.png"]

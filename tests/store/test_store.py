@@ -146,7 +146,7 @@ def test_an_artifact_that_was_copied_in_part_is_listed_as_such_and_not_used(tmp_
     capsys.readouterr()
     assert list_store(["ls", "--store", str(tmp_path)]) == 1
     told = capsys.readouterr().out
-    assert "1 artifacts are not whole:" in told
+    assert "1 artifact is not whole:" in told
     assert "lacks 600 of 1,000 bytes" in told
 
 
