@@ -104,18 +104,20 @@ def main(
     console = console or Console(width=130)
     console.print(table)
     other = Table("what", "figure")
-    for row in parts.rows(**size["parts"]):
-        other.add_row(*row)
-    for row in classifying.rows(run, **size["classifying"]):
-        other.add_row(*row)
-    for row in neighbours.rows(run, **size["neighbours"]):
-        other.add_row(*row)
-    other.add_row(*reporting.row(run, **size["reporting"]))
-    for row in sweeping.rows(run, **size["sweeping"]):
-        other.add_row(*row)
-    for row in memory.rows(run, **size["memory"]):
-        other.add_row(*row)
-    console.print(other)
+    found = (
+        lambda: parts.rows(**size["parts"]),
+        lambda: classifying.rows(run, **size["classifying"]),
+        lambda: neighbours.rows(run, **size["neighbours"]),
+        lambda: [reporting.row(run, **size["reporting"])],
+        lambda: sweeping.rows(run, **size["sweeping"]),
+        lambda: memory.rows(run, **size["memory"]),
+    )
+    try:
+        for rows in found:
+            for row in rows():
+                other.add_row(*row)
+    finally:  # what was measured is told even where a part fails
+        console.print(other)
 
 
 if __name__ == "__main__":
