@@ -44,7 +44,8 @@ def classify(folder: str, overrides: Sequence[str]) -> dict[str, Any]:
         )
         status = skinaug(["classify", *overrides])
     assert status == 0, f"skinaug classify ended with {status}"
-    jobs = zip(ends[:-1], ends[1:], fits[1:], strict=True)
+    later = fits[len(fits) - len(ends) + 1 :]  # the audit of the first job's pool trains, too
+    jobs = zip(ends[:-1], ends[1:], later, strict=True)
     return {
         "seconds": time.process_time() - start,
         "beyond": [end - earlier - training for earlier, end, training in jobs],
