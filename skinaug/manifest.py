@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ class Manifest:
         outside = strays(self.root, paths)
         if outside:
             raise InputError(
-                f"{plural(len(outside), 'image')} of the manifest {'leads' if len(outside) == 1 else 'lead'} out of its root {self.root}:\n{listing(paths[row] for row in outside)}"
+                f"{plural(len(outside), 'image of the manifest leads', 'images of the manifest lead')} out of its root {self.root}:\n{listing(paths[row] for row in outside)}"
                 "\nReplace the links by the files, or leave the rows out."
             )
         return [self.root / path for path in paths]
@@ -198,6 +199,12 @@ class Manifest:
                 f"{path} lacks {', '.join(absent) or 'a list of class names'} in its metadata. Build it again."
             )
         return Manifest(table, path.parent / about["root"], classes, about["licence"], about["citation"])
+
+
+@lru_cache(maxsize=16)
+def read_once(folder: Path) -> Manifest:
+    """The manifest of an artifact, which never changes: many jobs and sections of a report ask for the same one."""
+    return Manifest.read(folder)
 
 
 def _rebase(manifest: Manifest, root: Path) -> pl.DataFrame:

@@ -21,7 +21,7 @@ import skinaug.mix.stage as mix
 import skinaug.test.stage as test
 from skinaug.devices.spread import build_spread, for_step, is_spread
 from skinaug.errors import InputError
-from skinaug.manifest import Manifest
+from skinaug.manifest import Manifest, read_once
 from skinaug.models.devices import check_trainer
 from skinaug.report.settings import Asked
 from skinaug.sources.walk import leave_out
@@ -110,21 +110,25 @@ def recipe_with(step: Step, inputs: Mapping[str, str]) -> Recipe:
     return Recipe(stage.name, stage.version, keyed(step.config), {**inputs, **step.digests, **files})
 
 
-def check(cfg: DictConfig, plan: Plan) -> None:
+def check(cfg: DictConfig, plan: Plan, judged: set[str] | None = None) -> None:
     """Refuse what can be seen to be wrong from the config alone.
+
+    Args:
+        judged: keys of results whose parts other jobs of a sweep have had judged, which these join; None: nobody has.
 
     Raises:
         InputError: the data's folder, the mix, the prompts, the base, the filters, the backbone or the report's margin cannot work, or
             code that they name is not there.
     """
     check_values(cfg, plan)
-    store = Store(Path(cfg.store))
+    store, judged = Store(Path(cfg.store)), set() if judged is None else judged
     for name, recipe in recipes_of(plan).items():
-        if store.has(recipe):
+        if recipe.key in judged or store.has(recipe):
             continue
         check_targets(name, plan[name].config, installed=True)
         if name in STAGES:
             STAGES[name].check_parts(cfg)
+        judged.add(recipe.key)
 
 
 def check_seeds(cfg: DictConfig) -> None:
@@ -202,13 +206,13 @@ def check_kept(cfg: DictConfig, plan: Plan) -> None:
     Raises:
         InputError: as they do.
     """
-    store, planned = Store(Path(cfg.store)), recipes_of(plan)
-    if store.has(planned["dataset"]):
-        check_data(cfg, plan, Manifest.read(store.artifact(planned["dataset"]).path))
-    for name, recipe in planned.items():
-        if store.has(recipe):
-            check_images(plan, name, store.artifact(recipe))
-    check_pool(cfg, plan, there(cfg, plan))
+    kept = there(cfg, plan)
+    if "dataset" in kept:
+        check_data(cfg, plan, read_once(kept["dataset"].path))
+    for name in plan:
+        if name in kept:
+            check_images(plan, name, kept[name])
+    check_pool(cfg, plan, kept)
 
 
 def check_images(plan: Plan, name: str, artifact: Artifact) -> None:
@@ -225,7 +229,7 @@ def check_images(plan: Plan, name: str, artifact: Artifact) -> None:
     checks = [step.checks[name] for step in plan.values() if name in step.checks]
     if not checks:
         return
-    images = Manifest.read(artifact.path)
+    images = read_once(artifact.path)
     for check in checks:
         check(images)
 

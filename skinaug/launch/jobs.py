@@ -97,6 +97,7 @@ class SweepLauncher(Launcher):
         apart: what sets each job apart from the others, by its number.
         told: name and reason of each job that has failed so far.
         standing: what has become of the jobs, which is written into the sweep's folder whenever one ends.
+        judged: keys of what the jobs are to build, as far as its parts are judged (`pipeline.check`): jobs share most of it.
     """
 
     kind: type[Job] = Job
@@ -107,6 +108,7 @@ class SweepLauncher(Launcher):
         self.apart: dict[int, str] = {}
         self.told: list[tuple[str, str]] = []
         self.standing = Standing(failed=self.told)
+        self.judged: set[str] = set()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
@@ -205,7 +207,7 @@ class SweepLauncher(Launcher):
         job = without_hydra(cfg)
         refuse_repeated_sets(job, cfg.hydra.overrides.task)
         plan = steps(job, self.task.stage)  # type: ignore[attr-defined]
-        check(job, plan)
+        check(job, plan, self.judged)
         check_kept(job, plan)
 
     def run(self, jobs: list[Job], tell: Callable[[str], None]) -> Iterator[tuple[Job, JobReturn]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 
 from skinaug.errors import InputError, listing
 from skinaug.leaks.lineage import certify_training
-from skinaug.manifest import Manifest
+from skinaug.manifest import Manifest, read_once
 from skinaug.mix.selection import BY_SCORE
 from skinaug.pools import curated_pool, curated_pools, in_pool
 from skinaug.stage import Build, Plan, Stage, Step, build, named_files, plain, teacher, without_later
@@ -21,6 +20,7 @@ from skinaug.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
 LATER = {"tone_shift_ita": None}  # options that came after the first mixes
 
@@ -169,31 +169,29 @@ def check_pool(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact]) -> Non
     recipe, given = build(cfg.mix), given_pools(cfg)
     if not recipe.needs_pool or not {"dataset", *(given or ["curate"])} <= {*made}:
         return
-    pool = curated_pool(made) if given else _images(made["curate"].path)
+    pool = curated_pool(made) if given else read_once(made["curate"].path)
     assert pool is not None, "all of its pools are made"
+    data = read_once(made["dataset"].path)
     try:
-        recipe.check_pool(_images(made["dataset"].path), pool)
+        recipe.check_pool(data, pool)
     except InputError as error:
         raise InputError(
-            f"The mix {cfg.mix.name} cannot be made. {error}{'' if given else _enough(cfg, plan, made, pool)}"
+            f"The mix {cfg.mix.name} cannot be made. {error}{'' if given else _enough(recipe.counts(data), plan, pool)}"
         ) from None
 
 
-def _enough(cfg: DictConfig, plan: Plan, made: Mapping[str, Artifact], pool: Manifest) -> str:
-    """What would give each class enough of the study's own pool, at the share that the filters have kept, in words."""
+def _enough(counts: pl.DataFrame, plan: Plan, pool: Manifest) -> str:
+    """What would give each class enough of the study's own pool, at the share that the filters have kept, in words.
+
+    counts: of the images that are asked for (`Mix.counts`).
+    """
     drawn = plan["generate"].images_per_class if "generate" in plan else None
     kept = dict(pool.split("train").table.group_by("label").len().iter_rows())
-    asked = build(cfg.mix).counts(_images(made["dataset"].path)).select("label", "synthetic").iter_rows()
+    asked = counts.select("label", "synthetic").iter_rows()
     shares = [count / kept[label] if label in kept else math.inf for label, count in asked if count]
     if drawn is None or max(shares) in (math.inf, 0) or max(shares) <= 1:
         return ""
     return f" At the share that the filters keep, generate.per_class={math.ceil(drawn * max(shares))} would be enough."
-
-
-@lru_cache(maxsize=8)
-def _images(folder: Path) -> Manifest:
-    """Of an artifact, which never changes; a sweep asks about one pool for many jobs."""
-    return Manifest.read(folder)
 
 
 def build_tones(job: Build) -> None:

@@ -9,17 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from skinaug.manifest import FILE_NAME, Manifest
+from skinaug.manifest import FILE_NAME
 from skinaug.report.collect import Run
 from skinaug.store.artifact import read_record
 
 NAMES = {"label": pl.String, "set": pl.String, "prompt_set": pl.String}  # which may be digits
-
-
-@lru_cache(maxsize=16)
-def manifest(folder: Path) -> Manifest:
-    """An artifact's manifest, read once."""
-    return Manifest.read(folder)
 
 
 def metrics(run: Run) -> dict[str, Any]:

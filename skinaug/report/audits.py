@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skinaug.manifest import read_once
 from skinaug.report import artifacts, samples
 from skinaug.report.collect import Run, Study
 from skinaug.report.measure import SCORES, Measured
@@ -134,7 +135,7 @@ def nearest_pairs(folder: Path, generate: Path, dataset: Path) -> list[Pair]:
     """The pairs of an audit that are most likely to be copies, one a photograph."""
     table = pl.read_parquet(folder / "memorisation.parquet").sort("copy_p", "ratio", "image_id")
     chosen = table.unique("nearest", keep="first", maintain_order=True).head(PAIRS)
-    pool, data = artifacts.manifest(generate), artifacts.manifest(dataset)
+    pool, data = read_once(generate), read_once(dataset)
     paths = dict(zip(pool.table["image_id"], pool.paths(), strict=True))
     photographs = dict(zip(data.table["image_id"], data.paths(), strict=True))
     return [

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skinaug.manifest import read_once
 from skinaug.report import (
     artifacts,
     audits,
@@ -55,7 +56,7 @@ def words_and_tables(
     arms, differences = frames["arms"], frames["differences"]
     shown = measure.shown_arms(arms)
     metrics = measure.metric_names(study)
-    data = [artifacts.manifest(folder) for folder in study.artifacts("dataset")]
+    data = [read_once(folder) for folder in study.artifacts("dataset")]
     record = artifacts.record(next(folder for run in reversed(study.runs) if (folder := run.judged)))
     return {
         "experiment": study.experiment,

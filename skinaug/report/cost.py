@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from skinaug.manifest import read_once
 from skinaug.report import artifacts
 from skinaug.report.collect import GIVEN, Run, Study
 from skinaug.report.readers import STAGE as READINGS
@@ -67,7 +68,7 @@ def _place(stage: str) -> tuple[int, str]:
 
 def _images_per_second(study: Study, stage: str, folders: set[Path], seconds: float) -> float | None:
     if stage == "generate" and seconds:
-        return sum(artifacts.manifest(folder).table.height for folder in folders) / seconds
+        return sum(read_once(folder).table.height for folder in folders) / seconds
     if stage != "classify":
         return None
     runs = [run for run in study.jobs if run.artifacts.get(stage) in folders]

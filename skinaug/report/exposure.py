@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from skinaug.leaks.seen import read_seen
-from skinaug.manifest import EXPOSURES
+from skinaug.manifest import EXPOSURES, read_once
 from skinaug.report import artifacts
 from skinaug.report.collect import Run, Study
 from skinaug.report.tables import Table, table
@@ -41,7 +41,7 @@ def _row(run: Run) -> list[Any]:
 def _labels(run: Run) -> str:
     """The exposure labels of the run's pools, in words."""
     pools = [folder for stage, folder in run.artifacts.items() if stage.partition(".")[0] == "curate"]
-    tables = [artifacts.manifest(folder).table for folder in pools]
+    tables = [read_once(folder).table for folder in pools]
     labels = {
         label for table in tables if "exposure" in table.columns for label in table["exposure"].unique()
     }

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from skinaug.report import artifacts, statistics
+from skinaug.manifest import read_once
+from skinaug.report import statistics
 from skinaug.report.collect import Predictions, Study
 from skinaug.report.run import FOLD, Run
 from skinaug.report.statistics import Sums, Variance
@@ -91,7 +92,7 @@ def test_to_training(study: Study) -> float | None:
         return None
     shares = []
     for folder in study.artifacts("dataset"):
-        table = artifacts.manifest(folder).table
+        table = read_once(folder).table
         counts = dict(table.group_by("split").agg(pl.col("group_id").n_unique()).iter_rows())
         shares.append(counts.get("test", 0) / counts["train"])
     return float(np.mean(shares))

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from skinaug.manifest import SPLITS
-from skinaug.report import artifacts, samples
+from skinaug.manifest import SPLITS, read_once
+from skinaug.report import samples
 from skinaug.report.collect import Study
 from skinaug.report.samples import Thumbnail
 from skinaug.report.tables import Table, table
@@ -65,7 +65,7 @@ def suspects(folder: Path, dataset: Path) -> tuple[list[Suspect], list[Suspect]]
 
     dataset: the folder of the data set's artifact.
     """
-    found, data = read(folder), artifacts.manifest(dataset)
+    found, data = read(folder), read_once(dataset)
     paths = dict(zip(data.table["image_id"], data.paths(), strict=True))
 
     def shown(column: str, score: str, text: str) -> list[Suspect]:

@@ -13,8 +13,7 @@ import polars as pl
 from PIL import Image
 
 from skinaug.images import open_image, square
-from skinaug.manifest import Manifest
-from skinaug.report import artifacts
+from skinaug.manifest import Manifest, read_once
 from skinaug.report.collect import Run, Study
 
 THUMBNAIL = 96  # pixels a side
@@ -44,7 +43,7 @@ def sample_strips(study: Study, per_class: int) -> dict[str, list[Strip]]:
     Drawn by chance with a fixed seed, at most one a patient: nobody has picked the good ones. Below pictures that were made from
     photographs stand these, and their masks where they were drawn into them. None where no data set is known.
     """
-    data = [artifacts.manifest(folder).split("train") for folder in study.artifacts("dataset")]
+    data = [read_once(folder).split("train") for folder in study.artifacts("dataset")]
     if not data:
         return {}
     places = {"real": data[0]} | pools(study)
@@ -63,7 +62,7 @@ def pools(study: Study) -> dict[str, Manifest]:
     """The curated pools (as generated, where there is no curation), named by what tells them apart."""
     found = list((study.artifacts("curate") or study.artifacts("generate")).items())[:MOST_POOLS]
     names = _pool_names([runs for _, runs in found])
-    return {name: artifacts.manifest(folder) for name, (folder, _) in zip(names, found, strict=True)}
+    return {name: read_once(folder) for name, (folder, _) in zip(names, found, strict=True)}
 
 
 def _pool_names(runs: Sequence[Sequence[Run]]) -> list[str]:

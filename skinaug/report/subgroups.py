@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from skinaug.manifest import REQUIRED
+from skinaug.manifest import REQUIRED, read_once
 from skinaug.progress import shown
-from skinaug.report import artifacts, statistics
+from skinaug.report import statistics
 from skinaug.report.collect import GIVEN, PROBABILITY, Run, Study, predictions_of
 from skinaug.report.measure import Draws, known_variance, share_interval, verdict
 from skinaug.report.statistics import Variance
@@ -201,7 +201,7 @@ def _folders(run: Run) -> list[Path]:
 
 def _test_images(run: Run) -> pl.DataFrame:
     if "dataset" in run.artifacts:
-        tables = [artifacts.manifest(folder).split("test").table for folder in _folders(run)]
+        tables = [read_once(folder).split("test").table for folder in _folders(run)]
         return pl.concat(tables, how="diagonal_relaxed").unique("image_id", keep="first", maintain_order=True)
     return predictions_of(run).filter(pl.col("split") == "test")
 

@@ -285,7 +285,7 @@ def test_subgroups_know_the_patients_of_all_folds(make_runs, monkeypatch):
         def split(self, name: str) -> Data:
             return self
 
-    monkeypatch.setattr(subgroups.artifacts, "manifest", Data)
+    monkeypatch.setattr(subgroups, "read_once", Data)
     assert subgroups._test_images(study.runs[0]).height == 120
 
 

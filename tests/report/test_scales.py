@@ -14,7 +14,7 @@ from skinaug.audit.folders import compared, sentences
 from skinaug.audit.obedience import Obedience
 from skinaug.curate.filters.prompt_agreement import PromptAgreement
 from skinaug.finetune.text import caption_rows
-from skinaug.manifest import Manifest
+from skinaug.manifest import Manifest, read_once
 from skinaug.prompts import PromptSet
 from skinaug.report import artifacts, audits, collect, measure, subgroups, tables
 from skinaug.report.folders import _compared
@@ -56,7 +56,7 @@ def told_by_both(make_sweep: Callable[..., Path]) -> collect.Study:
         skin_type_told_by=pl.when(monk).then(pl.lit("dermatologist")).otherwise(pl.lit("self")),
     )
     data.with_table(table).write(folder)
-    artifacts.manifest.cache_clear()
+    read_once.cache_clear()
     return study
 
 

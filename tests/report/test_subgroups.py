@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from skinaug.errors import InputError
-from skinaug.manifest import Manifest
-from skinaug.report import artifacts, collect, measure, statistics, subgroups
+from skinaug.manifest import Manifest, read_once
+from skinaug.report import collect, measure, statistics, subgroups
 from skinaug.report.collect import Study
 from skinaug.report.report import check_asked
 from skinaug.report.settings import Asked
@@ -136,7 +136,7 @@ def test_without_attributes_there_are_no_subgroups(study: Study):
     folder = study.runs[0].artifacts["dataset"]
     real = Manifest.read(folder)
     real.with_table(real.table.drop("skin_type", "sex", "age")).write(folder)
-    artifacts.manifest.cache_clear()
+    read_once.cache_clear()
     frame = frame_of(study)
     assert frame.height == 0
     assert frame.columns == list(subgroups.SUBGROUPS)
