@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,15 +77,11 @@ def check_taught(method: str, image_size: int, family: Family, factor: int | Non
 
 def known_of(folder: Path) -> tuple[Family, int | None]:
     """The family of a base's folder, and what its pictures' sides are multiples of; None where its parts do not tell."""
-    from skinaug.models.base_folder import read_index
+    from skinaug.models.base_folder import read_configurations, read_index
     from skinaug.models.families.table import family_in
 
-    family = family_in(read_index(folder))
-    files = [folder / part / "config.json" for part in ("vae", family.denoiser)]
-    if not all(file.is_file() for file in files):
-        return family, None
-    vae, denoiser = (json.loads(file.read_text()) for file in files)
-    return family, family.factor(vae, denoiser)
+    family, (vae, denoiser) = family_in(read_index(folder)), read_configurations(folder)
+    return family, family.factor(vae, denoiser) if vae and denoiser else None
 
 
 def is_given(cfg: DictConfig) -> bool:

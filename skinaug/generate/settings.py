@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from skinaug.errors import InputError
 from skinaug.generate.inpaint import Inpaint, check_rule
-from skinaug.models.base_folder import INDEX
+from skinaug.models.base_folder import INDEX, read_configurations, read_index
 from skinaug.models.families.family import EMBEDDED, FLOW_SCHEDULERS, NOISE_SCHEDULERS, UNGUIDED, Family
 from skinaug.models.families.table import family_in
 from skinaug.models.quantize import check_quantize
@@ -171,12 +170,11 @@ def check_fit(settings: Settings, family: Family, factor: int, guidance: str) ->
 
 def check_folder(settings: Settings, folder: Path) -> None:
     """`check_fit` of a pipeline in diffusers' layout from its JSON files alone; a folder without them is not judged."""
-    index = _json(folder / INDEX)
-    if not index:
+    if not (folder / INDEX).is_file():
         return
-    family = family_in(index)
-    vae, denoiser = (_json(folder / part / "config.json") for part in ("vae", family.denoiser))
+    index, (vae, denoiser) = read_index(folder), read_configurations(folder)
     if vae and denoiser:
+        family = family_in(index)
         check_fit(settings, family, family.drawn_factor(vae, denoiser), family.guidance(index, denoiser))
         check_channels(settings, vae, denoiser)
 
@@ -192,10 +190,6 @@ def check_channels(settings: Settings, vae: Mapping[str, Any], denoiser: Mapping
             f"generate.mode=inpaint: this base's UNet reads {reads} channels, and its autoencoder makes {latents}. It must read as many, or "
             "9 of an autoencoder that makes 4."
         )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _number(value: object) -> bool:

@@ -79,6 +79,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def read_configurations(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json of a pipeline's autoencoder and denoiser; empty where a part has none."""
+    parts = ("vae", family_in(read_index(folder)).denoiser)
+    vae, denoiser = (_json(folder / part / "config.json") for part in parts)
+    return vae, denoiser
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def pipeline_files(
     index: Mapping[str, Any], names: Sequence[str], variant: str | None = None, drop: Sequence[str] = ()
 ) -> list[str]:
