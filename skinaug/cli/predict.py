@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from skinaug.errors import InputError, listing, printable
+from skinaug.errors import InputError, listing, plural, printable
 from skinaug.progress import shown
 from skinaug.sources.files import list_images, refuse_names
 from skinaug.stage import build, picture_cache
@@ -139,9 +139,7 @@ def _tell(unlike: int, count: int, problems: dict[str, str], out: Path, rate: fl
             "them.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-    console.print(
-        f"{count} prediction{'s' * (count != 1)} in {out}", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print(f"{plural(count, 'prediction')} in {out}", highlight=False, markup=False, soft_wrap=True)
     console.print(RESEARCH_USE_ONLY, highlight=False, soft_wrap=True)
 
 

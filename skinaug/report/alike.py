@@ -24,10 +24,11 @@ def pair(arms: Sequence[Run], others: Sequence[Run]) -> tuple[dict[str, str], di
     Returns:
         arm -> other arm, and arm -> what the other sweep has in its place, in words.
     """
-    ours, theirs = ({run.arm: run for run in reversed(runs)} for runs in (arms, others))
+    ours, theirs = _first_of_each(arms), _first_of_each(others)
     keys = varying(others)
     strangers = {*ours} & {*theirs} and not {*keys} & {*varying(arms)}
-    found, reasons = {}, {}
+    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for arm, run in ours.items():
         if arm in theirs:
             found[arm] = arm
@@ -41,10 +42,15 @@ def pair(arms: Sequence[Run], others: Sequence[Run]) -> tuple[dict[str, str], di
             found[arm] = near[0]
         else:
             reasons[arm] = _reason(wanted, near, keys)
-    order = list(dict.fromkeys(run.arm for run in arms))
-    return {arm: found[arm] for arm in order if arm in found}, {
-        arm: reasons[arm] for arm in order if arm in reasons
-    }
+    return found, reasons
+
+
+def _first_of_each(runs: Sequence[Run]) -> dict[str, Run]:
+    """The first run of each arm."""
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.arm, run)
+    return first
 
 
 def _reason(wanted: Mapping[str, str], near: Sequence[str], keys: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ def refuse_names(paths: Sequence[str]) -> None:
     bad = [path for path in paths if not is_utf8(path)]
     if bad:
         raise InputError(
-            f"{plural(len(bad), 'name')} of image files {'is' if len(bad) == 1 else 'are'} not UTF-8:\n{listing(bad)}\nRename them, or move them elsewhere."
+            f"{plural(len(bad), 'name of image files is', 'names of image files are')} not UTF-8:\n{listing(bad)}\nRename them, or move them elsewhere."
         )
 
 

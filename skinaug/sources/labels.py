@@ -51,7 +51,7 @@ def labelled(table: pl.DataFrame, on_bad: str) -> tuple[pl.DataFrame, pl.DataFra
             bad.height < table.height
         )
         raise InputError(
-            f"{plural(bad.height, 'row')} of the table {'has' if bad.height == 1 else 'have'} no path or no label:\n{listing(lines.to_series())}\n{advice}; a class may not be "
+            f"{plural(bad.height, 'row of the table has', 'rows of the table have')} no path or no label:\n{listing(lines.to_series())}\n{advice}; a class may not be "
             f"named {', '.join(NO_LABEL[1:])}."
         )
     return table.filter(told["reason"].is_null()), bad.select(pl.coalesce("path", row), "reason")
