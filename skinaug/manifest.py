@@ -278,6 +278,8 @@ def _problems(table: pl.DataFrame, classes: Sequence[str]) -> tuple[int, list[st
         & (pl.col("split") != "train"),
         f"is synthetic and lacks one of {list(SYNTHETIC)}": (pl.col("source") == "synthetic") & unknown,
     }
+    if not table.select(pl.any_horizontal(*faults.values()).any()).item():
+        return 0, []
     number = pl.Series("number of the row", range(table.height), dtype=pl.Int64)  # a name that no column has
     rows, count, lines = table.with_columns(number), 0, list[str]()
     for text, condition in faults.items():

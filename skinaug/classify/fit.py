@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from skinaug.classify.learner import freeze_statistics, linear_head, whole_netwo
 from skinaug.classify.loss import ClassificationLoss
 from skinaug.classify.loss import class_weights as class_weights_of
 from skinaug.classify.module import ImageClassifier, Predictor
+from skinaug.classify.probe import one_thread
 from skinaug.classify.settings import check_recipe
 from skinaug.manifest import Manifest
 from skinaug.models.backbone import make_network
@@ -156,7 +158,8 @@ def fit_classifier(
     judged_after = None if val is None else last_phase_start(train.table, steps)
     course = Course(steps, val_every_steps, judged_after, f"val/{monitor}", patience, ema_decay)
     curves = Curves(batch_size / len(train))
-    run, told = _train(module, data, course, curves, partial(trainer, logger=logger), work)
+    with one_thread() if learns == "head" else nullcontext():
+        run, told = _train(module, data, course, curves, partial(trainer, logger=logger), work)
     learner.finish()
     alone = partial(trainer, devices=1, num_nodes=1, strategy="auto") if run.world_size > 1 else trainer
     training = _sources(train) | told

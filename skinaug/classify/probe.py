@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +95,14 @@ def frozen_features(
     deviation = np.where(spread > 1e-6, spread, 1).astype(np.float32)
     frozen = Standardised(features, torch.from_numpy(found.mean(0)), torch.from_numpy(deviation))
     return frozen, frozen.standardise(found)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread: those of a linear layer on a few vectors only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -33,11 +33,13 @@ LOSSES_AGREE, PICTURES_AGREE = 0.05, 2.0  # relative; mean levels of 255
 Size = Mapping[str, Any]  # keywords of a part
 
 
-def training_rows(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
+def training_rows(
+    table: Table, base: str, folder: Path, matmul: float, run: Run, times: int, size: Size
+) -> None:
     """Training steps of each method."""
     for method in finetuning.METHODS:
         what = {"method": method, "base": base, "folder": folder, **size}
-        ours, plain = (run("finetuning", way, **what) for way in ("ours", "plain"))
+        ours, plain = process.turns(run, "finetuning", {"ours": {}, "plain": {}}, times, **what)
         apart = max(abs(a - b) / b for a, b in zip(ours["losses"], plain["losses"], strict=True))
         flops = measure.denoiser_flops(
             bases.load(base, folder).to(measure.device()), bases.SIZES[base], backward=True
@@ -46,17 +48,20 @@ def training_rows(table: Table, base: str, folder: Path, matmul: float, run: Run
         add(table, f"{method}, {base}", ours, plain, flops / matmul, agree)
 
 
-def drawing_rows(table: Table, base: str, folder: Path, matmul: float, run: Run, size: Size) -> None:
+def drawing_rows(
+    table: Table, base: str, folder: Path, matmul: float, run: Run, times: int, size: Size
+) -> None:
     """Pictures, against a pipeline's call a prompt and a call for many."""
-    ours = run("generation", "ours", base=base, folder=folder, **size)
+    at_once = (1, generation.MANY[base])
+    ways = {"ours": size, **{f"plain {count}": {"at_once": count} for count in at_once}}
+    ours, *plain_ones = process.turns(run, "generation", ways, times, base=base, folder=folder)
     flops = measure.denoiser_flops(
         bases.load(base, folder).to(measure.device()), bases.SIZES[base], backward=False
     )
-    for at_once in (1, generation.MANY[base]):
-        plain = run("generation", "plain", base=base, folder=folder, at_once=at_once)
+    for count, plain in zip(at_once, plain_ones, strict=True):
         apart = plain["apart"]
         agree = f"pictures within {apart:.2f} levels" + ("" if apart < PICTURES_AGREE else ": DISAGREE")
-        name = f"generation, {base}, plain: {at_once} a call"
+        name = f"generation, {base}, plain: {count} a call"
         add(table, name, ours, plain, 2 * ours["steps"] * flops / matmul, agree)
 
 
@@ -78,6 +83,7 @@ def main(
     run: Run = process.run,
     console: Console | None = None,
     names: Sequence[str] | None = None,
+    times: int = 3,
     sizes: Mapping[str, Size] | None = None,
 ) -> None:
     """Print the tables.
@@ -85,6 +91,7 @@ def main(
     Args:
         run: runs a part whose peak memory counts.
         names: of the bases; None: the tiny one and, with a GPU, Stable Diffusion 1.5's architecture.
+        times: how often each way of training, drawing and classifying runs; the middle run counts.
         sizes: of the parts, by module; those of experiments/speed.md where they are not given.
     """
     gpu = torch.cuda.is_available()
@@ -99,14 +106,14 @@ def main(
         for base in names or (("tiny", "sd15") if gpu else ("tiny",)):
             place = Path(folder) / base
             place.mkdir()
-            training_rows(table, base, place, matmul, run, size["finetuning"])
-            drawing_rows(table, base, place, matmul, run, size["generation"])
+            training_rows(table, base, place, matmul, run, times, size["finetuning"])
+            drawing_rows(table, base, place, matmul, run, times, size["generation"])
     console = console or Console(width=130)
     console.print(table)
     other = Table("what", "figure")
     found = (
         lambda: parts.rows(**size["parts"]),
-        lambda: classifying.rows(run, **size["classifying"]),
+        lambda: classifying.rows(run, times, **size["classifying"]),
         lambda: neighbours.rows(run, **size["neighbours"]),
         lambda: [reporting.row(run, **size["reporting"])],
         lambda: sweeping.rows(run, **size["sweeping"]),

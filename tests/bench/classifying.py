@@ -23,7 +23,7 @@ from skinaug.models.backbone import create_backbone
 from skinaug.models.trainer import make_trainer
 from skinaug.store.digest import sha256_file
 from tests.bench import measure
-from tests.bench.process import Run, run
+from tests.bench.process import Run, run, turns
 
 CLASSES = ("eczema", "nevus", "psoriasis", "tinea")
 BATCH = {64: 32, 224: 16}  # images a step, by pixels a side
@@ -94,15 +94,19 @@ def _rate(images: int, start: float) -> dict[str, Any]:
 
 
 def rows(
-    run: Run = run, sides: tuple[int, ...] = (64, 224), per_class: int = 80, steps: int | None = None
+    run: Run = run,
+    times: int = 3,
+    sides: tuple[int, ...] = (64, 224),
+    per_class: int = 80,
+    steps: int | None = None,
 ) -> list[tuple[str, str]]:
-    """A row a size of pictures. steps: of each training; None: STEPS."""
+    """A row a size of pictures. times: how often each way runs. steps: of each training; None: STEPS."""
     made = []
     for side in sides:
         with tempfile.TemporaryDirectory() as folder:
             make_pictures(Path(folder), side, per_class)
             what = {"folder": folder, "side": side, "steps": steps or STEPS[side]}
-            own, theirs = (run("classifying", way, **what) for way in ("ours", "plain"))
+            own, theirs = turns(run, "classifying", {"ours": {}, "plain": {}}, times, **what)
         made.append(
             (
                 f"classifier, EfficientNet-Lite0, {side} px, batches of {BATCH[side]}",

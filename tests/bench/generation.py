@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -42,7 +43,8 @@ def ours(base: str, folder: str, per_class: int | None = None, steps: int | None
         logger=False,
     )  # fmt: skip
     out = place / "pool"
-    out.mkdir(exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)  # of an earlier run, which would be gone on with
+    out.mkdir()
     start = time.perf_counter()
     stage(out=out)
     seconds = time.perf_counter() - start

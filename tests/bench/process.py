@@ -11,7 +11,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,26 @@ def run(part: str, function: str, **keywords: Any) -> dict[str, Any]:
         cwd=Path(__file__).parents[2],
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def turns(
+    run: Run, part: str, ways: Mapping[str, Mapping[str, Any]], times: int, **common: Any
+) -> list[dict[str, Any]]:
+    """Several ways to do the same work, one after the other and then all again, so that a machine's slow minutes fall on each.
+
+    Args:
+        ways: keywords by the function's name and, where several have one, a word after it: `plain`, `plain 32`.
+        times: how often each runs.
+        common: keywords of all.
+
+    Returns:
+        of each way the figures of its middle run, by rate; of the slower one of two.
+    """
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ways}
+    for _ in range(times):
+        for name, keywords in ways.items():
+            found[name].append(run(part, name.split()[0], **common, **keywords))
+    return [sorted(runs, key=lambda figures: figures["rate"])[(times - 1) // 2] for runs in found.values()]
 
 
 def run_here(part: str, function: str, **keywords: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, chdir, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,8 +25,8 @@ def classify(folder: str, overrides: Sequence[str]) -> dict[str, Any]:
     """Run `skinaug classify` in a folder.
 
     Returns:
-        seconds: CPU seconds of the whole; beyond: of every job but the first, those beyond its training; judging: those that
-        a job judges pictures for, on average.
+        seconds: CPU seconds of the whole; jobs: of every job but the first; beyond: of these, those beyond its training; judging:
+        those that a job judges pictures for, on average.
     """
     start = time.process_time()
     from skinaug.__main__ import main as skinaug
@@ -45,10 +46,11 @@ def classify(folder: str, overrides: Sequence[str]) -> dict[str, Any]:
         status = skinaug(["classify", *overrides])
     assert status == 0, f"skinaug classify ended with {status}"
     later = fits[len(fits) - len(ends) + 1 :]  # the audit of the first job's pool trains, too
-    jobs = zip(ends[:-1], ends[1:], later, strict=True)
+    jobs = [end - earlier for earlier, end in pairwise(ends)]
     return {
         "seconds": time.process_time() - start,
-        "beyond": [end - earlier - training for earlier, end, training in jobs],
+        "jobs": jobs,
+        "beyond": [job - training for job, training in zip(jobs, later, strict=True)],
         "judging": sum(judging) / len(ends),
     }
 
@@ -83,9 +85,9 @@ def rows(
     Args:
         images: of the pool, of each of six classes.
         real, synthetic: images a class of the arms. The one that is run alone is of average cost; only the pool counts much.
-        seeds: of the sweep; the short one after it, which finds the pool, has the next.
+        seeds: of the sweep; the short one after it, which finds the pool, has the next, and one of linear probes that after it.
         steps: of each training of the short sweep.
-        loggers: of the sweep, and of the short one.
+        loggers: of the sweep and the probes, and of the short one.
         options: further overrides of all of them.
     """
     pool = [*POOL, f"scale.generate_per_class={images}", *options]
@@ -102,10 +104,13 @@ def rows(
         )
         short = ["-m", *pool, *arms, unlogged, f"seed={max(seeds) + 1}", f"classify.steps={steps}"]
         untracked = run("sweeping", "classify", folder=together, overrides=short)
+        probes = ["-m", *pool, *arms, logged, f"seed={max(seeds) + 2}", "classify=probe"]
+        probing = run("sweeping", "classify", folder=together, overrides=probes)
     jobs = len(real) * len(synthetic) * len(seeds)
     share = sweep["seconds"] / (jobs * single["seconds"])
     told = f"{sweep['seconds']:.0f} s, alone {jobs} x {single['seconds']:.0f} s (one was run): {share:.0%}"
     each = statistics.mean(sweep["beyond"]), statistics.mean(untracked["beyond"])
+    network, probe = statistics.mean(sweep["jobs"]), statistics.mean(probing["jobs"])
     return [
         (
             f"sweep of {jobs} ratios, one pool of {6 * images} images (no fine-tuning, no filter)",
@@ -116,6 +121,10 @@ def rows(
             f"{each[0]:.1f} s with W&B, {each[1]:.1f} s without"
             + ("" if max(each) < 3 else ": TOO MUCH")
             + f"; {untracked['judging']:.1f} s of it to judge the held-out pictures",
+        ),
+        (
+            "a job of it with a linear probe (classify=probe)",
+            f"{probe:.1f} s, with a network that learns {network:.1f} s: {network / probe:.1f}x",
         ),
     ]
 

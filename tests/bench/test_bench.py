@@ -74,6 +74,7 @@ ROWS = [
     "report of 2 runs",
     "sweep of 2 ratios, one pool of 12 images (no fine-tuning, no filter)",
     "a job of it beyond its training",
+    "a job of it with a linear probe (classify=probe)",
     *(f"memory of a LoRA on 0 M, {name}" for name in memory.WAYS),
 ]
 NO_PARTS = {"__main__", "bases", "measure", "process", "test_bench"}
@@ -143,7 +144,7 @@ def left_as_it_was() -> Iterator[None]:
 def bench() -> Bench:
     made, paper = Bench(), io.StringIO()
     with left_as_it_was():
-        main(made.run, Console(file=paper, width=250), names=["tiny"], sizes=SMALLEST)
+        main(made.run, Console(file=paper, width=250), names=["tiny"], times=1, sizes=SMALLEST)
     for line in paper.getvalue().splitlines():
         if line.startswith("│"):
             name, *cells = (cell.strip() for cell in line.strip("│").split("│"))
@@ -234,39 +235,55 @@ def test_fewer_bits_and_recomputed_activations_change_little_of_what_is_learned(
 
 def test_a_sweep_has_one_pool_and_a_run_alone_its_own(bench: Bench):
     pool = {"dataset": 1, "copies": 1, "finetune": 1, "generate": 1, "curate": 1, "audit": 1}
-    sweep, alone, later = bench.stores
+    sweep, alone, later, probes = bench.stores
     assert sweep == {**pool, "mix": 2, "classify": 2}
     assert alone == {**pool, "mix": 1, "classify": 1}
     assert later == {**pool, "mix": 4, "classify": 4}
+    assert probes == {**pool, "mix": 6, "classify": 6}
 
 
 def test_a_jobs_time_is_part_of_the_sweeps(bench: Bench):
-    sweep, alone, later = (figures for part, _, _, figures in bench.runs if part == "sweeping")
-    assert [len(figures["beyond"]) for figures in (sweep, alone, later)] == [1, 0, 1]
-    for figures in (sweep, later):
-        assert 0 < figures["judging"] < figures["beyond"][0] < figures["seconds"]
+    sweep, alone, *later = (figures for part, _, _, figures in bench.runs if part == "sweeping")
+    assert [len(figures["jobs"]) for figures in (sweep, alone, *later)] == [1, 0, 1, 1]
+    for figures in (sweep, *later):
+        assert 0 < figures["judging"] < figures["beyond"][0] < figures["jobs"][0] < figures["seconds"]
 
 
 def test_by_default_the_sweep_has_twelve_ratios():
     asked: list[list[str]] = []
-    found = iter([(393.0, 3.7), (130.0, 0.0), (60.0, 2.8)])
+    found = iter([(393.0, 3.7, 31.0), (130.0, 0.0, 0.0), (60.0, 2.8, 5.0), (20.0, 1.0, 1.5)])
 
     def run(part: str, function: str, folder: Path, overrides: list[str]) -> dict[str, Any]:
         asked.append(overrides)
-        seconds, beyond = next(found)
-        return {"seconds": seconds, "beyond": [beyond] * 5, "judging": 1.8}
+        seconds, beyond, job = next(found)
+        return {"seconds": seconds, "beyond": [beyond] * 5, "jobs": [job] * 5, "judging": 1.8}
 
     assert dict(sweeping.rows(run)) == {
         "sweep of 12 ratios, one pool of 300 images (no fine-tuning, no filter)": "393 s, alone 12 x 130 s (one was run): 25%",
         "a job of it beyond its training": "3.7 s with W&B, 2.8 s without: TOO MUCH; 1.8 s of it to judge the held-out pictures",
+        "a job of it with a linear probe (classify=probe)": "1.5 s, with a network that learns 31.0 s: 20.7x",
     }
-    sweep, alone, later = map(set, asked)
+    sweep, alone, later, probes = map(set, asked)
     demo = {"scale=demo_40", "finetune=none", "filter=[]", "mix=hybrid", "scale.generate_per_class=50"}
     assert OmegaConf.load("conf/scale/demo_40.yaml").real_limit == 40  # an arm of more could not be made
     arms = {"-m", "mix.real_per_class=20,40", "mix.synthetic_per_class=12,25,50"}
     assert sweep == demo | arms | {"seed=0,1", "logger=wandb"}
     assert alone == demo | {"mix.real_per_class=40", "mix.synthetic_per_class=25", "seed=0", "logger=wandb"}
     assert later == demo | arms | {"seed=2", "logger=none", "classify.steps=20"}
+    assert probes == demo | arms | {"seed=3", "logger=wandb", "classify=probe"}
+
+
+def test_ways_take_turns_and_the_middle_run_of_each_counts():
+    rates = iter([5.0, 1.0, 3.0, 2.0, 4.0, 9.0])
+    asked: list[tuple[str, Any]] = []
+
+    def run(part: str, function: str, **keywords: Any) -> dict[str, Any]:
+        asked.append((function, keywords.get("at_once")))
+        return {"rate": next(rates)}
+
+    found = process.turns(run, "generation", {"ours": {}, "plain 32": {"at_once": 32}}, 3, base="tiny")
+    assert [figures["rate"] for figures in found] == [4.0, 2.0]
+    assert asked == [("ours", None), ("plain", 32)] * 3
 
 
 @pytest.mark.parametrize("astray", [False, True])
@@ -280,8 +297,8 @@ def test_ways_that_disagree_are_told(astray: bool, monkeypatch: pytest.MonkeyPat
         return {**common, "losses": [1.0, value], "found": [value], "apart": 3.0 if astray else 0.1}
 
     table = Table("what", "ours", "plain", "ratio", "peak GB", "of floor", "agreement")
-    training_rows(table, "tiny", tmp_path, 1.0, run, {})
-    drawing_rows(table, "tiny", tmp_path, 1.0, run, {})
+    training_rows(table, "tiny", tmp_path, 1.0, run, 3, {})
+    drawing_rows(table, "tiny", tmp_path, 1.0, run, 3, {})
     told = [*table.columns[-1].cells, neighbours.rows(run)[1][1]]
     assert [text.endswith(": DISAGREE") for text in told] == [astray] * 5
 
