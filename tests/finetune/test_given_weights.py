@@ -223,7 +223,9 @@ def test_a_checkpoint_in_one_file_is_the_pipeline_it_was_made_of(
     assert f"left out {len(mine)} tensors" in capsys.readouterr().out
     pipeline, identity = load(partial(load_pipeline, str(other)), out)
     assert identity == digest(theirs.to(torch.float32))
-    np.testing.assert_array_equal(draw(pipeline, "a photo of red"), draw(theirs, "a photo of red"))
+    # Equal weights: where they lie in memory decides the last bits of some processors' products.
+    drawn, expected = draw(pipeline, "a photo of red"), draw(theirs, "a photo of red")
+    np.testing.assert_allclose(drawn, expected, rtol=0, atol=1e-5)
     ours = digest(plain_pipeline(other))
     assert identity != ours
 
