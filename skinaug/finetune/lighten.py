@@ -6,6 +6,7 @@ import torch
 from lightning import Trainer
 
 from skinaug.finetune.module import DiffusionFinetuner
+from skinaug.finetune.sharding import is_sharded
 from skinaug.models.trainer import HALF
 
 
@@ -17,7 +18,8 @@ def lighten(module: DiffusionFinetuner, fitter: Trainer, gradient_checkpointing:
     for parameter in module.denoiser.parameters():
         if not parameter.requires_grad and parameter.is_floating_point():  # others are quantised
             parameter.data = parameter.data.to(HALF.get(str(fitter.precision), parameter.dtype))
-    module.denoiser.to(memory_format=torch.channels_last)
+    if not is_sharded(fitter):  # FSDP takes contiguous weights only
+        module.denoiser.to(memory_format=torch.channels_last)
     if gradient_checkpointing:
         module.denoiser.enable_gradient_checkpointing()
     if compile:

@@ -164,12 +164,15 @@ def test_two_devices_train_the_same_classifier_job_after_job(one: Path, two: Pat
     assert len(folders) == 2
     for folder in folders:
         ours, expected = (
-            pl.read_parquet(place / "predictions.parquet")
+            # Which pictures of the pool are asked about goes by their bytes, and those may differ in last bits.
+            pl.read_parquet(place / "predictions.parquet").filter(pl.col("split") != "synthetic")
             for place in (folder, one / "store/classify" / folder.name)
         )
         chances = pl.selectors.starts_with("p:")
         assert ours.drop(chances, "prediction").equals(expected.drop(chances, "prediction"))
-        np.testing.assert_allclose(ours.select(chances), expected.select(chances), atol=0.02)
+        apart = np.abs(ours.select(chances).to_numpy() - expected.select(chances).to_numpy())
+        assert apart.mean() < 0.01, "another seed's are 0.07 away"
+        assert apart.max() < 0.1
         curves, others = (
             pl.read_csv(place / "curves.csv") for place in (folder, one / "store/classify" / folder.name)
         )

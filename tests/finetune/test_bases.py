@@ -287,7 +287,7 @@ out = Path(out)
 out.mkdir(exist_ok=True)
 Finetune(
     method=Lora(rank=2, alpha=8), captions=PromptSet("plain", ["a photo of {label}"]), image_size=int(size), steps=2, batch_size=4,
-    optimizer=partial(torch.optim.SGD, lr=1.0), warmup_steps=1, caption_dropout=0.2, flip=True, accumulate_grad_batches=1,
+    optimizer=partial(torch.optim.SGD, lr=1e-4), warmup_steps=1, caption_dropout=0.2, flip=True, accumulate_grad_batches=1,
     sample_every_num_steps=100, checkpoint_every_minutes=9, seed=0, sample_prompts=["a photo of red"],
 )(
     manifest=Manifest.read(Path(photographs)), prior_images=None, base=partial(load_pipeline, base), base_name="tiny",
@@ -311,4 +311,5 @@ def test_two_devices_learn_what_one_learns(
     one, two = (load_file(next((tmp_path / devices / "lora").iterdir())) for devices in ("1", "2"))
     assert one.keys() == two.keys()
     for key, value in one.items():
-        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(two[key], value, rtol=1e-3, atol=1e-3 * value.abs().max().item())
+    assert any(value.any() for key, value in one.items() if "lora_B" in key), "it learned"

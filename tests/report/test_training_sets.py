@@ -28,7 +28,7 @@ class Design(NamedTuple):
     test_share: float | None = None  # of a split that is drawn anew for each test; None: folds
 
 
-def test_sets(design: Design, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def held_out_sets(design: Design, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """bool [T, N]: folds, or splits of which each is drawn anew; both stratified."""
     found = np.zeros((design.tests, design.patients), bool)
     for test in range(design.tests):
@@ -51,7 +51,7 @@ def verdicts(design: Design, rng: np.random.Generator) -> tuple[np.ndarray, np.n
     labels = np.arange(design.patients) % 2
     pictures = rng.normal(size=(design.patients, design.dimensions))
     pictures[:, 0] += design.apart * (labels - 0.5)
-    tests = test_sets(design, labels, rng)
+    tests = held_out_sets(design, labels, rng)
     right = np.zeros((2, *tests.shape[:1], design.seeds, design.patients))
     for test, held_out in enumerate(tests):
         train = [np.flatnonzero(~held_out & (labels == label)) for label in (0, 1)]
