@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from skinaug.metrics.fidelity import prdc
-from skinaug.metrics.neighbours import EXACT, nearest, nearest_of_other_groups
+from skinaug.metrics.neighbours import nearest, nearest_of_other_groups, search_dtype
 from tests.bench import measure
 from tests.bench.process import Run, run
 
@@ -45,8 +45,7 @@ def floor_seconds(count: int, real: int, dimensions: int, **matmul: Any) -> floa
     """Time of the products alone at the rate of a large one: of synthetic pairs once, of the others twice."""
     narrow = 2 * dimensions * count * count / 2
     wide = 2 * dimensions * (2 * count * real + 2 * real * real)
-    dtype = torch.bfloat16 if count > EXACT else torch.float32
-    rates = [measure.matmul_flops(kind, **matmul) for kind in (dtype, torch.float32)]
+    rates = [measure.matmul_flops(kind, **matmul) for kind in (search_dtype(count), torch.float32)]
     return narrow / rates[0] + wide / rates[1]
 
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skinaug.errors import InputError
 from skinaug.metrics import neighbours
-from skinaug.metrics.neighbours import nearest, nearest_of_other_groups, radii, squared_distances
+from skinaug.metrics.neighbours import (
+    nearest,
+    nearest_of_other_groups,
+    radii,
+    search_dtype,
+    squared_distances,
+)
 
 
 @pytest.fixture(params=[7, 2048], ids=["blocks", "one block"])
@@ -96,11 +103,11 @@ def test_radii_of_many_vectors_are_those_of_few(offset, monkeypatch):
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(20, 256))
     for spread, wrong in ((0.1, 0.05), (0.3, 0.002), (5, 0.002)):
-        vectors = centres[rng.integers(0, 20, 3000)] + rng.normal(0, spread, size=(3000, 256)) + offset
+        vectors = centres[rng.integers(0, 20, 1500)] + rng.normal(0, spread, size=(1500, 256)) + offset
         vectors = vectors.astype(np.float32)
-        monkeypatch.setattr(neighbours, "EXACT", 20_000)
+        monkeypatch.setattr(neighbours, "search_dtype", lambda count: torch.float32)
         exact = radii(vectors, 5)
-        monkeypatch.setattr(neighbours, "EXACT", 0)
+        monkeypatch.setattr(neighbours, "search_dtype", lambda count: torch.bfloat16)
         many = radii(vectors, 5)
         assert (many >= exact).all()
         assert (many > exact * (1 + 1e-6)).mean() <= wrong
@@ -112,8 +119,24 @@ def test_radii_of_few_vectors_need_no_spare_proposals(monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(500, 256)).astype(np.float32)
     monkeypatch.setattr(neighbours, "SPARE", 0)
     np.testing.assert_allclose(radii(vectors, 5), plain_radii(vectors, 5), rtol=1e-6)
-    monkeypatch.setattr(neighbours, "EXACT", 0)
+    monkeypatch.setattr(neighbours, "search_dtype", lambda count: torch.bfloat16)
     assert (radii(vectors, 5) > plain_radii(vectors, 5) * (1 + 1e-6)).any()
+
+
+@pytest.mark.parametrize(
+    ("able", "many"),
+    [
+        ({"avx2": True, "avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"avx512_f": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"neon": True, "bf16": True}, torch.bfloat16),
+        ({"neon": True}, torch.float32),
+    ],
+)
+def test_many_vectors_are_multiplied_in_bfloat16_where_processors_can(able, many, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert search_dtype(20_000) == torch.float32
+    assert search_dtype(20_001) == many
 
 
 @pytest.mark.usefixtures("block")
